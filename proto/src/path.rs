@@ -1,0 +1,105 @@
+//! Paths and names of the HTTP surface, so that no two crates spell one differently.
+
+/// WebSocket routes and what each joins when the client does not say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Endpoint {
+    /// Everything a dashboard shows.
+    Dashboard,
+    /// Agents first.
+    Agents,
+    /// Coordination first.
+    Coordination,
+    /// Tasks first.
+    Tasks,
+    /// The system's health.
+    System,
+}
+
+impl Endpoint {
+    /// All five.
+    pub const ALL: &'static [Self] =
+        &[Self::Dashboard, Self::Agents, Self::Coordination, Self::Tasks, Self::System];
+
+    /// The last segment of the path, and the `connection_type` of its sessions.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Dashboard => "dashboard",
+            Self::Agents => "agents",
+            Self::Coordination => "coordination",
+            Self::Tasks => "tasks",
+            Self::System => "system",
+        }
+    }
+
+    /// The path of the route.
+    pub fn path(self) -> &'static str {
+        match self {
+            Self::Dashboard => "/api/dashboard/ws/dashboard",
+            Self::Agents => "/api/dashboard/ws/agents",
+            Self::Coordination => "/api/dashboard/ws/coordination",
+            Self::Tasks => "/api/dashboard/ws/tasks",
+            Self::System => "/api/dashboard/ws/system",
+        }
+    }
+
+    /// What is joined when the query has no `subscriptions`.
+    pub fn default_subscriptions(self) -> &'static [&'static str] {
+        match self {
+            Self::Dashboard => &["agents", "coordination", "project_index", "system", "tasks"],
+            Self::Agents => &["agents", "system"],
+            Self::Coordination => &["alerts", "coordination", "system"],
+            Self::Tasks => &["agents", "tasks"],
+            Self::System => &["alerts", "system"],
+        }
+    }
+}
+
+/// Health of this node's sockets and what they need.
+pub const WS_HEALTH: &str = "/api/dashboard/websocket/health";
+/// Figures of this node and of the cluster.
+pub const WS_STATS: &str = "/api/dashboard/websocket/stats";
+/// Publishes.
+pub const WS_BROADCAST: &str = "/api/dashboard/websocket/broadcast";
+/// Ends one session.
+pub const WS_DISCONNECT: &str = "/api/dashboard/websocket/disconnect/{connection_id}";
+/// Every threshold with its source.
+pub const WS_LIMITS: &str = "/api/dashboard/websocket/limits";
+/// The contract version in force.
+pub const WS_CONTRACT: &str = "/api/dashboard/websocket/contract";
+/// Metrics, as the plan's clients know them.
+pub const WS_METRICS: &str = "/api/dashboard/metrics/websockets";
+/// Metrics, as Prometheus expects them.
+pub const METRICS: &str = "/metrics";
+/// The published schema.
+pub const WS_SCHEMA: &str = "/api/dashboard/schema/ws_messages.schema.json";
+/// Counts clients that do not support the version in force.
+pub const VERSION_MISMATCH: &str = "/api/dashboard/telemetry/version-mismatch";
+/// What each component says of itself.
+pub const HEALTH: &str = "/health";
+/// The process answers.
+pub const LIVEZ: &str = "/livez";
+/// The node should get traffic.
+pub const READYZ: &str = "/readyz";
+/// The agents.
+pub const AGENTS: &str = "/api/v1/agents";
+/// One agent.
+pub const AGENT: &str = "/api/v1/agents/{id}";
+/// An agent reports in.
+pub const AGENT_HEARTBEAT: &str = "/api/v1/agents/{id}/heartbeat";
+/// The tasks.
+pub const TASKS: &str = "/api/v1/tasks";
+/// One task.
+pub const TASK: &str = "/api/v1/tasks/{id}";
+/// Several changes of tasks at once.
+pub const TASKS_SYNC: &str = "/api/v1/sync/tasks";
+/// The description of the HTTP surface.
+pub const OPENAPI: &str = "/api/openapi.json";
+/// The description of the WebSocket surface.
+pub const ASYNCAPI: &str = "/api/asyncapi.json";
+
+/// The header that carries the correlation id of a request and its response.
+pub const CORRELATION_HEADER: &str = "X-Correlation-ID";
+/// The header that names a publication, so that a retry does not publish twice.
+pub const IDEMPOTENCY_HEADER: &str = "Idempotency-Key";
+/// The subprotocol, optional except where it carries a credential.
+pub const SUBPROTOCOL: &str = "hiveops.v1";
