@@ -2,4 +2,11 @@
 //!
 //! The binary calls `Config` and `run`; nothing else is public.
 
+mod bus;
+mod catalog;
+mod log;
+mod session;
+mod tasks;
+mod telemetry;
+mod time;
 mod ws;

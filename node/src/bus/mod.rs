@@ -1,0 +1,174 @@
+//! The bus: one ordered log per subscription, shared by all nodes that name the same one.
+//!
+//! Publishers call [`Bus::publish`] and get a place in the log, or a reason. Every node calls
+//! [`Bus::follow`] and gets every log from the start of what is left, then what comes, in order. All
+//! implementations pass the suite in `bus/conformance.rs`.
+
+pub(crate) mod embedded;
+
+#[cfg(test)]
+pub(crate) mod conformance;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hiveops_proto::id::IdempotencyKey;
+use hiveops_proto::{Envelope, Epoch, Timestamp};
+
+use crate::catalog::SubId;
+use crate::log::{Entry, ValueKey};
+
+/// No bus call may take longer: an answer after this is a timeout (504), and safe to repeat.
+pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Keys of one subscription at most (CONTRACT section 5).
+pub(crate) const STATE_KEYS_MAX: usize = 10_000;
+
+/// Bytes of the values of one subscription at most (CONTRACT section 5).
+pub(crate) const STATE_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// How long a repeated publication is known as one (CONTRACT section 5).
+pub(crate) const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
+
+/// A boxed future of a bus call.
+pub(crate) type Call<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// One implementation of the bus.
+pub(crate) trait Bus: Send + Sync {
+    /// Puts a publication into the log. `Ok` means that the log has stored it.
+    fn publish(&self, publish: Publish) -> Call<'_, Result<Ack, PublishError>>;
+
+    /// Follows every log: first what is left of each, then what comes.
+    fn follow(&self) -> Call<'_, Result<Box<dyn Follow>, Unavailable>>;
+
+    /// Sends a probe that comes back to every follower of this node.
+    fn probe(&self, nonce: u64) -> Call<'_, Result<(), Unavailable>>;
+
+    /// What `health` calls it.
+    fn kind(&self) -> &'static str;
+}
+
+/// The receiving end of the bus.
+pub(crate) trait Follow: Send {
+    /// The next thing that happened; `None` when the bus has shut down.
+    fn next(&mut self) -> Call<'_, Option<BusEvent>>;
+}
+
+/// What a follower is told.
+#[derive(Debug, Clone)]
+pub(crate) enum BusEvent {
+    /// A log as it is now; whatever the follower knew of it is void.
+    Reset(Reset),
+    /// The next publication of a log. What lies between the last one and this was compacted away.
+    Stored(Arc<Stored>),
+    /// A probe came back.
+    Probe(u64),
+}
+
+/// What is left of a log.
+#[derive(Debug, Clone)]
+pub(crate) struct Reset {
+    pub(crate) sub: SubId,
+    pub(crate) epoch: Epoch,
+    pub(crate) head: u64,
+    pub(crate) floor: u64,
+    pub(crate) entries: Vec<Arc<Stored>>,
+}
+
+/// A checked publication on its way to the log.
+#[derive(Debug, Clone)]
+pub(crate) struct Publish {
+    pub(crate) sub: SubId,
+    pub(crate) key: Option<ValueKey>,
+    pub(crate) removes: bool,
+    pub(crate) envelope: Envelope,
+    pub(crate) expect: Expect,
+    pub(crate) repeat: Repeat,
+}
+
+/// A condition on the key's value at the moment of storing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Expect {
+    /// Whatever it is.
+    Any,
+    /// There is none.
+    Absent,
+    /// It was set by this publication.
+    Seq(u64),
+}
+
+/// How a repeated publication is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Repeat {
+    /// It is not: each is its own.
+    Never,
+    /// By the name that its publisher gave it.
+    Key(IdempotencyKey),
+    /// By subscription, type, correlation id and data.
+    Content,
+}
+
+/// A publication with its place in the log.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Stored {
+    pub(crate) sub: SubId,
+    pub(crate) epoch: Epoch,
+    pub(crate) seq: u64,
+    pub(crate) key: Option<ValueKey>,
+    pub(crate) removes: bool,
+    pub(crate) envelope: Envelope,
+}
+
+/// The log has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Ack {
+    pub(crate) epoch: Epoch,
+    pub(crate) seq: u64,
+    /// Whether this is the place of an earlier, equal one.
+    pub(crate) duplicate: bool,
+}
+
+/// Why a publication is not in the log.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum PublishError {
+    /// The key's value is not the expected one; `actual` set it, 0 when there is none.
+    #[error("the key was changed by publication {actual}")]
+    WrongExpected { actual: u64 },
+    #[error("the idempotency key was used before with other data, by publication {seq}")]
+    IdempotencyConflict { seq: u64 },
+    #[error(
+        "the subscription holds {keys} keys and {bytes} bytes, and may hold {STATE_KEYS_MAX} and {STATE_BYTES_MAX}"
+    )]
+    StateFull { keys: usize, bytes: usize },
+    #[error("the bus did not answer in time")]
+    Timeout,
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+/// The bus cannot be reached, or has shut down.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the bus is not available: {reason}")]
+pub(crate) struct Unavailable {
+    pub(crate) reason: String,
+}
+
+impl Entry for Arc<Stored> {
+    fn seq(&self) -> u64 {
+        self.seq
+    }
+    fn key(&self) -> Option<&ValueKey> {
+        self.key.as_ref()
+    }
+    fn removes(&self) -> bool {
+        self.removes
+    }
+    fn published_at(&self) -> Timestamp {
+        self.envelope.timestamp
+    }
+    fn size(&self) -> usize {
+        self.envelope.data.as_str().len()
+    }
+}

@@ -1,0 +1,140 @@
+//! Everything that runs in the background has a name here, an owner, and a shutdown.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// The list of what runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum TaskKind {
+    /// Takes connections.
+    Accept,
+    /// Serves one HTTP connection until it ends or becomes a WebSocket.
+    HttpConnection,
+    /// Completes one upgrade.
+    Upgrade,
+    /// Follows the bus and fans out.
+    Receive,
+    /// Proves that the bus delivers.
+    Probe,
+    /// Publishes the node's own figures.
+    Report,
+    /// Finds agents and tasks whose lease ran out.
+    Lease,
+    /// Follows the control view.
+    ControlLink,
+}
+
+impl TaskKind {
+    /// Those that must run as long as the node does; health lists them.
+    const ESSENTIAL: [Self; 6] =
+        [Self::Accept, Self::Receive, Self::Probe, Self::Report, Self::Lease, Self::ControlLink];
+
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Accept => "accept",
+            Self::HttpConnection => "http_connection",
+            Self::Upgrade => "upgrade",
+            Self::Receive => "receive",
+            Self::Probe => "probe",
+            Self::Report => "report",
+            Self::Lease => "lease",
+            Self::ControlLink => "control_link",
+        }
+    }
+}
+
+/// Spawns and counts; cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Tasks {
+    shared: Arc<Shared>,
+    shutdown: watch::Receiver<bool>,
+}
+
+struct Shared {
+    /// Guards the set and the counts together; never held across an await.
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    set: JoinSet<()>,
+    running: BTreeMap<TaskKind, usize>,
+}
+
+impl Tasks {
+    pub(crate) fn new(shutdown: watch::Receiver<bool>) -> Self {
+        Self { shared: Arc::new(Shared { state: Mutex::default() }), shutdown }
+    }
+
+    /// Runs `future` until it ends by itself; it hears of the shutdown by [`Tasks::shutdown`].
+    pub(crate) fn spawn(&self, kind: TaskKind, future: impl Future<Output = ()> + Send + 'static) {
+        let guard = Running::begin(Arc::clone(&self.shared), kind);
+        let mut state = self.shared.state.lock();
+        // What has ended is collected here, so that the set does not grow with every connection.
+        while let Some(ended) = state.set.try_join_next() {
+            if let Err(error) = ended
+                && error.is_panic()
+            {
+                tracing::error!(error = %error, "background task panicked");
+            }
+        }
+        state.set.spawn(async move {
+            let _running = guard;
+            future.await;
+        });
+    }
+
+    /// A future that ends when the node shuts down.
+    pub(crate) fn shutdown(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut shutdown = self.shutdown.clone();
+        async move {
+            // An error means that the sender is gone, which is a shutdown too.
+            let _ = shutdown.wait_for(|stop| *stop).await;
+        }
+    }
+
+    /// Whether each essential task runs, by name.
+    pub(crate) fn health(&self) -> BTreeMap<&'static str, bool> {
+        let state = self.shared.state.lock();
+        TaskKind::ESSENTIAL
+            .iter()
+            .map(|kind| (kind.as_str(), state.running.get(kind).is_some_and(|count| *count > 0)))
+            .collect()
+    }
+
+    /// How many tasks of one kind run.
+    pub(crate) fn running(&self, kind: TaskKind) -> usize {
+        self.shared.state.lock().running.get(&kind).copied().unwrap_or(0)
+    }
+
+    /// Ends what has not ended by itself.
+    pub(crate) fn abort_all(&self) {
+        self.shared.state.lock().set.abort_all();
+    }
+}
+
+/// Counts a task from before it starts until it is dropped, however it ends.
+struct Running {
+    shared: Arc<Shared>,
+    kind: TaskKind,
+}
+
+impl Running {
+    fn begin(shared: Arc<Shared>, kind: TaskKind) -> Self {
+        *shared.state.lock().running.entry(kind).or_default() += 1;
+        Self { shared, kind }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(count) = self.shared.state.lock().running.get_mut(&self.kind) {
+            *count -= 1;
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! Time and ids for the shells of this crate. Pure code takes a [`Moment`], a [`Timestamp`] or an id as an
+//! argument; only shells hold a [`Clock`].
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use hiveops_proto::{ConnectionId, CorrelationId, Timestamp};
+use uuid::Uuid;
+
+/// Milliseconds of monotonic time since the node started: what deadlines are counted in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub(crate) struct Moment(u64);
+
+impl Moment {
+    pub(crate) const fn from_millis(ms: u64) -> Self {
+        Self(ms)
+    }
+
+    pub(crate) fn as_millis(self) -> u64 {
+        self.0
+    }
+
+    pub(crate) fn plus(self, duration: Duration) -> Self {
+        self.plus_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    pub(crate) fn plus_millis(self, ms: u64) -> Self {
+        Self(self.0.saturating_add(ms))
+    }
+
+    pub(crate) fn plus_secs(self, seconds: u64) -> Self {
+        self.plus_millis(seconds.saturating_mul(1_000))
+    }
+
+    /// How long after `earlier` this is, in milliseconds; 0 when it is not after it.
+    pub(crate) fn millis_since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+/// Reads the machine's clocks.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Clock {
+    started: Instant,
+}
+
+impl Clock {
+    pub(crate) fn start() -> Self {
+        Self { started: Instant::now() }
+    }
+
+    pub(crate) fn moment(&self) -> Moment {
+        Moment(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// Wall-clock time, for people and for other machines.
+    #[expect(clippy::disallowed_methods, reason = "the one place where this crate reads the wall clock")]
+    pub(crate) fn timestamp(&self) -> Timestamp {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+    }
+
+    pub(crate) fn correlation_id(&self) -> CorrelationId {
+        CorrelationId::from(Uuid::now_v7())
+    }
+
+    pub(crate) fn connection_id(&self) -> ConnectionId {
+        ConnectionId::from(Uuid::now_v7())
+    }
+}
