@@ -45,6 +45,14 @@ macro_rules! server_frames {
                     Self::Publication(frame) => frame.message_type.as_str(),
                 }
             }
+
+            /// The correlation id of this frame: each has one.
+            pub fn correlation_id(&self) -> &crate::CorrelationId {
+                match self {
+                    $(Self::$variant(frame) => &frame.correlation_id,)+
+                    Self::Publication(frame) => &frame.correlation_id,
+                }
+            }
         }
 
         impl Serialize for ServerFrame {

@@ -1,0 +1,88 @@
+//! One accepted socket as a shard holds it: what reads it, who it is, what waits for it.
+
+use hiveops_proto::DisconnectReason;
+use mio::net::TcpStream;
+
+use super::catch_up::CatchUp;
+use super::outbox::Outbox;
+use super::registry::Registration;
+use crate::catalog::{SubId, SubMask};
+use crate::session::Session;
+use crate::ws::Parser;
+use crate::ws::closing::Closing;
+
+/// One connection. An idle one is this and nothing on the heap but its session.
+pub(super) struct Connection {
+    pub(super) socket: TcpStream,
+    pub(super) parser: Parser,
+    pub(super) role: Role,
+    /// Its name and its share of the caps; refused connections have none.
+    pub(super) registration: Option<Registration>,
+    /// Where it stands in the list of each subscription that it is joined to.
+    pub(super) places: Vec<(SubId, u32)>,
+    /// Joined subscriptions that take live frames: neither catching up nor behind.
+    pub(super) live: SubMask,
+    /// What waits for the socket; none while the socket takes all.
+    pub(super) pending: Option<Box<Pending>>,
+    /// The last fan-out that has seen it.
+    pub(super) visited: u64,
+    /// Tells its timer from that of an earlier holder of the same key, and from one set before a change.
+    pub(super) generation: u32,
+    /// Why it ended, once it is only to be removed.
+    pub(super) gone: Option<DisconnectReason>,
+}
+
+/// What a connection is there for.
+pub(super) enum Role {
+    Session(Box<Session>),
+    /// It is being closed, for this reason.
+    Closing(DisconnectReason, Closing),
+    /// Sends back what it gets: for conformance tests of the codec only.
+    #[cfg(feature = "echo-endpoint")]
+    Echo,
+}
+
+/// What waits for a socket that does not take all.
+#[derive(Default)]
+pub(super) struct Pending {
+    pub(super) outbox: Outbox,
+    /// What joined subscriptions still lack, and those that fell behind.
+    pub(super) catching: Vec<(SubId, CatchUp)>,
+    /// Frames that this outbox held when the shard last counted.
+    pub(super) counted: usize,
+}
+
+impl Connection {
+    pub(super) fn pending(&mut self) -> &mut Pending {
+        self.pending.get_or_insert_default()
+    }
+
+    pub(super) fn session(&mut self) -> Option<&mut Session> {
+        match &mut self.role {
+            Role::Session(session) => Some(session),
+            Role::Closing(..) => None,
+            #[cfg(feature = "echo-endpoint")]
+            Role::Echo => None,
+        }
+    }
+}
+
+impl Pending {
+    pub(super) fn catch_up(&self, sub: SubId) -> Option<&CatchUp> {
+        self.catching.iter().find(|(known, _)| *known == sub).map(|(_, catch_up)| catch_up)
+    }
+
+    /// Sets what a subscription lacks; it replaces what was known before.
+    pub(super) fn set_catch_up(&mut self, sub: SubId, catch_up: CatchUp) {
+        self.forget(sub);
+        self.catching.push((sub, catch_up));
+    }
+
+    pub(super) fn forget(&mut self, sub: SubId) {
+        self.catching.retain(|(known, _)| *known != sub);
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        self.outbox.is_empty() && self.catching.is_empty()
+    }
+}

@@ -1,0 +1,151 @@
+//! Sealing: a frame is stamped and encoded here, once, and only what was sealed reaches a socket.
+//!
+//! Every session that a publication goes to shares its bytes. A sealed frame remembers what the outbox
+//! and the log lines need: its type, its correlation id, its place in a log.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use bytes::Bytes;
+use hiveops_proto::frame::Publication as Frame;
+use hiveops_proto::{CorrelationId, MessageType, ServerFrame, Timestamp};
+
+use crate::bus::Stored;
+use crate::catalog::SubId;
+use crate::log::{Entry, ValueKey};
+use crate::ws;
+
+/// An encoded WebSocket frame, cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct SealedFrame(Arc<Sealed>);
+
+#[derive(Debug)]
+struct Sealed {
+    bytes: Bytes,
+    frame_type: MessageType,
+    correlation_id: CorrelationId,
+    place: Option<Place>,
+}
+
+/// Where a publication stands in its log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) sub: SubId,
+    pub(crate) seq: u64,
+    pub(crate) prev_seq: u64,
+    /// The value it is the whole of; a later one of the same key may take its place.
+    pub(crate) key: Option<ValueKey>,
+    pub(crate) replayed: bool,
+}
+
+impl SealedFrame {
+    /// Seals a frame for one session.
+    pub(crate) fn seal(frame: &ServerFrame) -> Self {
+        Self::with_place(frame, None)
+    }
+
+    fn with_place(frame: &ServerFrame, place: Option<Place>) -> Self {
+        let text = serde_json::to_vec(frame).expect("frames consist of checked values, which are all JSON");
+        let frame_type =
+            MessageType::new(frame.frame_type()).expect("the types of frames follow the rule of message types");
+        let correlation_id = frame.correlation_id().clone();
+        Self(Arc::new(Sealed { bytes: ws::text_frame(&text), frame_type, correlation_id, place }))
+    }
+
+    pub(crate) fn bytes(&self) -> &Bytes {
+        &self.0.bytes
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.bytes.len()
+    }
+
+    pub(crate) fn frame_type(&self) -> &str {
+        self.0.frame_type.as_str()
+    }
+
+    pub(crate) fn correlation_id(&self) -> &CorrelationId {
+        &self.0.correlation_id
+    }
+
+    pub(crate) fn place(&self) -> Option<&Place> {
+        self.0.place.as_ref()
+    }
+}
+
+/// A publication as the shards hold it: its place in the log and its bytes.
+#[derive(Debug)]
+pub(crate) struct Publication {
+    stored: Arc<Stored>,
+    live: SealedFrame,
+    /// Made when the first session asks for it again.
+    replay: OnceLock<SealedFrame>,
+    /// When this node got it from the bus.
+    received: Instant,
+}
+
+impl Publication {
+    pub(crate) fn seal(stored: Arc<Stored>, received: Instant) -> Arc<Self> {
+        let live = seal(&stored, false);
+        Arc::new(Self { stored, live, replay: OnceLock::new(), received })
+    }
+
+    pub(crate) fn stored(&self) -> &Stored {
+        &self.stored
+    }
+
+    pub(crate) fn sub(&self) -> SubId {
+        self.stored.sub
+    }
+
+    pub(crate) fn live(&self) -> &SealedFrame {
+        &self.live
+    }
+
+    /// The same frame, marked `replayed`.
+    pub(crate) fn replay(&self) -> &SealedFrame {
+        self.replay.get_or_init(|| seal(&self.stored, true))
+    }
+
+    pub(crate) fn received(&self) -> Instant {
+        self.received
+    }
+}
+
+fn seal(stored: &Stored, replayed: bool) -> SealedFrame {
+    let envelope = &stored.envelope;
+    // `seq` grows by one within an epoch (CONTRACT section 5), so the one before is known.
+    let prev_seq = stored.seq.saturating_sub(1);
+    let frame = Frame {
+        message_type: envelope.message_type.clone(),
+        correlation_id: envelope.correlation_id.clone(),
+        source_correlation_id: envelope.source_correlation_id.clone(),
+        timestamp: envelope.timestamp,
+        subscription: envelope.subscription.clone(),
+        epoch: stored.epoch.clone(),
+        seq: stored.seq,
+        prev_seq,
+        replayed,
+        data: envelope.data.clone(),
+    };
+    let place = Place { sub: stored.sub, seq: stored.seq, prev_seq, key: stored.key.clone(), replayed };
+    SealedFrame::with_place(&frame.into(), Some(place))
+}
+
+impl Entry for Arc<Publication> {
+    fn seq(&self) -> u64 {
+        self.stored.seq
+    }
+    fn key(&self) -> Option<&ValueKey> {
+        self.stored.key.as_ref()
+    }
+    fn removes(&self) -> bool {
+        self.stored.removes
+    }
+    fn published_at(&self) -> Timestamp {
+        self.stored.envelope.timestamp
+    }
+    fn size(&self) -> usize {
+        self.stored.envelope.data.as_str().len()
+    }
+}

@@ -1,0 +1,49 @@
+//! Counts that a shard shows to the rest of the node: the shard alone writes them, from its own lists.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::catalog::SubId;
+
+/// One shard's figures.
+#[derive(Debug)]
+pub(crate) struct Gauges {
+    sessions: AtomicUsize,
+    outbox_frames: AtomicUsize,
+    joined: Vec<AtomicUsize>,
+}
+
+impl Gauges {
+    pub(super) fn new(subscriptions: usize) -> Self {
+        Self {
+            sessions: AtomicUsize::new(0),
+            outbox_frames: AtomicUsize::new(0),
+            joined: std::iter::repeat_with(AtomicUsize::default).take(subscriptions).collect(),
+        }
+    }
+
+    pub(super) fn set_sessions(&self, count: usize) {
+        self.sessions.store(count, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_outbox_frames(&self, count: usize) {
+        self.outbox_frames.store(count, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_joined(&self, sub: SubId, count: usize) {
+        if let Some(gauge) = self.joined.get(sub.index()) {
+            gauge.store(count, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn sessions(&self) -> usize {
+        self.sessions.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn outbox_frames(&self) -> usize {
+        self.outbox_frames.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn joined(&self, sub: SubId) -> usize {
+        self.joined.get(sub.index()).map_or(0, |gauge| gauge.load(Ordering::Relaxed))
+    }
+}

@@ -1,0 +1,165 @@
+//! The hub: everything that is written to sessions goes through here.
+//!
+//! A hub is a handful of shards, one thread each. A shard owns its sockets, its sessions and its own copy
+//! of every log, so that fanning out and joining take no lock. The rest of the node talks to a shard only
+//! through its mailbox. The hub knows neither the bus nor HTTP.
+
+mod catch_up;
+mod connection;
+mod frame;
+mod gauges;
+mod outbox;
+mod registry;
+mod shard;
+mod view;
+mod wheel;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use hiveops_proto::control::ControlView;
+use hiveops_proto::{ConnectionId, DisconnectReason};
+use tokio::sync::oneshot;
+
+pub(crate) use frame::Publication;
+pub(crate) use gauges::Gauges;
+pub(crate) use registry::{Full, Registration, Registry, SessionInfo};
+pub(crate) use shard::{Admission, Answers, Command, Intent, Mailbox, Shared, ShardError, Stop};
+
+use crate::bus::Reset;
+use crate::catalog::SubId;
+use shard::Handle;
+
+/// All shards of the node; cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Hub {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    mailboxes: Vec<Mailbox>,
+    gauges: Vec<Arc<Gauges>>,
+    registry: Registry,
+    /// Where the next session goes: round robin, since every session costs about the same.
+    next: AtomicUsize,
+}
+
+/// The threads of the shards: joined by whoever started them.
+pub(crate) struct Threads {
+    handles: Vec<Handle>,
+}
+
+/// A shard has stopped taking commands; the node cannot go on without it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a shard has ended")]
+pub(crate) struct Ended;
+
+impl Hub {
+    /// Starts `count` shards, each from the logs as they are now.
+    pub(crate) fn start(count: usize, shared: &Arc<Shared>) -> Result<(Self, Threads), ShardError> {
+        let mut handles = Vec::new();
+        for index in 0..count.max(1) {
+            handles.push(shard::start(index, Arc::clone(shared))?);
+        }
+        let mailboxes = handles.iter().map(|handle| handle.mailbox.clone()).collect();
+        let gauges = handles.iter().map(|handle| Arc::clone(&handle.gauges)).collect();
+        let registry = shared.registry.clone();
+        let inner = Inner { mailboxes, gauges, registry, next: AtomicUsize::new(0) };
+        Ok((Self { inner: Arc::new(inner) }, Threads { handles }))
+    }
+
+    /// Sends a publication to every session that is joined. Waits for room in the mailboxes: a shard that
+    /// is behind slows the reading of the bus down, and loses nothing.
+    pub(crate) async fn fan_out(&self, publication: Arc<Publication>) -> Result<(), Ended> {
+        for mailbox in &self.inner.mailboxes {
+            mailbox.send(Command::Publish(Arc::clone(&publication))).await?;
+        }
+        Ok(())
+    }
+
+    /// Replaces a log by what is left of it.
+    pub(crate) async fn reset(&self, reset: Reset, entries: Vec<Arc<Publication>>) -> Result<(), Ended> {
+        let reset = Arc::new(reset);
+        let entries: Arc<[Arc<Publication>]> = entries.into();
+        for mailbox in &self.inner.mailboxes {
+            mailbox.send(Command::Reset(Arc::clone(&reset), Arc::clone(&entries))).await?;
+        }
+        Ok(())
+    }
+
+    /// Puts another control view in force.
+    pub(crate) async fn control(&self, view: &Arc<ControlView>) -> Result<(), Ended> {
+        for mailbox in &self.inner.mailboxes {
+            mailbox.send(Command::Control(Arc::clone(view))).await?;
+        }
+        Ok(())
+    }
+
+    /// The shard that the next session goes to.
+    pub(crate) fn next_shard(&self) -> usize {
+        self.inner.next.fetch_add(1, Ordering::Relaxed) % self.inner.mailboxes.len()
+    }
+
+    /// Hands a socket to a shard.
+    pub(crate) async fn admit(&self, shard: usize, admission: Admission) -> Result<(), Ended> {
+        match self.inner.mailboxes.get(shard) {
+            Some(mailbox) => mailbox.send(Command::Admit(Box::new(admission))).await,
+            None => Err(Ended),
+        }
+    }
+
+    /// Ends one session of this node with a notice; false when there is none of that name.
+    pub(crate) async fn disconnect(
+        &self,
+        id: &ConnectionId,
+        reason: DisconnectReason,
+        detail: Option<String>,
+    ) -> Result<bool, Ended> {
+        let Some(mailbox) = self.inner.registry.shard_of(id).and_then(|at| self.inner.mailboxes.get(at)) else {
+            return Ok(false);
+        };
+        let (reply, found) = oneshot::channel();
+        mailbox.send(Command::Disconnect { id: id.clone(), reason, detail, reply }).await?;
+        found.await.map_err(|_| Ended)
+    }
+
+    /// Ends every session and then the shards.
+    pub(crate) async fn stop(&self, stop: Stop) {
+        for mailbox in &self.inner.mailboxes {
+            // One that has ended already needs no telling.
+            let _ = mailbox.send(Command::Stop(stop)).await;
+        }
+    }
+
+    /// Sessions joined to a subscription.
+    pub(crate) fn joined(&self, sub: SubId) -> usize {
+        self.inner.gauges.iter().map(|gauges| gauges.joined(sub)).sum()
+    }
+
+    /// Sessions of the node.
+    pub(crate) fn sessions(&self) -> usize {
+        self.inner.gauges.iter().map(|gauges| gauges.sessions()).sum()
+    }
+
+    /// Frames that wait in outboxes.
+    pub(crate) fn outbox_frames(&self) -> usize {
+        self.inner.gauges.iter().map(|gauges| gauges.outbox_frames()).sum()
+    }
+}
+
+impl Threads {
+    /// Waits until every shard has ended, and says how; blocks.
+    pub(crate) fn join(self) -> Result<(), ShardError> {
+        let mut result = Ok(());
+        for handle in self.handles {
+            let ended = handle.thread.join().unwrap_or(Err(ShardError::Panicked));
+            result = result.and(ended);
+        }
+        result
+    }
+
+    /// Whether a shard has ended by itself.
+    pub(crate) fn any_ended(&self) -> bool {
+        self.handles.iter().any(|handle| handle.thread.is_finished())
+    }
+}

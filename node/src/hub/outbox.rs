@@ -1,0 +1,297 @@
+//! What waits for one session: bounded, the latest value per key, and honest about what it left out. Pure.
+//!
+//! A session has an outbox only while its socket takes less than is due to it. `seq` of a subscription
+//! only grows in it: an update takes the queued one of the same key out and goes to the tail. The notice
+//! about what was left out is made when a frame is prepared for writing, from the difference between its
+//! `prev_seq` and what was sent before it, so it is right however often the queue was rearranged.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+
+use bytes::Bytes;
+use hiveops_proto::Limits;
+
+use super::frame::{Place, SealedFrame};
+use crate::catalog::SubId;
+use crate::time::Moment;
+
+/// Frames that one system call writes at most; the kernel takes up to 1,024 pieces.
+pub(crate) const WRITE_FRAMES_MAX: usize = 64;
+
+/// Protocol pings and pongs that may wait: a peer that asks for more does not read the answers.
+const CONTROLS_MAX: usize = 16;
+
+/// A session's queue.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    entries: VecDeque<Entry>,
+    bytes: usize,
+    /// Bytes of the front entry that are written already.
+    offset: usize,
+    /// Entries at the front whose order and omissions are settled; nothing may change among them.
+    pinned: usize,
+    /// For each subscription that has passed through: the last `seq` that was prepared.
+    cursors: Vec<(SubId, u64)>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    item: Item,
+    queued_at: Moment,
+}
+
+/// What an entry is.
+#[derive(Debug, Clone)]
+pub(crate) enum Item {
+    Frame(SealedFrame),
+    /// A ping, pong or close frame, encoded.
+    Control(Bytes),
+}
+
+impl Item {
+    fn bytes(&self) -> &Bytes {
+        match self {
+            Self::Frame(frame) => frame.bytes(),
+            Self::Control(bytes) => bytes,
+        }
+    }
+
+    fn place(&self) -> Option<&Place> {
+        match self {
+            Self::Frame(frame) => frame.place(),
+            Self::Control(_) => None,
+        }
+    }
+}
+
+/// How much may wait.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Room {
+    pub(crate) frames: usize,
+    pub(crate) bytes: usize,
+}
+
+impl Room {
+    pub(crate) fn of(limits: &Limits) -> Self {
+        let count = |value| usize::try_from(value).unwrap_or(usize::MAX);
+        Self { frames: count(limits.outbox_frames_max), bytes: count(limits.outbox_bytes_max) }
+    }
+}
+
+/// What became of a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pushed {
+    Queued,
+    /// It took the place of an older value of its key.
+    Coalesced,
+    /// Neither was possible: a send failure.
+    Full,
+}
+
+/// An omission that the peer must be told of before the frame that follows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Omission {
+    pub(crate) sub: SubId,
+    pub(crate) from_seq: u64,
+    pub(crate) to_seq: u64,
+}
+
+impl Outbox {
+    /// Queues a frame, or puts it in the place of an older value.
+    pub(crate) fn push(&mut self, frame: SealedFrame, room: Room, now: Moment) -> Pushed {
+        let len = frame.len();
+        if let Some(place) = frame.place() {
+            self.note_start(place);
+            if let Some(index) = self.same_value(place) {
+                let old = self.entries[index].item.bytes().len();
+                if self.bytes - old + len > room.bytes {
+                    return Pushed::Full;
+                }
+                self.entries.remove(index);
+                self.bytes -= old;
+                self.append(Item::Frame(frame), now);
+                return Pushed::Coalesced;
+            }
+        }
+        if self.entries.len() >= room.frames || self.bytes + len > room.bytes {
+            return Pushed::Full;
+        }
+        self.append(Item::Frame(frame), now);
+        Pushed::Queued
+    }
+
+    /// Queues a frame whatever the limits say: the notice before a close, and the rest of a write that
+    /// the socket cut short.
+    pub(crate) fn push_forced(&mut self, frame: SealedFrame, now: Moment) {
+        if let Some(place) = frame.place() {
+            self.note_start(place);
+        }
+        self.append(Item::Frame(frame), now);
+    }
+
+    /// Puts a ping or pong before everything that is not begun; false when too many wait already.
+    pub(crate) fn push_control(&mut self, bytes: Bytes, now: Moment) -> bool {
+        let begun = usize::from(self.offset > 0);
+        let controls =
+            self.entries.iter().skip(begun).take_while(|entry| matches!(entry.item, Item::Control(_))).count();
+        if controls >= CONTROLS_MAX {
+            return false;
+        }
+        let index = begun + controls;
+        self.bytes += bytes.len();
+        self.entries.insert(index, Entry { item: Item::Control(bytes), queued_at: now });
+        if index <= self.pinned {
+            self.pinned += 1;
+        }
+        true
+    }
+
+    /// Queues the close frame behind everything.
+    pub(crate) fn push_close(&mut self, bytes: Bytes, now: Moment) {
+        self.append(Item::Control(bytes), now);
+    }
+
+    fn append(&mut self, item: Item, now: Moment) {
+        self.bytes += item.bytes().len();
+        self.entries.push_back(Entry { item, queued_at: now });
+    }
+
+    /// Until the first frame of a subscription waited, everything before it was sent.
+    fn note_start(&mut self, place: &Place) {
+        if !self.cursors.iter().any(|(sub, _)| *sub == place.sub) {
+            self.cursors.push((place.sub, place.prev_seq));
+        }
+    }
+
+    /// Says that the peer has, or will have by what is queued, everything of `sub` up to `seq`.
+    pub(crate) fn set_cursor(&mut self, sub: SubId, seq: u64) {
+        match self.cursors.iter_mut().find(|(known, _)| *known == sub) {
+            Some((_, cursor)) => *cursor = seq,
+            None => self.cursors.push((sub, seq)),
+        }
+    }
+
+    /// The last `seq` of a subscription that is queued or was sent; none when it never passed through.
+    pub(crate) fn tail(&self, sub: SubId) -> Option<u64> {
+        let queued = self.entries.iter().rev().filter_map(|entry| entry.item.place());
+        let last = queued.filter(|place| place.sub == sub).map(|place| place.seq).next();
+        last.or_else(|| self.cursors.iter().find(|(known, _)| *known == sub).map(|(_, seq)| *seq))
+    }
+
+    fn same_value(&self, place: &Place) -> Option<usize> {
+        let key = place.key.as_ref().filter(|_| !place.replayed)?;
+        let same = |entry: &Entry| {
+            entry.item.place().is_some_and(|other| {
+                other.sub == place.sub && other.key.as_ref() == Some(key) && !other.replayed
+            })
+        };
+        (self.pinned.max(usize::from(self.offset > 0))..self.entries.len())
+            .find(|index| same(&self.entries[*index]))
+    }
+
+    /// Settles the first entries: puts the notice of an omission before a frame that does not follow the
+    /// one before it. `notice` makes the frame.
+    pub(crate) fn prepare(&mut self, mut notice: impl FnMut(Omission) -> SealedFrame) {
+        while self.pinned < self.entries.len().min(WRITE_FRAMES_MAX) {
+            let entry = &self.entries[self.pinned];
+            let queued_at = entry.queued_at;
+            let Some(place) = entry.item.place().cloned() else {
+                self.pinned += 1;
+                continue;
+            };
+            let cursor = self.cursors.iter_mut().find(|(sub, _)| *sub == place.sub);
+            let sent = cursor.as_ref().map_or(place.prev_seq, |(_, seq)| *seq);
+            if let Some((_, cursor)) = cursor {
+                *cursor = (*cursor).max(place.seq);
+            }
+            if place.prev_seq > sent && !place.replayed {
+                let omission = Omission { sub: place.sub, from_seq: sent + 1, to_seq: place.prev_seq };
+                let item = Item::Frame(notice(omission));
+                self.bytes += item.bytes().len();
+                self.entries.insert(self.pinned, Entry { item, queued_at });
+                self.pinned += 1;
+            }
+            self.pinned += 1;
+        }
+    }
+
+    /// The bytes of the prepared entries.
+    pub(crate) fn slices(&self) -> Vec<IoSlice<'_>> {
+        let mut slices = Vec::with_capacity(self.pinned.min(WRITE_FRAMES_MAX));
+        for (index, entry) in self.entries.iter().take(self.pinned.min(WRITE_FRAMES_MAX)).enumerate() {
+            let skip = if index == 0 { self.offset } else { 0 };
+            slices.push(IoSlice::new(&entry.item.bytes()[skip..]));
+        }
+        slices
+    }
+
+    /// Takes `written` bytes off the front and names each entry that has left whole.
+    pub(crate) fn advance(&mut self, written: usize, mut left: impl FnMut(&Item, Moment)) {
+        let mut rest = self.offset + written;
+        while let Some(front) = self.entries.front() {
+            let len = front.item.bytes().len();
+            if rest < len {
+                break;
+            }
+            rest -= len;
+            self.bytes -= len;
+            self.pinned = self.pinned.saturating_sub(1);
+            left(&front.item, front.queued_at);
+            self.entries.pop_front();
+        }
+        self.offset = rest;
+    }
+
+    /// Notes how much of the front entry the socket has taken outside of the outbox.
+    pub(crate) fn begin_front(&mut self, written: usize) {
+        debug_assert!(self.entries.len() == 1 && self.offset == 0, "only a new outbox begins in the middle");
+        self.offset = written;
+        self.pinned = 1;
+        if let Some(place) = self.entries.front().and_then(|entry| entry.item.place().cloned()) {
+            self.set_cursor(place.sub, place.seq);
+        }
+    }
+
+    /// Throws away what is not begun, and says what that was.
+    pub(crate) fn clear(&mut self) -> Vec<Item> {
+        let kept = usize::from(self.offset > 0);
+        let gone: Vec<Item> =
+            self.entries.drain(kept.min(self.entries.len())..).map(|entry| entry.item).collect();
+        self.bytes = self.entries.iter().map(|entry| entry.item.bytes().len()).sum();
+        self.pinned = self.entries.len();
+        gone
+    }
+
+    /// Takes out the frames of one subscription that are not begun: the session has left it.
+    pub(crate) fn remove(&mut self, sub: SubId) {
+        let begun = usize::from(self.offset > 0);
+        let (mut index, mut pinned, mut bytes) = (0, 0, 0);
+        let old_pinned = self.pinned;
+        self.entries.retain(|entry| {
+            let keep = index < begun || entry.item.place().is_none_or(|place| place.sub != sub);
+            if keep {
+                bytes += entry.item.bytes().len();
+                pinned += usize::from(index < old_pinned);
+            }
+            index += 1;
+            keep
+        });
+        (self.bytes, self.pinned) = (bytes, pinned);
+        self.cursors.retain(|(known, _)| *known != sub);
+    }
+
+    pub(crate) fn frames(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,182 @@
+//! Who is connected to this node: names are unique here, and caps are counted here.
+//!
+//! A [`Registration`] is a place in the registry; it ends when it is dropped, however the session ends.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use hiveops_proto::path::Endpoint;
+use hiveops_proto::{ConnectionId, Limits, Timestamp};
+use parking_lot::Mutex;
+
+/// What the registry tells about a session.
+#[derive(Debug, Clone)]
+pub(crate) struct SessionInfo {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) connected_at: Timestamp,
+}
+
+/// All sessions of the node; cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Registry {
+    /// Held for one lookup or change, never across an await.
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    sessions: HashMap<ConnectionId, Entry>,
+    per_address: HashMap<IpAddr, u64>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    info: SessionInfo,
+    shard: usize,
+}
+
+/// Which cap is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Full {
+    Node,
+    Address,
+    Cluster,
+}
+
+impl Full {
+    /// The limit's name.
+    pub(crate) fn limit(self) -> &'static str {
+        match self {
+            Self::Node => "max_connections_per_node",
+            Self::Address => "max_connections_per_address",
+            Self::Cluster => "max_connections_total",
+        }
+    }
+}
+
+/// A session's place; dropping it frees the name and the caps.
+#[derive(Debug)]
+pub(crate) struct Registration {
+    state: Arc<Mutex<State>>,
+    id: ConnectionId,
+    address: IpAddr,
+}
+
+impl Registry {
+    /// Takes a place under `wanted`, or under `otherwise` when a live session has that name.
+    pub(crate) fn register(
+        &self,
+        wanted: Option<&ConnectionId>,
+        otherwise: impl FnOnce() -> ConnectionId,
+        address: IpAddr,
+        place: (SessionInfo, usize),
+        limits: &Limits,
+    ) -> Result<Registration, Full> {
+        let mut state = self.state.lock();
+        let count = state.sessions.len() as u64;
+        let from_address = state.per_address.get(&address).copied().unwrap_or(0);
+        if count >= limits.max_connections_per_node {
+            return Err(Full::Node);
+        }
+        if limits.max_connections_per_address > 0 && from_address >= limits.max_connections_per_address {
+            return Err(Full::Address);
+        }
+        if limits.max_connections_total > 0 && count >= limits.max_connections_total {
+            return Err(Full::Cluster);
+        }
+        let free = wanted.filter(|id| !state.sessions.contains_key(*id));
+        let id = free.cloned().unwrap_or_else(otherwise);
+        let (info, shard) = place;
+        state.sessions.insert(id.clone(), Entry { info, shard });
+        *state.per_address.entry(address).or_default() += 1;
+        Ok(Registration { state: Arc::clone(&self.state), id, address })
+    }
+
+    /// The shard that holds a session.
+    pub(crate) fn shard_of(&self, id: &ConnectionId) -> Option<usize> {
+        self.state.lock().sessions.get(id).map(|entry| entry.shard)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.state.lock().sessions.len()
+    }
+
+    /// How many sessions came in by each route, and when the oldest did.
+    pub(crate) fn summary(&self) -> Summary {
+        let state = self.state.lock();
+        let mut summary = Summary::default();
+        for entry in state.sessions.values() {
+            summary.total += 1;
+            *summary.by_type.entry(entry.info.endpoint.as_str()).or_default() += 1;
+            let connected = entry.info.connected_at;
+            summary.oldest = Some(summary.oldest.map_or(connected, |oldest| oldest.min(connected)));
+        }
+        summary
+    }
+}
+
+/// Figures over all sessions.
+#[derive(Debug, Default)]
+pub(crate) struct Summary {
+    pub(crate) total: u64,
+    pub(crate) by_type: std::collections::BTreeMap<&'static str, u64>,
+    pub(crate) oldest: Option<Timestamp>,
+}
+
+impl Registration {
+    pub(crate) fn id(&self) -> &ConnectionId {
+        &self.id
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        let mut state = self.state.lock();
+        state.sessions.remove(&self.id);
+        if let Some(count) = state.per_address.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                state.per_address.remove(&self.address);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn register(registry: &Registry, id: &str, address: &str, limits: &Limits) -> Result<Registration, Full> {
+        let info = SessionInfo { endpoint: Endpoint::Dashboard, connected_at: Timestamp::from_millis(7) };
+        let wanted = ConnectionId::new(id).unwrap();
+        let made = || ConnectionId::new("made").unwrap();
+        registry.register(Some(&wanted), made, address.parse().unwrap(), (info, 0), limits)
+    }
+
+    #[test]
+    fn a_name_belongs_to_one_live_session() {
+        let (registry, limits) = (Registry::default(), Limits::default());
+        let first = register(&registry, "me", "127.0.0.1", &limits).unwrap();
+        let second = register(&registry, "me", "127.0.0.1", &limits).unwrap();
+        assert_eq!((first.id().as_str(), second.id().as_str()), ("me", "made"));
+        drop(first);
+        assert_eq!(register(&registry, "me", "127.0.0.1", &limits).unwrap().id().as_str(), "me");
+        drop(second);
+        assert_eq!(registry.len(), 0);
+    }
+
+    #[test]
+    fn each_cap_is_freed_with_the_session_that_filled_it() {
+        let registry = Registry::default();
+        let limits = Limits { max_connections_per_address: 1, max_connections_per_node: 2, ..Limits::default() };
+        let first = register(&registry, "a", "127.0.0.1", &limits).unwrap();
+        assert_eq!(register(&registry, "b", "127.0.0.1", &limits).unwrap_err(), Full::Address);
+        let _other = register(&registry, "c", "127.0.0.2", &limits).unwrap();
+        assert_eq!(register(&registry, "d", "127.0.0.3", &limits).unwrap_err(), Full::Node);
+        drop(first);
+        assert!(register(&registry, "b", "127.0.0.1", &limits).is_ok());
+        let total = Limits { max_connections_total: 1, ..Limits::default() };
+        assert_eq!(register(&registry, "e", "127.0.0.4", &total).unwrap_err(), Full::Cluster);
+    }
+}

@@ -1,0 +1,62 @@
+//! What a session may ask of its shard while it handles an event.
+
+use std::sync::atomic::Ordering;
+
+use hiveops_proto::control::ControlView;
+use hiveops_proto::{CorrelationId, ErrorCode, NodeId, Payload, Position, Timestamp};
+
+use super::Shared;
+use crate::catalog::{Catalog, SubId};
+use crate::hub::view::View;
+use crate::session::{Request, World};
+use crate::time::Moment;
+
+/// A view of the shard that lends out nothing mutable.
+pub(super) struct Env<'a> {
+    pub(super) shared: &'a Shared,
+    pub(super) control: &'a ControlView,
+    pub(super) views: &'a [View],
+    pub(super) now: Moment,
+}
+
+impl World for Env<'_> {
+    fn catalog(&self) -> &Catalog {
+        &self.shared.catalog
+    }
+
+    fn control(&self) -> &ControlView {
+        self.control
+    }
+
+    fn node_id(&self) -> &NodeId {
+        &self.shared.node_id
+    }
+
+    fn position(&self, sub: SubId) -> Position {
+        self.views[sub.index()].position()
+    }
+
+    fn can_continue(&self, sub: SubId, since: &Position) -> bool {
+        self.views[sub.index()].can_continue(since)
+    }
+
+    fn bus_live(&self) -> bool {
+        self.shared.bus_live.load(Ordering::Relaxed)
+    }
+
+    fn now(&self) -> Moment {
+        self.now
+    }
+
+    fn timestamp(&self) -> Timestamp {
+        self.shared.clock.timestamp()
+    }
+
+    fn new_id(&self) -> CorrelationId {
+        self.shared.clock.correlation_id()
+    }
+
+    fn answer(&self, request: &Request<'_>) -> Result<Payload, (ErrorCode, String)> {
+        self.shared.answers.answer(request, self.timestamp())
+    }
+}

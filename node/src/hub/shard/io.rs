@@ -1,0 +1,379 @@
+//! Bytes between the sockets and the pure parts.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::Shutdown;
+
+use hiveops_proto::{DisconnectReason, SubscriptionName};
+use mio::event::Event as Readiness;
+
+use super::env::Env;
+use super::Shard;
+use crate::hub::catch_up::Fed;
+use crate::hub::connection::{Connection, Role};
+use crate::hub::frame::SealedFrame;
+use crate::hub::outbox::{Item, Omission, Room};
+use crate::session::{Event, Session, World};
+use crate::ws::closing::{self, Cause};
+use crate::ws::{self, Caps, Incoming, ProtocolError};
+use hiveops_proto::frame::Coalesced;
+
+/// Reads of one socket per turn: a peer that sends without end waits for the others.
+const READS_PER_TURN: usize = 4;
+
+/// Largest message of the echo endpoint: the conformance suite sends 16 MiB.
+#[cfg(feature = "echo-endpoint")]
+const ECHO_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// What one message from a peer leads to, beyond what its session decides.
+enum Step {
+    Nothing,
+    Pong(Vec<u8>),
+    /// The peer closes.
+    PeerClose(Option<u16>),
+    #[cfg(feature = "echo-endpoint")]
+    Echo(bytes::Bytes),
+}
+
+impl Shard {
+    pub(super) fn on_ready(&mut self, event: &Readiness) {
+        let key = event.token().0 as u32;
+        if event.is_writable() {
+            self.flush(key);
+        }
+        if event.is_readable() || event.is_read_closed() || event.is_error() {
+            self.read(key);
+        }
+    }
+
+    pub(super) fn read_again(&mut self) {
+        for key in std::mem::take(&mut self.again) {
+            self.read(key);
+        }
+    }
+
+    fn read(&mut self, key: u32) {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        for turn in 0..=READS_PER_TURN {
+            let Some(connection) = self.connections.get_mut(key as usize) else { break };
+            if connection.gone.is_some() {
+                break;
+            }
+            if turn == READS_PER_TURN {
+                self.again.push(key);
+                break;
+            }
+            match connection.socket.read(&mut buffer) {
+                Ok(0) => {
+                    self.on_eof(key);
+                    break;
+                }
+                Ok(count) => {
+                    self.local.bytes_received.inc_by(count as u64);
+                    self.consume(key, &mut buffer[..count]);
+                    // Less than the buffer holds: what comes next is another readiness.
+                    if count < buffer.len() {
+                        break;
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => {
+                    self.doom(key, DisconnectReason::ClientGone);
+                    break;
+                }
+            }
+        }
+        self.buffer = buffer;
+    }
+
+    fn on_eof(&mut self, key: u32) {
+        let Some(connection) = self.connections.get_mut(key as usize) else { return };
+        match &mut connection.role {
+            Role::Closing(_, closing) => {
+                let action = closing.handle(closing::Event::Eof);
+                self.obey(key, action);
+            }
+            _ => self.doom(key, DisconnectReason::ClientGone),
+        }
+    }
+
+    /// Takes bytes that were read before the socket came here.
+    pub(super) fn consume_bytes(&mut self, key: u32, read: &[u8]) {
+        if !read.is_empty() {
+            self.local.bytes_received.inc_by(read.len() as u64);
+            let mut copy = read.to_vec();
+            self.consume(key, &mut copy);
+        }
+    }
+
+    fn consume(&mut self, key: u32, bytes: &mut [u8]) {
+        let mut input = bytes;
+        loop {
+            let Some(connection) = self.connections.get_mut(key as usize) else { return };
+            if connection.gone.is_some() {
+                return;
+            }
+            let Connection { parser, role, .. } = connection;
+            if let Role::Closing(_, closing) = role {
+                let action = closing.read(parser, input);
+                return self.obey(key, action);
+            }
+            match parser.next(&mut input, &caps(role, &self.control.limits)) {
+                Ok(None) => return,
+                Ok(Some(incoming)) => self.on_incoming(key, incoming),
+                Err(error) => self.on_violation(key, error),
+            }
+        }
+    }
+
+    fn on_incoming(&mut self, key: u32, incoming: Incoming<'_>) {
+        let mut actions = Vec::new();
+        let env = Env {
+            shared: &self.shared,
+            control: &self.control,
+            views: &self.views,
+            now: self.shared.clock.moment(),
+        };
+        let Some(connection) = self.connections.get_mut(key as usize) else { return };
+        let step = match &mut connection.role {
+            Role::Session(session) => {
+                match &incoming {
+                    Incoming::Text(text) => {
+                        self.local.received.inc();
+                        self.local.bytes_in.observe(text.len() as f64);
+                    }
+                    Incoming::TooLarge { bytes } => {
+                        self.local.received.inc();
+                        self.local.bytes_in.observe(*bytes as f64);
+                    }
+                    Incoming::Binary(_) | Incoming::Ping(_) | Incoming::Pong | Incoming::Close { .. } => {}
+                }
+                session_step(session, incoming, &env, &mut actions)
+            }
+            Role::Closing(..) => Step::Nothing,
+            #[cfg(feature = "echo-endpoint")]
+            Role::Echo => echo_step(incoming),
+        };
+        match step {
+            Step::Nothing => self.apply(key, actions, None),
+            Step::Pong(payload) => self.apply(key, actions, Some(&payload)),
+            Step::PeerClose(code) => {
+                self.close_with(key, DisconnectReason::ClientClosed, closing::answer(code), Cause::PeerClose);
+            }
+            #[cfg(feature = "echo-endpoint")]
+            Step::Echo(frame) => {
+                self.send_echo(key, frame);
+            }
+        }
+    }
+
+    #[cfg(feature = "echo-endpoint")]
+    fn send_echo(&mut self, key: u32, frame: bytes::Bytes) {
+        let now = self.now();
+        if let Some(connection) = self.connections.get_mut(key as usize) {
+            connection.pending().outbox.push_close(frame, now);
+        }
+        self.flush(key);
+    }
+
+    fn on_violation(&mut self, key: u32, error: ProtocolError) {
+        let reason = error.reason();
+        if let Some(session) = self.connections.get_mut(key as usize).and_then(Connection::session) {
+            tracing::info!(
+                connection_id = %session.connection_id(),
+                error = %error,
+                "peer broke the websocket protocol"
+            );
+        }
+        let frame = ws::close_frame(reason.close_code().as_u16(), reason.as_str());
+        self.close_with(key, reason, frame, Cause::Violation);
+    }
+
+    /// Does what a closing connection needs.
+    fn obey(&mut self, key: u32, action: closing::Action) {
+        match action {
+            closing::Action::KeepReading => {}
+            closing::Action::ShutdownWrite => {
+                if let Some(connection) = self.connections.get_mut(key as usize)
+                    && connection.socket.shutdown(Shutdown::Write).is_err()
+                {
+                    self.doom(key, DisconnectReason::ClientGone);
+                }
+            }
+            closing::Action::Drop => self.doom(key, DisconnectReason::ClientGone),
+        }
+    }
+
+    pub(super) fn on_close_deadline(&mut self, key: u32) {
+        let Some(connection) = self.connections.get_mut(key as usize) else { return };
+        if let Role::Closing(_, closing) = &mut connection.role {
+            let action = closing.handle(closing::Event::DeadlinePassed);
+            self.obey(key, action);
+        }
+    }
+
+    /// Writes what waits, feeding in what joined subscriptions lack, until the socket takes no more.
+    pub(super) fn flush(&mut self, key: u32) {
+        loop {
+            if !self.feed(key) {
+                return;
+            }
+            let shared = &self.shared;
+            let views = &self.views;
+            let Some(connection) = self.connections.get_mut(key as usize) else { return };
+            let Some(pending) = connection.pending.as_mut() else { return };
+            if pending.outbox.is_empty() {
+                break;
+            }
+            pending.outbox.prepare(|omission| notice(&omission, shared, views));
+            let slices = pending.outbox.slices();
+            let due: usize = slices.iter().map(|slice| slice.len()).sum();
+            let written = match connection.socket.write_vectored(&slices) {
+                Ok(written) => written,
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(_) => return self.doom(key, DisconnectReason::ClientGone),
+            };
+            drop(slices);
+            self.on_written(key, written);
+            if written < due {
+                break;
+            }
+        }
+        self.recount(key);
+    }
+
+    /// Moves what is missing into the outbox; false when there is nothing to write to any more.
+    fn feed(&mut self, key: u32) -> bool {
+        let (room, now) = (Room::of(&self.control.limits), self.shared.clock.moment());
+        let Some(connection) = self.connections.get_mut(key as usize) else { return false };
+        if connection.gone.is_some() {
+            return false;
+        }
+        let Connection { pending, live, .. } = connection;
+        let Some(pending) = pending else { return false };
+        let mut lost = false;
+        let outbox = &mut pending.outbox;
+        pending.catching.retain_mut(|(sub, catch_up)| {
+            match catch_up.feed(&self.views[sub.index()], outbox, room, now) {
+                Fed::Live => {
+                    live.insert(*sub);
+                    false
+                }
+                Fed::Waiting => true,
+                Fed::Lost => {
+                    lost = true;
+                    false
+                }
+            }
+        });
+        if lost {
+            // What the session lacks has left the log: it would miss it without a word.
+            let detail = Some("what was to follow is no longer kept".to_owned());
+            let reason = DisconnectReason::Backpressure;
+            self.handle(key, Event::Disconnect { reason, detail, retry_after_ms: None });
+            return false;
+        }
+        true
+    }
+
+    fn on_written(&mut self, key: u32, written: usize) {
+        let now = self.shared.clock.moment();
+        let local = &mut self.local;
+        local.bytes_sent.inc_by(written as u64);
+        let Some(connection) = self.connections.get_mut(key as usize) else { return };
+        if let Some(pending) = connection.pending.as_mut() {
+            pending.outbox.advance(written, |item, queued_at| {
+                if let Item::Frame(frame) = item {
+                    local.sent.inc();
+                    local.bytes_out.observe(frame.len() as f64);
+                }
+                local.outbox_wait.observe(now.millis_since(queued_at) as f64 / 1_000.0);
+            });
+        }
+        if written > 0
+            && let Some(session) = connection.session()
+        {
+            session.progressed(now);
+        }
+    }
+
+    /// Brings the count of waiting frames up to date, frees an outbox that is done, and notices when the
+    /// close frame has left.
+    pub(super) fn recount(&mut self, key: u32) {
+        let Some(connection) = self.connections.get_mut(key as usize) else { return };
+        let Some(pending) = connection.pending.as_mut() else { return };
+        self.outbox_frames = self.outbox_frames + pending.outbox.frames() - pending.counted;
+        pending.counted = pending.outbox.frames();
+        if !pending.is_done() {
+            return;
+        }
+        connection.pending = None;
+        if let Role::Closing(_, closing) = &mut connection.role {
+            let action = closing.handle(closing::Event::CloseWritten);
+            self.obey(key, action);
+        }
+    }
+}
+
+fn caps(role: &Role, limits: &hiveops_proto::Limits) -> Caps {
+    let count = |value| usize::try_from(value).unwrap_or(usize::MAX);
+    match role {
+        Role::Session(_) | Role::Closing(..) => {
+            Caps { soft: count(limits.max_inbound_message_bytes), hard: count(limits.max_inbound_hard_bytes) }
+        }
+        #[cfg(feature = "echo-endpoint")]
+        Role::Echo => Caps { soft: ECHO_BYTES_MAX, hard: ECHO_BYTES_MAX },
+    }
+}
+
+fn session_step(
+    session: &mut Session,
+    incoming: Incoming<'_>,
+    env: &Env<'_>,
+    actions: &mut Vec<crate::session::Action>,
+) -> Step {
+    match incoming {
+        Incoming::Text(text) => session.handle(Event::Text(&text), env, actions),
+        Incoming::Binary(_) => session.handle(Event::Binary, env, actions),
+        Incoming::TooLarge { .. } => session.handle(Event::TooLarge, env, actions),
+        Incoming::Pong => session.handle(Event::Pong, env, actions),
+        Incoming::Ping(payload) => {
+            session.handle(Event::Ping, env, actions);
+            return Step::Pong(payload.into_owned());
+        }
+        Incoming::Close { code, .. } => return Step::PeerClose(code),
+    }
+    Step::Nothing
+}
+
+#[cfg(feature = "echo-endpoint")]
+fn echo_step(incoming: Incoming<'_>) -> Step {
+    let frame = |opcode, payload: &[u8]| {
+        let mut bytes = ws::header(opcode, payload.len()).to_vec();
+        bytes.extend_from_slice(payload);
+        Step::Echo(bytes.into())
+    };
+    match incoming {
+        Incoming::Text(text) => frame(ws::Opcode::Text, text.as_bytes()),
+        Incoming::Binary(bytes) => frame(ws::Opcode::Binary, &bytes),
+        Incoming::Ping(payload) => Step::Echo(ws::pong_frame(&payload)),
+        Incoming::Pong | Incoming::TooLarge { .. } => Step::Nothing,
+        Incoming::Close { code, .. } => Step::PeerClose(code),
+    }
+}
+
+/// The frame that tells a session what it does not get.
+fn notice(omission: &Omission, shared: &super::Shared, views: &[crate::hub::view::View]) -> SealedFrame {
+    let subscription: SubscriptionName = shared.catalog.name(omission.sub).clone();
+    let frame = Coalesced {
+        correlation_id: shared.clock.correlation_id(),
+        timestamp: shared.clock.timestamp(),
+        subscription,
+        epoch: views[omission.sub.index()].position().epoch,
+        from_seq: omission.from_seq,
+        to_seq: omission.to_seq,
+        count: omission.to_seq + 1 - omission.from_seq,
+    };
+    SealedFrame::seal(&frame.into())
+}

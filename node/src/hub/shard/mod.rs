@@ -1,0 +1,324 @@
+//! A shard: one thread that owns its sockets, its sessions and its own copy of every log.
+//!
+//! Nothing is locked on the way from the mailbox to a socket. Decisions are made by the pure parts
+//! (session, outbox, catch-up, wheel, codec); this is the thin shell around them.
+
+mod env;
+mod fan_out;
+mod io;
+mod sessions;
+
+use std::io::ErrorKind;
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hiveops_proto::control::ControlView;
+use hiveops_proto::{ConnectionId, DisconnectReason, Epoch, ErrorCode, NodeId, Payload, Timestamp};
+use mio::{Events, Poll, Token, Waker};
+use slab::Slab;
+use tokio::sync::{mpsc, oneshot};
+
+use super::connection::Connection;
+use super::frame::Publication;
+use super::gauges::Gauges;
+use super::registry::{Registration, Registry};
+use super::view::View;
+use super::wheel::Wheel;
+use super::Ended;
+use crate::bus::Reset;
+use crate::catalog::Catalog;
+use crate::log::CompactedLog;
+use crate::session::{Request, Setup};
+use crate::telemetry::metrics::Metrics;
+use crate::time::{Clock, Moment};
+
+/// Commands that may wait for a shard; who sends more waits.
+const MAILBOX_MAX: usize = 1_024;
+
+/// Commands taken between two looks at the sockets.
+const COMMANDS_PER_TURN: usize = 256;
+
+/// Bytes read from one socket at a time; one such buffer per shard.
+const READ_BUFFER_BYTES: usize = 64 * 1024;
+
+/// The waker's token; sessions have the keys of the slab.
+const WAKE: Token = Token(usize::MAX);
+
+/// Occurrences and removals leave the logs at least this often.
+const EXPIRE_EVERY_MS: u64 = 5_000;
+
+/// What the shards share with the rest of the node.
+pub(crate) struct Shared {
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) node_id: NodeId,
+    pub(crate) clock: Clock,
+    pub(crate) registry: Registry,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) answers: Box<dyn Answers>,
+    /// Whether the bus has lately proved that it delivers; written by the probe.
+    pub(crate) bus_live: AtomicBool,
+    /// The view at the start; later ones come as commands.
+    pub(crate) control: Arc<ControlView>,
+}
+
+/// Answers `request_data`; implemented by whoever knows the state.
+pub(crate) trait Answers: Send + Sync {
+    fn answer(&self, request: &Request<'_>, now: Timestamp) -> Result<Payload, (ErrorCode, String)>;
+}
+
+/// A socket that becomes a session, or is refused in a way that its client can see.
+pub(crate) struct Admission {
+    pub(crate) socket: TcpStream,
+    /// What was read along with the handshake.
+    pub(crate) read: Bytes,
+    pub(crate) intent: Intent,
+}
+
+/// What is to become of a socket.
+pub(crate) enum Intent {
+    Open(Box<Setup>, Registration),
+    Refuse(DisconnectReason),
+    #[cfg(feature = "echo-endpoint")]
+    Echo,
+}
+
+/// What a shard is told.
+pub(crate) enum Command {
+    Admit(Box<Admission>),
+    Publish(Arc<Publication>),
+    Reset(Arc<Reset>, Arc<[Arc<Publication>]>),
+    Control(Arc<ControlView>),
+    Disconnect {
+        id: ConnectionId,
+        reason: DisconnectReason,
+        detail: Option<String>,
+        /// Whether there was such a session.
+        reply: oneshot::Sender<bool>,
+    },
+    Stop(Stop),
+}
+
+/// How a shard ends.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stop {
+    pub(crate) reason: DisconnectReason,
+    /// How long sessions may take to see their notice and close frame.
+    pub(crate) linger: Duration,
+}
+
+/// Why a shard cannot start, or ended.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ShardError {
+    #[error("cannot start a shard")]
+    Start(#[source] std::io::Error),
+    #[error("a shard cannot wait for its sockets")]
+    Poll(#[source] std::io::Error),
+    #[error("a shard panicked")]
+    Panicked,
+}
+
+/// The sending end of a shard.
+#[derive(Clone)]
+pub(crate) struct Mailbox {
+    commands: mpsc::Sender<Command>,
+    /// Whether the shard was woken and has not looked yet; saves a system call per command.
+    notified: Arc<AtomicBool>,
+    waker: Arc<Waker>,
+}
+
+impl Mailbox {
+    pub(crate) async fn send(&self, command: Command) -> Result<(), Ended> {
+        self.commands.send(command).await.map_err(|_| Ended)?;
+        if !self.notified.swap(true, Ordering::AcqRel) {
+            // It fails only when the shard is gone, which the next send says.
+            let _ = self.waker.wake();
+        }
+        Ok(())
+    }
+}
+
+/// A running shard.
+pub(crate) struct Handle {
+    pub(crate) mailbox: Mailbox,
+    pub(crate) gauges: Arc<Gauges>,
+    pub(crate) thread: JoinHandle<Result<(), ShardError>>,
+}
+
+/// The state of the thread.
+struct Shard {
+    shared: Arc<Shared>,
+    control: Arc<ControlView>,
+    poll: Poll,
+    inbox: mpsc::Receiver<Command>,
+    notified: Arc<AtomicBool>,
+    gauges: Arc<Gauges>,
+    connections: Slab<Connection>,
+    /// The sessions of each subscription, by its id.
+    lists: Vec<Vec<u32>>,
+    views: Vec<View>,
+    wheel: Wheel<(u32, u32)>,
+    generation: u32,
+    /// Counts fan-outs, so that one visits each session once.
+    stamp: u64,
+    buffer: Vec<u8>,
+    /// Sockets that may have more to read than one turn takes.
+    again: Vec<u32>,
+    /// Connections that only need to be removed.
+    doomed: Vec<u32>,
+    outbox_frames: usize,
+    sessions: usize,
+    expired_at: Moment,
+    stopping: Option<(Stop, Moment)>,
+    local: fan_out::Local,
+}
+
+/// Starts a shard.
+pub(super) fn start(index: usize, shared: Arc<Shared>) -> Result<Handle, ShardError> {
+    let poll = Poll::new().map_err(ShardError::Start)?;
+    let waker = Arc::new(Waker::new(poll.registry(), WAKE).map_err(ShardError::Start)?);
+    let (commands, inbox) = mpsc::channel(MAILBOX_MAX);
+    let notified = Arc::new(AtomicBool::new(false));
+    let catalog = &shared.catalog;
+    let gauges = Arc::new(Gauges::new(catalog.names().len()));
+    let now = shared.clock.moment();
+    let views = catalog.ids().map(|sub| {
+        // Until the receive loop has read the logs; no session comes before that.
+        View::new(sub, catalog.name(sub).clone(), CompactedLog::new(Epoch::from_bits(0), 0))
+    });
+    let shard = Shard {
+        control: Arc::clone(&shared.control),
+        poll,
+        inbox,
+        notified: Arc::clone(&notified),
+        gauges: Arc::clone(&gauges),
+        connections: Slab::new(),
+        lists: vec![Vec::new(); catalog.names().len()],
+        views: views.collect(),
+        wheel: Wheel::new(now),
+        generation: 0,
+        stamp: 0,
+        buffer: vec![0; READ_BUFFER_BYTES],
+        again: Vec::new(),
+        doomed: Vec::new(),
+        outbox_frames: 0,
+        sessions: 0,
+        expired_at: now,
+        stopping: None,
+        local: fan_out::Local::new(&shared.metrics),
+        shared,
+    };
+    let thread = std::thread::Builder::new()
+        .name(format!("shard-{index}"))
+        .spawn(move || shard.run())
+        .map_err(ShardError::Start)?;
+    Ok(Handle { mailbox: Mailbox { commands, notified, waker }, gauges, thread })
+}
+
+impl Shard {
+    fn run(mut self) -> Result<(), ShardError> {
+        let mut events = Events::with_capacity(1_024);
+        let mut more = false;
+        loop {
+            let timeout = if more || !self.again.is_empty() { Some(Duration::ZERO) } else { self.until_next() };
+            match self.poll.poll(&mut events, timeout) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                result => result.map_err(ShardError::Poll)?,
+            }
+            for event in events.iter().filter(|event| event.token() != WAKE) {
+                self.on_ready(event);
+            }
+            self.read_again();
+            more = self.take_commands();
+            self.tick();
+            self.sweep();
+            self.show_gauges();
+            if self.is_finished() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// How long nothing will be due.
+    fn until_next(&self) -> Option<Duration> {
+        let now = self.now();
+        let expire = self.expired_at.plus_millis(EXPIRE_EVERY_MS);
+        let due = self.wheel.next_due().map_or(expire, |due| due.min(expire));
+        let due = self.stopping.map_or(due, |(_, until)| due.min(until));
+        Some(Duration::from_millis(due.millis_since(now)))
+    }
+
+    fn now(&self) -> Moment {
+        self.shared.clock.moment()
+    }
+
+    /// Takes what is in the mailbox; true when there may be more.
+    fn take_commands(&mut self) -> bool {
+        self.notified.store(false, Ordering::Release);
+        let mut batch = Vec::new();
+        for _ in 0..COMMANDS_PER_TURN {
+            match self.inbox.try_recv() {
+                Ok(Command::Publish(publication)) => {
+                    batch.push(publication);
+                    if batch.len() == fan_out::BATCH_MAX {
+                        self.fan_out(&batch);
+                        batch.clear();
+                    }
+                }
+                Ok(other) => {
+                    // What came before is seen as it was then.
+                    self.fan_out(&batch);
+                    batch.clear();
+                    self.serve(other);
+                }
+                Err(mpsc::error::TryRecvError::Empty) => {
+                    self.fan_out(&batch);
+                    return false;
+                }
+                Err(mpsc::error::TryRecvError::Disconnected) => {
+                    self.fan_out(&batch);
+                    let linger = Duration::ZERO;
+                    self.begin_stop(Stop { reason: DisconnectReason::ServerShutdown, linger });
+                    return false;
+                }
+            }
+        }
+        self.fan_out(&batch);
+        true
+    }
+
+    fn serve(&mut self, command: Command) {
+        match command {
+            Command::Publish(publication) => self.fan_out(&[publication]),
+            Command::Admit(admission) => self.admit(*admission),
+            Command::Reset(reset, entries) => self.reset(&reset, &entries),
+            Command::Control(view) => self.set_control(view),
+            Command::Disconnect { id, reason, detail, reply } => {
+                let found = self.disconnect(&id, reason, detail);
+                // Who asked may have gone away meanwhile.
+                let _ = reply.send(found);
+            }
+            Command::Stop(stop) => self.begin_stop(stop),
+        }
+    }
+
+    /// Removes what has ended.
+    fn sweep(&mut self) {
+        while let Some(key) = self.doomed.pop() {
+            self.remove(key);
+        }
+    }
+
+    fn show_gauges(&mut self) {
+        self.gauges.set_outbox_frames(self.outbox_frames);
+        self.gauges.set_sessions(self.sessions);
+        self.local.flush();
+    }
+
+    fn is_finished(&self) -> bool {
+        self.stopping.is_some_and(|(_, until)| self.connections.is_empty() || self.now() >= until)
+    }
+}

@@ -1,0 +1,403 @@
+//! What a shard does for its sessions: beginning, carrying out their actions, deadlines, ending.
+
+use std::sync::Arc;
+
+use hiveops_proto::control::ControlView;
+use hiveops_proto::{ConnectionId, DisconnectReason, ServerFrame};
+use mio::net::TcpStream;
+use mio::{Interest, Token};
+
+use super::env::Env;
+use super::{Admission, EXPIRE_EVERY_MS, Intent, Shard, Stop};
+use crate::bus::Reset;
+use crate::catalog::{SubId, SubMask};
+use crate::hub::catch_up::CatchUp;
+use crate::hub::connection::{Connection, Role};
+use crate::hub::frame::{Publication, SealedFrame};
+use crate::hub::outbox::Room;
+use crate::session::{Action, Event, Session, Start};
+use crate::telemetry::metrics::{Discarded, SnapshotReason};
+use crate::ws::closing::{Cause, Closing, LINGER_MAX};
+use crate::ws::{self, Parser};
+
+impl Shard {
+    pub(super) fn admit(&mut self, admission: Admission) {
+        let Admission { socket, read, intent } = admission;
+        let mut socket = TcpStream::from_std(socket);
+        let entry = self.connections.vacant_entry();
+        let key = entry.key() as u32;
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        if let Err(error) = self.poll.registry().register(&mut socket, Token(entry.key()), interest) {
+            // Out of memory or file descriptors: the socket closes as it is dropped.
+            tracing::error!(error = %error, "socket could not be watched");
+            return;
+        }
+        self.generation = self.generation.wrapping_add(1);
+        let (role, registration, actions) = self.begin(intent);
+        self.sessions += usize::from(registration.is_some());
+        self.connections.insert(Connection {
+            socket,
+            parser: Parser::new(),
+            role,
+            registration,
+            places: Vec::new(),
+            live: SubMask::default(),
+            pending: None,
+            visited: self.stamp,
+            generation: self.generation,
+            gone: None,
+        });
+        self.schedule(key);
+        self.apply(key, actions, None);
+        self.consume_bytes(key, &read);
+        // Edge-triggered: what arrived before the registration may not be reported.
+        self.again.push(key);
+    }
+
+    fn begin(&self, intent: Intent) -> (Role, Option<crate::hub::registry::Registration>, Vec<Action>) {
+        let mut actions = Vec::new();
+        match intent {
+            Intent::Open(setup, registration) => {
+                let session = Session::open(*setup, &self.env(), &mut actions);
+                self.shared.metrics.connections.inc();
+                (Role::Session(Box::new(session)), Some(registration), actions)
+            }
+            Intent::Refuse(reason) => {
+                actions.push(Action::Close(reason));
+                (Role::Closing(reason, Closing::new(Cause::Ours)), None, actions)
+            }
+            #[cfg(feature = "echo-endpoint")]
+            Intent::Echo => (Role::Echo, None, actions),
+        }
+    }
+
+    pub(super) fn env(&self) -> Env<'_> {
+        Env { shared: &self.shared, control: &self.control, views: &self.views, now: self.now() }
+    }
+
+    /// Carries out what a session decided, in its order. `ping` is the payload of the ping being handled.
+    pub(super) fn apply(&mut self, key: u32, actions: Vec<Action>, ping: Option<&[u8]>) {
+        if actions.is_empty() {
+            return;
+        }
+        // Several frames leave in one write.
+        if let Some(connection) = self.connections.get_mut(key as usize)
+            && actions.len() > 1
+        {
+            connection.pending();
+        }
+        let mut failed = Vec::new();
+        for action in actions {
+            match action {
+                Action::Send(frame) => self.send(key, &frame, &mut failed),
+                Action::Join(sub, start) => self.join(key, sub, &start),
+                Action::Leave(sub) => self.leave(key, sub),
+                Action::Dropped => self.shared.metrics.dropped_rate_limit.inc(),
+                Action::Pong => self.send_control(key, ws::pong_frame(ping.unwrap_or_default())),
+                Action::Ping => self.send_control(key, ws::ping_frame(&[])),
+                Action::Close(reason) => self.begin_close(key, reason),
+            }
+        }
+        self.flush(key);
+        if !failed.is_empty() {
+            self.on_send_failures(key, &failed);
+        }
+    }
+
+    fn send(&mut self, key: u32, frame: &ServerFrame, failed: &mut Vec<SealedFrame>) {
+        let metrics = &self.shared.metrics;
+        match frame {
+            ServerFrame::ErrorFrame(error) => metrics.errors_sent.with_label_values(&[error.code.as_str()]).inc(),
+            ServerFrame::DataError(error) => metrics.errors_sent.with_label_values(&[error.code.as_str()]).inc(),
+            _ => {}
+        }
+        if let ServerFrame::DisconnectNotice(notice) = frame
+            && matches!(notice.reason, DisconnectReason::Backpressure | DisconnectReason::RateLimitAbuse)
+        {
+            self.discard_queue(key, Discarded::Backpressure);
+        }
+        let sealed = SealedFrame::seal(frame);
+        let (room, now) = (Room::of(&self.control.limits), self.now());
+        let Some(connection) = self.connections.get_mut(key as usize) else { return };
+        let notice = matches!(frame, ServerFrame::DisconnectNotice(_));
+        let pending = connection.pending();
+        if notice {
+            // Nothing may come between the notice and the close, and the notice must find room.
+            pending.catching.clear();
+            pending.outbox.push_forced(sealed, now);
+        } else if pending.outbox.push(sealed.clone(), room, now) == crate::hub::outbox::Pushed::Full {
+            failed.push(sealed);
+        } else if let Some(session) = connection.session() {
+            session.sent(now);
+        }
+    }
+
+    pub(super) fn send_control(&mut self, key: u32, frame: bytes::Bytes) {
+        let now = self.now();
+        if let Some(connection) = self.connections.get_mut(key as usize) {
+            // Beyond the bound the peer does not read what it asked for, and misses nothing by it.
+            let _ = connection.pending().outbox.push_control(frame, now);
+        }
+    }
+
+    fn join(&mut self, key: u32, sub: SubId, start: &Start) {
+        let Some(connection) = self.connections.get_mut(key as usize) else { return };
+        let list = &mut self.lists[sub.index()];
+        connection.places.push((sub, list.len() as u32));
+        list.push(key);
+        self.gauges.set_joined(sub, list.len());
+        let view = &mut self.views[sub.index()];
+        let metrics = &self.shared.metrics;
+        let frames: Arc<[SealedFrame]> = match start {
+            Start::Snapshot => {
+                metrics.snapshots.with_label_values(&[SnapshotReason::Join.as_str()]).inc();
+                let clock = self.shared.clock;
+                view.snapshot(clock.timestamp(), || clock.correlation_id())
+            }
+            Start::After(seq) => {
+                let frames = view.replay_after(*seq);
+                metrics.replayed.inc_by(frames.len() as u64);
+                frames.into()
+            }
+        };
+        connection.pending().set_catch_up(sub, CatchUp::Frames { frames, next: 0, then: view.head() });
+    }
+
+    pub(super) fn leave(&mut self, key: u32, sub: SubId) {
+        let Some(connection) = self.connections.get_mut(key as usize) else { return };
+        connection.live.remove(sub);
+        if let Some(pending) = connection.pending.as_mut() {
+            pending.forget(sub);
+            pending.outbox.remove(sub);
+        }
+        let Some(at) = connection.places.iter().position(|(joined, _)| *joined == sub) else { return };
+        let (_, place) = connection.places.swap_remove(at);
+        let list = &mut self.lists[sub.index()];
+        list.swap_remove(place as usize);
+        let moved = list.get(place as usize).copied();
+        self.gauges.set_joined(sub, list.len());
+        // The last of the list has taken the place.
+        let moved = moved.and_then(|moved| self.connections.get_mut(moved as usize));
+        if let Some((_, known)) =
+            moved.and_then(|moved| moved.places.iter_mut().find(|(joined, _)| *joined == sub))
+        {
+            *known = place;
+        }
+    }
+
+    /// Takes the session out of everything and lets the connection end in order.
+    pub(super) fn begin_close(&mut self, key: u32, reason: DisconnectReason) {
+        self.close_with(key, reason, ws::close_frame(reason.close_code().as_u16(), reason.as_str()), Cause::Ours);
+    }
+
+    pub(super) fn close_with(&mut self, key: u32, reason: DisconnectReason, frame: bytes::Bytes, cause: Cause) {
+        self.end_session(key, reason);
+        let now = self.now();
+        let Some(connection) = self.connections.get_mut(key as usize) else { return };
+        connection.role = Role::Closing(reason, Closing::new(cause));
+        let pending = connection.pending();
+        pending.catching.clear();
+        pending.outbox.push_close(frame, now);
+        self.generation = self.generation.wrapping_add(1);
+        connection.generation = self.generation;
+        self.wheel.insert((key, self.generation), now.plus(LINGER_MAX));
+        self.flush(key);
+    }
+
+    /// The session is over: it leaves every list and is counted, once.
+    fn end_session(&mut self, key: u32, reason: DisconnectReason) {
+        let Some(connection) = self.connections.get_mut(key as usize) else { return };
+        let Some(session) = connection.session() else { return };
+        let metrics = &self.shared.metrics;
+        metrics.disconnections.with_label_values(&[reason.as_str()]).inc();
+        if reason == DisconnectReason::Backpressure {
+            metrics.backpressure_disconnects.with_label_values(&["outbox_full"]).inc();
+        }
+        if reason == DisconnectReason::IdleTimeout {
+            metrics.idle_disconnects.inc();
+        }
+        tracing::info!(
+            connection_id = %session.connection_id(),
+            node_id = %self.shared.node_id,
+            reason = reason.as_str(),
+            code = reason.close_code().as_u16(),
+            "session ended"
+        );
+        let joined: Vec<SubId> = connection.places.iter().map(|(sub, _)| *sub).collect();
+        for sub in joined {
+            self.leave_list(key, sub);
+        }
+    }
+
+    /// Like [`Shard::leave`], but what is queued may still be sent.
+    fn leave_list(&mut self, key: u32, sub: SubId) {
+        let waiting = self.connections.get_mut(key as usize).and_then(|connection| connection.pending.take());
+        self.leave(key, sub);
+        if let Some(connection) = self.connections.get_mut(key as usize) {
+            connection.pending = waiting;
+        }
+    }
+
+    /// Throws away what waits for a session that did not keep up, so that its notice gets through.
+    pub(super) fn discard_queue(&mut self, key: u32, reason: Discarded) {
+        let Some(pending) = self.connections.get_mut(key as usize).and_then(|it| it.pending.as_mut()) else {
+            return;
+        };
+        let gone = pending.outbox.clear();
+        self.shared.metrics.discarded.with_label_values(&[reason.as_str()]).inc_by(gone.len() as u64);
+    }
+
+    /// Removes a connection that has ended.
+    pub(super) fn remove(&mut self, key: u32) {
+        let Some(connection) = self.connections.get(key as usize) else { return };
+        let reason = connection.gone.unwrap_or(DisconnectReason::ClientGone);
+        self.end_session(key, reason);
+        let Some(mut connection) = self.connections.try_remove(key as usize) else { return };
+        if let Some(pending) = &connection.pending {
+            let label = [Discarded::Closed.as_str()];
+            let left = pending.outbox.frames() as u64;
+            self.shared.metrics.discarded.with_label_values(&label).inc_by(left);
+            self.outbox_frames -= pending.counted;
+        }
+        // The kernel forgets a closed socket by itself; an error here changes nothing.
+        let _ = self.poll.registry().deregister(&mut connection.socket);
+        self.sessions -= usize::from(connection.registration.is_some());
+        drop(connection);
+        if self.connections.is_empty() {
+            // After a storm the slab gives its memory back.
+            self.connections.shrink_to_fit();
+        }
+    }
+
+    /// Sets the timer of a session that has none.
+    fn schedule(&mut self, key: u32) {
+        let limits = &self.control.limits;
+        let Some(connection) = self.connections.get_mut(key as usize) else { return };
+        let generation = connection.generation;
+        if let Some(session) = connection.session() {
+            let at = session.next_deadline(limits);
+            self.wheel.insert((key, generation), at);
+        }
+    }
+
+    /// Lets every session whose time may have come look at its deadlines.
+    pub(super) fn tick(&mut self) {
+        let now = self.now();
+        let mut due = Vec::new();
+        self.wheel.advance(now, &mut due);
+        for (key, generation) in due {
+            let Some(connection) = self.connections.get_mut(key as usize) else { continue };
+            if connection.generation != generation {
+                continue;
+            }
+            if matches!(connection.role, Role::Closing(..)) {
+                self.on_close_deadline(key);
+                continue;
+            }
+            self.handle(key, Event::Tick);
+            self.schedule(key);
+        }
+        if now >= self.expired_at.plus_millis(EXPIRE_EVERY_MS) {
+            self.expired_at = now;
+            let timestamp = self.shared.clock.timestamp();
+            self.views.iter_mut().for_each(|view| view.expire(timestamp));
+        }
+    }
+
+    /// Lets a session handle an event that does not come from its socket.
+    pub(super) fn handle(&mut self, key: u32, event: Event<'_>) {
+        let mut actions = Vec::new();
+        let env = Env {
+            shared: &self.shared,
+            control: &self.control,
+            views: &self.views,
+            now: self.shared.clock.moment(),
+        };
+        let session = self.connections.get_mut(key as usize).and_then(Connection::session);
+        if let Some(session) = session {
+            session.handle(event, &env, &mut actions);
+        }
+        self.apply(key, actions, None);
+    }
+
+    pub(super) fn doom(&mut self, key: u32, reason: DisconnectReason) {
+        if let Some(connection) = self.connections.get_mut(key as usize)
+            && connection.gone.is_none()
+        {
+            connection.gone = Some(reason);
+            self.doomed.push(key);
+        }
+    }
+
+    /// A log was read anew: everybody who is joined gets its state.
+    pub(super) fn reset(&mut self, reset: &Reset, entries: &[Arc<Publication>]) {
+        let index = reset.sub.index();
+        self.views[index].reset(reset, entries);
+        let sessions = self.lists[index].clone();
+        if sessions.is_empty() {
+            return;
+        }
+        let clock = self.shared.clock;
+        let frames = self.views[index].snapshot(clock.timestamp(), || clock.correlation_id());
+        let reason = [SnapshotReason::Epoch.as_str()];
+        self.shared.metrics.snapshots.with_label_values(&reason).inc_by(sessions.len() as u64);
+        for key in sessions {
+            let Some(connection) = self.connections.get_mut(key as usize) else { continue };
+            connection.live.remove(reset.sub);
+            let pending = connection.pending();
+            pending.outbox.remove(reset.sub);
+            let catch_up = CatchUp::Frames { frames: Arc::clone(&frames), next: 0, then: reset.head };
+            pending.set_catch_up(reset.sub, catch_up);
+            self.flush(key);
+        }
+    }
+
+    /// New limits hold from now on, for the deadlines that run as well.
+    pub(super) fn set_control(&mut self, view: Arc<ControlView>) {
+        self.control = view;
+        let keys: Vec<u32> = self.connections.iter().map(|(key, _)| key as u32).collect();
+        for key in keys {
+            self.generation = self.generation.wrapping_add(1);
+            let generation = self.generation;
+            let Some(connection) = self.connections.get_mut(key as usize) else { continue };
+            if connection.session().is_some() {
+                connection.generation = generation;
+                self.schedule(key);
+            }
+        }
+    }
+
+    pub(super) fn disconnect(&mut self, id: &ConnectionId, reason: DisconnectReason, detail: Option<String>) -> bool {
+        let named = |connection: &Connection| match &connection.role {
+            Role::Session(session) => session.connection_id() == id,
+            _ => false,
+        };
+        let found = self.connections.iter().find(|(_, connection)| named(connection)).map(|(key, _)| key as u32);
+        if let Some(key) = found {
+            self.handle(key, Event::Disconnect { reason, detail, retry_after_ms: None });
+        }
+        found.is_some()
+    }
+
+    /// Ends every session; the shard ends when all are gone, or after `linger`.
+    pub(super) fn begin_stop(&mut self, stop: Stop) {
+        if self.stopping.is_some() {
+            return;
+        }
+        self.stopping = Some((stop, self.now().plus(stop.linger)));
+        let keys: Vec<u32> = self.connections.iter().map(|(key, _)| key as u32).collect();
+        let count = keys.len() as u64;
+        for (index, key) in (0..).zip(keys) {
+            // A different hint for each, so that they do not all come back at once.
+            let retry_after_ms = Some(RETRY_BASE_MS + index * RETRY_SPREAD_MS / count);
+            let detail = None;
+            self.handle(key, Event::Disconnect { reason: stop.reason, detail, retry_after_ms });
+        }
+    }
+}
+
+/// The least time after which a client of a node that stops comes back.
+const RETRY_BASE_MS: u64 = 250;
+
+/// The time over which those clients are spread.
+const RETRY_SPREAD_MS: u64 = 5_000;

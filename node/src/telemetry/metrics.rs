@@ -1,0 +1,321 @@
+//! Every metric of the node: name, help, labels. `docs/metrics.md` lists the same, and a test compares.
+//!
+//! Labels come from closed sets only: enums of the contract, names of the contract in force.
+
+use std::sync::Arc;
+
+use hiveops_proto::{DisconnectReason, ErrorCode, SubscriptionName};
+use prometheus::core::Collector;
+use prometheus::{
+    Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry, TextEncoder,
+};
+
+/// Seconds; the edges of the delivery objective (0.25) and of its neighbours are exact.
+const LATENCY: &[f64] =
+    &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+/// Bytes; the soft cap (65,536) is an edge.
+const BYTES: &[f64] = &[64.0, 256.0, 1_024.0, 4_096.0, 16_384.0, 65_536.0, 262_144.0, 1_048_576.0];
+
+/// Sessions that one publication went to.
+const FANOUT: &[f64] = &[0.0, 1.0, 10.0, 100.0, 1_000.0, 10_000.0, 100_000.0];
+
+/// Why a frame that was queued never left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Discarded {
+    /// The session was ended for backpressure or abuse.
+    Backpressure,
+    /// The connection ended first.
+    Closed,
+}
+
+impl Discarded {
+    pub(crate) const ALL: [Self; 2] = [Self::Backpressure, Self::Closed];
+
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Backpressure => "backpressure",
+            Self::Closed => "closed",
+        }
+    }
+}
+
+/// Why a snapshot was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SnapshotReason {
+    /// The session joined without a position, or with one that cannot be continued.
+    Join,
+    /// The log began anew.
+    Epoch,
+}
+
+impl SnapshotReason {
+    pub(crate) const ALL: [Self; 2] = [Self::Join, Self::Epoch];
+
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Join => "join",
+            Self::Epoch => "epoch",
+        }
+    }
+}
+
+/// Why a publication was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    Invalid,
+    TooLarge,
+    StateFull,
+    Conflict,
+    Timeout,
+    Unavailable,
+}
+
+impl Refusal {
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Invalid, Self::TooLarge, Self::StateFull, Self::Conflict, Self::Timeout, Self::Unavailable];
+
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Invalid => "invalid",
+            Self::TooLarge => "too_large",
+            Self::StateFull => "state_full",
+            Self::Conflict => "conflict",
+            Self::Timeout => "timeout",
+            Self::Unavailable => "unavailable",
+        }
+    }
+}
+
+/// Why a handshake got no session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum HandshakeRefusal {
+    Malformed,
+    Timeout,
+    NodeFull,
+    AddressFull,
+    Rate,
+    Shutdown,
+}
+
+impl HandshakeRefusal {
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Malformed, Self::Timeout, Self::NodeFull, Self::AddressFull, Self::Rate, Self::Shutdown];
+
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::Timeout => "timeout",
+            Self::NodeFull => "node_full",
+            Self::AddressFull => "address_full",
+            Self::Rate => "rate",
+            Self::Shutdown => "shutdown",
+        }
+    }
+}
+
+/// Handles to all metrics of one node.
+pub(crate) struct Metrics {
+    registry: Registry,
+    pub(crate) messages_sent: IntCounter,
+    pub(crate) send_failures: IntCounter,
+    pub(crate) messages_received: IntCounter,
+    pub(crate) dropped_rate_limit: IntCounter,
+    pub(crate) discarded: IntCounterVec,
+    pub(crate) errors_sent: IntCounterVec,
+    pub(crate) connections: IntCounter,
+    pub(crate) disconnections: IntCounterVec,
+    pub(crate) backpressure_disconnects: IntCounterVec,
+    pub(crate) idle_disconnects: IntCounter,
+    pub(crate) auth_denied: IntCounterVec,
+    pub(crate) origin_denied: IntCounter,
+    pub(crate) handshakes_refused: IntCounterVec,
+    pub(crate) bytes_sent: IntCounter,
+    pub(crate) bytes_received: IntCounter,
+    pub(crate) coalesced: IntCounterVec,
+    pub(crate) replayed: IntCounter,
+    pub(crate) snapshots: IntCounterVec,
+    pub(crate) version_mismatches: IntCounter,
+    pub(crate) connections_active: IntGauge,
+    pub(crate) subscriptions: IntGaugeVec,
+    pub(crate) last_fanout: IntGauge,
+    pub(crate) outbox_frames: IntGauge,
+    pub(crate) bus_live: IntGauge,
+    pub(crate) control_view_age: Gauge,
+    pub(crate) delivery: Histogram,
+    pub(crate) bus_seconds: Histogram,
+    pub(crate) outbox_wait: Histogram,
+    pub(crate) message_bytes: HistogramVec,
+    pub(crate) fanout_size: Histogram,
+    pub(crate) publications: IntCounterVec,
+    pub(crate) publications_refused: IntCounterVec,
+    pub(crate) bus_resets: IntCounter,
+    pub(crate) probe_failures: IntCounter,
+    pub(crate) log_lines_dropped: IntCounter,
+}
+
+/// Makes metrics and registers them; the first mistake is kept, so that the list below stays a list.
+struct Maker {
+    registry: Registry,
+    mistake: Option<prometheus::Error>,
+}
+
+impl Maker {
+    fn add<C: Collector + Clone + 'static>(&mut self, made: prometheus::Result<C>) -> Option<C> {
+        let added = made.and_then(|metric| {
+            self.registry.register(Box::new(metric.clone()))?;
+            Ok(metric)
+        });
+        match added {
+            Ok(metric) => Some(metric),
+            Err(error) => {
+                self.mistake.get_or_insert(error);
+                None
+            }
+        }
+    }
+}
+
+/// Builds [`Metrics`] field by field from a table.
+macro_rules! build {
+    ($maker:ident, $registry:ident; $($field:ident = $kind:ident($($arg:expr),+);)+) => {{
+        $(let $field = $maker.add(make::$kind($($arg),+));)+
+        match ($maker.mistake, $($field),+) {
+            (None, $(Some($field)),+) => Ok(Metrics { registry: $registry, $($field),+ }),
+            (mistake, ..) => Err(mistake.unwrap_or(prometheus::Error::AlreadyReg)),
+        }
+    }};
+}
+
+mod make {
+    use super::{
+        Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    };
+    use prometheus::Result;
+
+    pub(super) fn counter(name: &str, help: &str) -> Result<IntCounter> {
+        IntCounter::new(name, help)
+    }
+    pub(super) fn counters(name: &str, help: &str, label: &str) -> Result<IntCounterVec> {
+        IntCounterVec::new(Opts::new(name, help), &[label])
+    }
+    pub(super) fn gauge(name: &str, help: &str) -> Result<IntGauge> {
+        IntGauge::new(name, help)
+    }
+    pub(super) fn seconds(name: &str, help: &str) -> Result<Gauge> {
+        Gauge::new(name, help)
+    }
+    pub(super) fn gauges(name: &str, help: &str, label: &str) -> Result<IntGaugeVec> {
+        IntGaugeVec::new(Opts::new(name, help), &[label])
+    }
+    pub(super) fn histogram(name: &str, help: &str, buckets: &[f64]) -> Result<Histogram> {
+        Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec()))
+    }
+    pub(super) fn histograms(name: &str, help: &str, label: &str, buckets: &[f64]) -> Result<HistogramVec> {
+        HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets.to_vec()), &[label])
+    }
+}
+
+impl Metrics {
+    /// Registers everything, and shows every member of the closed label sets from the start, so that a
+    /// rate over a counter that has not moved yet is 0 and not absent.
+    pub(crate) fn new(subscriptions: &[SubscriptionName]) -> Result<Arc<Self>, prometheus::Error> {
+        let metrics = Self::register()?;
+        for code in ErrorCode::ALL {
+            metrics.errors_sent.with_label_values(&[code.as_str()]);
+        }
+        for reason in DisconnectReason::ALL {
+            metrics.disconnections.with_label_values(&[reason.as_str()]);
+        }
+        for reason in Discarded::ALL {
+            metrics.discarded.with_label_values(&[reason.as_str()]);
+        }
+        for reason in SnapshotReason::ALL {
+            metrics.snapshots.with_label_values(&[reason.as_str()]);
+        }
+        for reason in Refusal::ALL {
+            metrics.publications_refused.with_label_values(&[reason.as_str()]);
+        }
+        for reason in HandshakeRefusal::ALL {
+            metrics.handshakes_refused.with_label_values(&[reason.as_str()]);
+        }
+        for reason in [DisconnectReason::CredentialMissing, DisconnectReason::CredentialInvalid] {
+            metrics.auth_denied.with_label_values(&[reason.as_str()]);
+        }
+        metrics.backpressure_disconnects.with_label_values(&["outbox_full"]);
+        for name in subscriptions {
+            metrics.coalesced.with_label_values(&[name.as_str()]);
+            metrics.subscriptions.with_label_values(&[name.as_str()]);
+            metrics.publications.with_label_values(&[name.as_str()]);
+        }
+        for direction in ["in", "out"] {
+            metrics.message_bytes.with_label_values(&[direction]);
+        }
+        Ok(Arc::new(metrics))
+    }
+
+    #[expect(clippy::too_many_lines, reason = "the table of all metrics, one line each")]
+    fn register() -> Result<Self, prometheus::Error> {
+        let registry = Registry::new();
+        let mut maker = Maker { registry: registry.clone(), mistake: None };
+        build! { maker, registry;
+            messages_sent = counter("hiveops_ws_messages_sent_total", "Frames that left for a socket whole.");
+            send_failures = counter("hiveops_ws_messages_send_failures_total", "Frames that could neither be queued nor coalesced.");
+            messages_received = counter("hiveops_ws_messages_received_total", "Client messages that arrived whole, dropped ones included.");
+            dropped_rate_limit = counter("hiveops_ws_messages_dropped_rate_limit_total", "Client messages dropped by the inbound rate.");
+            discarded = counters("hiveops_ws_messages_discarded_total", "Queued frames that never left, by reason.", "reason");
+            errors_sent = counters("hiveops_ws_errors_sent_total", "Error and data_error frames, by code.", "code");
+            connections = counter("hiveops_ws_connections_total", "Sessions that were established.");
+            disconnections = counters("hiveops_ws_disconnections_total", "Sessions that ended, by reason.", "reason");
+            backpressure_disconnects = counters("hiveops_ws_backpressure_disconnects_total", "Sessions ended because they did not keep up, by reason.", "reason");
+            idle_disconnects = counter("hiveops_ws_idle_disconnects_total", "Sessions ended because their client was silent for too long.");
+            auth_denied = counters("hiveops_ws_auth_denied_total", "Handshakes closed with 4401, by reason.", "reason");
+            origin_denied = counter("hiveops_ws_origin_denied_total", "Handshakes closed with 4403 for their origin.");
+            handshakes_refused = counters("hiveops_ws_handshakes_refused_total", "Handshakes answered with an error or cut off, by reason.", "reason");
+            bytes_sent = counter("hiveops_ws_bytes_sent_total", "Bytes that sockets took.");
+            bytes_received = counter("hiveops_ws_bytes_received_total", "Bytes that sockets gave.");
+            coalesced = counters("hiveops_ws_coalesced_total", "Updates whose place a later value of their key took, by subscription.", "subscription");
+            replayed = counter("hiveops_ws_replayed_total", "Frames sent again because a client asked with since.");
+            snapshots = counters("hiveops_ws_snapshots_total", "Snapshots sent, by reason.", "reason");
+            version_mismatches = counter("hiveops_ws_client_version_mismatch_total", "Clients that reported a contract version they do not support.");
+            connections_active = gauge("hiveops_ws_connections_active", "Sessions now.");
+            subscriptions = gauges("hiveops_ws_subscriptions", "Sessions joined to each subscription now.", "subscription");
+            last_fanout = gauge("hiveops_ws_last_fanout", "Sessions that the last publication was due to.");
+            outbox_frames = gauge("hiveops_ws_outbox_frames", "Frames that wait in outboxes now.");
+            bus_live = gauge("hiveops_ws_bus_live", "1 while the bus has lately proved that it delivers.");
+            control_view_age = seconds("hiveops_ws_control_view_age_seconds", "Age of the control view.");
+            delivery = histogram("hiveops_ws_delivery_seconds", "From the node's receipt of a publication to the socket's taking it.", LATENCY);
+            bus_seconds = histogram("hiveops_ws_bus_seconds", "From the publication's own timestamp to the node's receipt.", LATENCY);
+            outbox_wait = histogram("hiveops_ws_outbox_wait_seconds", "How long frames waited in an outbox.", LATENCY);
+            message_bytes = histograms("hiveops_ws_message_bytes", "Size of messages, by direction.", "direction", BYTES);
+            fanout_size = histogram("hiveops_ws_fanout_size", "Sessions that a publication was due to.", FANOUT);
+            publications = counters("hiveops_bus_publications_total", "Publications received from the bus, by subscription.", "subscription");
+            publications_refused = counters("hiveops_bus_publications_refused_total", "Publications that did not enter the log, by reason.", "reason");
+            bus_resets = counter("hiveops_bus_resets_total", "Logs that were read anew.");
+            probe_failures = counter("hiveops_bus_probe_failures_total", "Probes that did not come back in time.");
+            log_lines_dropped = counter("hiveops_log_lines_dropped_total", "Log lines dropped because nobody read them fast enough.");
+        }
+    }
+
+    /// Everything in the Prometheus text format.
+    pub(crate) fn render(&self) -> Result<String, prometheus::Error> {
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        String::from_utf8(text).map_err(|error| prometheus::Error::Msg(error.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_registers_and_shows_its_closed_labels() {
+        let names = [SubscriptionName::new("tasks").unwrap()];
+        let text = Metrics::new(&names).unwrap().render().unwrap();
+        assert!(text.contains("hiveops_ws_errors_sent_total{code=\"rate_limited\"} 0"));
+        assert!(text.contains("hiveops_ws_subscriptions{subscription=\"tasks\"} 0"));
+        assert!(text.contains("hiveops_ws_disconnections_total{reason=\"backpressure\"} 0"));
+    }
+}
