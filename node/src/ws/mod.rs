@@ -4,9 +4,11 @@
 //! The shard calls the parser, the encoder and the closing machine; the HTTP route calls the handshake.
 //! Nothing here knows sockets, clocks or what a message means.
 
+pub(crate) mod closing;
 mod control;
 mod encode;
 mod frame;
+pub(crate) mod handshake;
 mod message;
 mod parser;
 
