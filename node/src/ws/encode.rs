@@ -1,0 +1,104 @@
+//! Frames as a server sends them: one per message, without a mask.
+//!
+//! The shard calls it; a frame for many sessions is encoded once and shared.
+
+use std::ops::Deref;
+
+use bytes::Bytes;
+
+use super::frame::CONTROL_PAYLOAD_MAX;
+
+/// Two bytes and eight of extended length.
+const HEADER_MAX: usize = 10;
+const FIN: u8 = 0x80;
+/// What the close code leaves of a control frame's payload.
+const CLOSE_REASON_MAX: usize = CONTROL_PAYLOAD_MAX - 2;
+
+/// The kinds of frame that a server sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Opcode {
+    Text = 0x1,
+    Binary = 0x2,
+    Close = 0x8,
+    Ping = 0x9,
+    Pong = 0xA,
+}
+
+/// The bytes before a payload, for a vectored write.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FrameHeader {
+    bytes: [u8; HEADER_MAX],
+    len: u8,
+}
+
+impl Deref for FrameHeader {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
+    }
+}
+
+/// The header of an unfragmented frame.
+pub(crate) fn header(opcode: Opcode, payload_len: usize) -> FrameHeader {
+    let mut bytes = [0; HEADER_MAX];
+    bytes[0] = FIN | opcode as u8;
+    let len = if payload_len <= CONTROL_PAYLOAD_MAX {
+        bytes[1] = payload_len as u8;
+        2
+    } else if let Ok(short) = u16::try_from(payload_len) {
+        bytes[1] = 126;
+        bytes[2..4].copy_from_slice(&short.to_be_bytes());
+        4
+    } else {
+        bytes[1] = 127;
+        bytes[2..].copy_from_slice(&(payload_len as u64).to_be_bytes());
+        HEADER_MAX as u8
+    };
+    FrameHeader { bytes, len }
+}
+
+pub(crate) fn text_frame(payload: &[u8]) -> Bytes {
+    frame(Opcode::Text, &[payload])
+}
+
+pub(crate) fn binary_frame(payload: &[u8]) -> Bytes {
+    frame(Opcode::Binary, &[payload])
+}
+
+/// At most 125 bytes of `payload` are sent.
+pub(crate) fn ping_frame(payload: &[u8]) -> Bytes {
+    frame(Opcode::Ping, &[control_payload(payload)])
+}
+
+/// At most 125 bytes of `payload` are sent; a ping has no more.
+pub(crate) fn pong_frame(payload: &[u8]) -> Bytes {
+    frame(Opcode::Pong, &[control_payload(payload)])
+}
+
+/// The reason is cut, between two characters, to the 123 bytes that there is room for.
+pub(crate) fn close_frame(code: u16, reason: &str) -> Bytes {
+    let end = (0..=reason.len().min(CLOSE_REASON_MAX)).rev().find(|&end| reason.is_char_boundary(end));
+    let reason = &reason[..end.unwrap_or(0)];
+    frame(Opcode::Close, &[&code.to_be_bytes(), reason.as_bytes()])
+}
+
+/// The answer to a close frame without a code.
+pub(crate) fn empty_close_frame() -> Bytes {
+    frame(Opcode::Close, &[])
+}
+
+fn control_payload(payload: &[u8]) -> &[u8] {
+    &payload[..payload.len().min(CONTROL_PAYLOAD_MAX)]
+}
+
+fn frame(opcode: Opcode, parts: &[&[u8]]) -> Bytes {
+    let payload_len = parts.iter().map(|part| part.len()).sum();
+    let header = header(opcode, payload_len);
+    let mut frame = Vec::with_capacity(header.len() + payload_len);
+    frame.extend_from_slice(&header);
+    for part in parts {
+        frame.extend_from_slice(part);
+    }
+    Bytes::from(frame)
+}
