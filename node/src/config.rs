@@ -4,6 +4,13 @@
 //! values come from flags, the environment, a TOML file and defaults, in that order. All mistakes are
 //! reported together, before any port is bound. Nothing here opens a socket.
 
+mod build;
+mod layers;
+mod load;
+mod mistake;
+mod setting;
+#[cfg(test)]
+mod tests;
 mod value;
 
 use std::collections::BTreeMap;
@@ -13,6 +20,11 @@ use std::path::PathBuf;
 use hiveops_proto::control::Source;
 use hiveops_proto::{Contract, Limits, NodeId};
 
+pub use build::{Defaults, Loaded, Shown, resolve};
+pub use layers::{Inputs, ReadFile};
+pub use load::load;
+pub use mistake::{Mistake, Mistakes};
+pub use setting::{CLIENT_ENV, Kind, Setting, settings};
 pub use value::{Auth, BusUrl, InvalidOrigin, LogFormat, Namespace, Origin, Origins, Profile, Role, Secret};
 
 /// Everything that a node needs to know before it starts.
