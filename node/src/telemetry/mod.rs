@@ -1,5 +1,7 @@
 //! What operators see: logs and metrics.
 
+pub(crate) mod log;
+
 use std::error::Error;
 use std::fmt;
 
