@@ -1,5 +1,6 @@
 //! What operators see: logs and metrics.
 
+pub(crate) mod log;
 pub(crate) mod metrics;
 
 use std::error::Error;

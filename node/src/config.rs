@@ -1,0 +1,61 @@
+//! The node's configuration: what it can be told, and where each value came from.
+//!
+//! The command line loads one and hands it to `run`; `doctor` and `config show` read the same table. The
+//! values come from flags, the environment, a TOML file and defaults, in that order. All mistakes are
+//! reported together, before any port is bound. Nothing here opens a socket.
+
+mod build;
+mod layers;
+mod load;
+mod mistake;
+mod setting;
+#[cfg(test)]
+mod tests;
+mod value;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use hiveops_proto::control::Source;
+use hiveops_proto::{Contract, Limits, NodeId};
+
+pub use build::{Defaults, Loaded, Shown, resolve};
+pub use layers::{Inputs, ReadFile};
+pub use load::load;
+pub use mistake::{Mistake, Mistakes};
+pub use setting::{CLIENT_ENV, Kind, Setting, settings};
+pub use value::{Auth, BusUrl, InvalidOrigin, LogFormat, Namespace, Origin, Origins, Profile, Role, Secret};
+
+/// Everything that a node needs to know before it starts.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The address of the HTTP and WebSocket listener; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Where publications go.
+    pub bus: BusUrl,
+    /// Separates deployments that share a bus.
+    pub namespace: Namespace,
+    /// This node's name.
+    pub node_id: NodeId,
+    /// How careful the defaults are.
+    pub profile: Profile,
+    /// Where the embedded bus keeps its logs; without it they are in memory.
+    pub data_dir: Option<PathBuf>,
+    /// Who may connect.
+    pub auth: Auth,
+    /// The origins whose pages may connect.
+    pub origins: Origins,
+    /// How many shards hold the sockets.
+    pub shards: usize,
+    /// Which log lines are written, as a `tracing` filter.
+    pub log: String,
+    /// How they are written.
+    pub log_format: LogFormat,
+    /// The thresholds to start with.
+    pub limits: Limits,
+    /// For each threshold, who set it.
+    pub limit_sources: BTreeMap<String, Source>,
+    /// The contract version to start with.
+    pub contract: Contract,
+}

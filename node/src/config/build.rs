@@ -1,0 +1,337 @@
+//! Turns the collected texts into a [`Config`], or into a list of everything that is wrong with them.
+//!
+//! It reads no environment and knows no machine: what depends on those arrives in [`Defaults`].
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use hiveops_proto::control::Source;
+use hiveops_proto::limits::InvalidLimit;
+use hiveops_proto::{Contract, Limits, NodeId};
+use tracing_subscriber::EnvFilter;
+
+use super::layers::{Given, Inputs, Layer, ReadFile, collect};
+use super::mistake::{Mistake, Mistakes};
+use super::setting::{Kind, Setting, settings};
+use super::value::SECRET_MIN_CHARS;
+use super::{Auth, Config, LogFormat, Profile, Secret};
+
+/// More threads than this do not help any machine we know, and a typing error would start them all.
+const SHARDS_MAX: usize = 1_024;
+
+/// Defaults that depend on the machine or on the command.
+#[derive(Debug, Clone)]
+pub struct Defaults {
+    /// The name of the host, when it has a usable one.
+    pub host: Option<String>,
+    /// Tells two nodes of one host apart when the port does not.
+    pub process: u32,
+    /// How many shards are right for the machine.
+    pub cores: usize,
+    /// Which log lines are written.
+    pub log: String,
+    /// How they are written.
+    pub log_format: LogFormat,
+}
+
+/// A configuration and how it came about.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// Every setting, in the table's order.
+    pub shown: Vec<Shown>,
+}
+
+/// One setting as `config show` prints it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shown {
+    /// The row of the table.
+    pub setting: &'static Setting,
+    /// The value in force; secrets are masked.
+    pub value: String,
+    /// Who set it.
+    pub source: Source,
+    /// Where exactly.
+    pub place: String,
+}
+
+/// Loads a configuration from what is given; all mistakes at once.
+pub fn resolve(inputs: &Inputs, defaults: &Defaults) -> Result<Loaded, Mistakes> {
+    let mut mistakes = Vec::new();
+    let layer = collect(inputs, &mut mistakes);
+    let mut builder = Builder { layer, profile: Profile::Dev, mistakes };
+    if let Some(profile) = builder.parse("profile") {
+        builder.profile = profile;
+    }
+    let config = builder.config(defaults, &inputs.read);
+    match config {
+        Some(config) if builder.mistakes.is_empty() => {
+            let shown = settings().iter().map(|setting| builder.shown(setting, &config)).collect();
+            Ok(Loaded { config, shown })
+        }
+        _ => Err(Mistakes(builder.mistakes)),
+    }
+}
+
+struct Builder {
+    layer: Layer,
+    profile: Profile,
+    mistakes: Vec<Mistake>,
+}
+
+impl Builder {
+    /// Every part is tried, so that no mistake hides another; nothing when a part is missing.
+    fn config(&mut self, defaults: &Defaults, read: &ReadFile) -> Option<Config> {
+        let listen = self.parse_as("listen", "is not an address and port, such as 127.0.0.1:8000");
+        let (limits, limit_sources) = self.limits();
+        let auth = self.auth();
+        let bus = self.parse("bus");
+        let namespace = self.parse("namespace");
+        let node_id = self.node_id(defaults, listen.map_or(0, |listen: std::net::SocketAddr| listen.port()));
+        let data_dir = self.data_dir();
+        let origins = self.parse("ws_allowed_origins");
+        let shards = self.shards(defaults.cores);
+        let log = self.log(&defaults.log);
+        let log_format = self.parse_or("log_format", defaults.log_format);
+        let contract = self.contract(read);
+        self.refuse_compression();
+        Some(Config {
+            listen: listen?,
+            bus: bus?,
+            namespace: namespace?,
+            node_id: node_id?,
+            profile: self.profile,
+            data_dir,
+            auth: auth?,
+            origins: origins?,
+            shards: shards?,
+            log: log?,
+            log_format: log_format?,
+            limits,
+            limit_sources,
+            contract: contract?,
+        })
+    }
+
+    fn limits(&mut self) -> (Limits, BTreeMap<String, Source>) {
+        let (mut limits, mut sources) = (Limits::default(), BTreeMap::new());
+        for spec in Limits::TABLE {
+            let mistakes_before = self.mistakes.len();
+            let problem = format!("is not a whole number of {}", spec.unit);
+            let value = self.parse_as(spec.name, &problem);
+            if mistakes_before == self.mistakes.len()
+                && let Some(value) = value
+                && let Err(mistake) = limits.set(spec.name, value)
+            {
+                self.mistake(spec.name, mistake.to_string(), "choose a value within the bounds");
+            }
+            sources.insert(spec.name.to_owned(), self.source(spec.name));
+        }
+        // Each value is within its bounds by now; what is left are contradictions.
+        for contradiction in limits.check().err().unwrap_or_default() {
+            let InvalidLimit::Below { name, other, .. } = &contradiction else { continue };
+            // The mistake stands where somebody set one of the two.
+            let key = if self.layer.contains_key(name) { name } else { other };
+            let fix = format!("raise {name} or lower {other}");
+            self.mistake(key, contradiction.to_string(), &fix);
+        }
+        (limits, sources)
+    }
+
+    fn auth(&mut self) -> Option<Auth> {
+        let required = self.switch("ws_auth_required");
+        if let Some(mode) = self.layer.get("ws_auth_mode").map(|given| given.text.clone()) {
+            match mode.as_str() {
+                "token" => {}
+                "jwt" => self.mistake("ws_auth_mode", "`jwt` comes with a later version", "use `token`"),
+                other => self.mistake("ws_auth_mode", format!("`{other}` is no mode"), "use `token`"),
+            }
+        }
+        let token = self.layer.get("ws_auth_token").map(|given| given.text.clone());
+        match &token {
+            Some(token) if token.chars().count() < SECRET_MIN_CHARS => {
+                let problem = format!("is shorter than {SECRET_MIN_CHARS} characters");
+                self.mistake("ws_auth_token", problem, "make one with `openssl rand -hex 24`");
+            }
+            Some(token) if !token.bytes().all(|b| b.is_ascii_graphic()) => {
+                // It travels in a header and in a subprotocol.
+                let problem = "has characters other than visible ASCII";
+                self.mistake("ws_auth_token", problem, "make one with `openssl rand -hex 24`");
+            }
+            None if required == Some(true) => {
+                let problem = "a credential is required and there is none";
+                let fix = "set WS_AUTH_TOKEN or WS_AUTH_TOKEN_FILE, or WS_AUTH_REQUIRED=false";
+                self.mistake("ws_auth_token", problem, fix);
+            }
+            Some(_) | None => {}
+        }
+        let role = self.parse("ws_auth_token_role");
+        Some(Auth { required: required?, token: token.map(Secret::new), role: role? })
+    }
+
+    fn node_id(&mut self, defaults: &Defaults, port: u16) -> Option<NodeId> {
+        if self.layer.contains_key("node_id") {
+            return self.parse("node_id");
+        }
+        let made = default_node_id(defaults, port).ok();
+        if made.is_none() {
+            self.mistake("node_id", "none can be made from the host's name", "set HIVEOPS_NODE_ID");
+        }
+        made
+    }
+
+    fn data_dir(&mut self) -> Option<PathBuf> {
+        let text = self.layer.get("data_dir")?.text.clone();
+        if text.is_empty() {
+            self.mistake("data_dir", "is empty", "name a directory, or leave it out to keep nothing");
+        }
+        Some(PathBuf::from(text))
+    }
+
+    fn shards(&mut self, cores: usize) -> Option<usize> {
+        let shards = self.parse_or("shards", cores.clamp(1, SHARDS_MAX))?;
+        if !(1..=SHARDS_MAX).contains(&shards) {
+            let problem = format!("must be between 1 and {SHARDS_MAX}, not {shards}");
+            self.mistake("shards", problem, "leave it out to have one per core");
+        }
+        Some(shards)
+    }
+
+    fn log(&mut self, default: &str) -> Option<String> {
+        let filter = self.layer.get("log").map_or_else(|| default.to_owned(), |given| given.text.clone());
+        if let Err(error) = EnvFilter::builder().parse(&filter) {
+            let problem = format!("`{filter}` is not a log filter: {error}");
+            self.mistake("log", problem, "write a level, such as `info`, or `info,hiveops_node=debug`");
+            return None;
+        }
+        Some(filter)
+    }
+
+    fn contract(&mut self, read: &ReadFile) -> Option<Contract> {
+        let parsed = match self.layer.get("contract") {
+            None => Contract::parse(hiveops_proto::CONTRACT).map_err(|error| with_causes(&error)),
+            Some(given) => read(Path::new(&given.text))
+                .map_err(|error| format!("`{}` cannot be read: {error}", given.text))
+                .and_then(|json| Contract::parse(&json).map_err(|error| with_causes(&error))),
+        };
+        parsed
+            .map_err(|problem| self.mistake("contract", problem, "leave it out to serve the built-in one"))
+            .ok()
+    }
+
+    fn refuse_compression(&mut self) {
+        if self.switch("ws_compression_enabled") == Some(true) {
+            let problem = "this version does not compress messages";
+            self.mistake("ws_compression_enabled", problem, "set it to false or leave it out");
+        }
+    }
+
+    fn switch(&mut self, name: &str) -> Option<bool> {
+        match self.text(name).as_str() {
+            "true" | "1" => Some(true),
+            "false" | "0" => Some(false),
+            other => {
+                self.mistake(name, format!("`{other}` is neither true nor false"), "write true or false");
+                None
+            }
+        }
+    }
+
+    /// The value of a setting whose type says what is wrong with a text.
+    fn parse<T: FromStr<Err: Display>>(&mut self, name: &str) -> Option<T> {
+        let text = self.text(name);
+        let parsed = text.parse();
+        parsed.map_err(|error| self.mistake(name, format!("`{text}` {error}"), &meaning(name))).ok()
+    }
+
+    /// The value of a setting whose type's own message would not help.
+    fn parse_as<T: FromStr>(&mut self, name: &str, problem: &str) -> Option<T> {
+        let text = self.text(name);
+        let parsed = text.parse().ok();
+        if parsed.is_none() {
+            self.mistake(name, format!("`{text}` {problem}"), &meaning(name));
+        }
+        parsed
+    }
+
+    fn parse_or<T: FromStr<Err: Display>>(&mut self, name: &str, default: T) -> Option<T> {
+        if self.layer.contains_key(name) { self.parse(name) } else { Some(default) }
+    }
+
+    /// The text in force: what was given, else the profile's default, else the table's.
+    fn text(&self, name: &str) -> String {
+        match self.layer.get(name) {
+            Some(given) => given.text.clone(),
+            None => match profile_default(self.profile, name) {
+                Some(text) => text.to_owned(),
+                None => Setting::named(name).map(|setting| setting.default.clone()).unwrap_or_default(),
+            },
+        }
+    }
+
+    fn source(&self, name: &str) -> Source {
+        self.layer.get(name).map_or(Source::Default, |given| given.source)
+    }
+
+    fn place(&self, name: &str) -> String {
+        match self.layer.get(name) {
+            Some(Given { place, .. }) => place.clone(),
+            None if profile_default(self.profile, name).is_some() => format!("profile {}", self.profile),
+            None => String::new(),
+        }
+    }
+
+    fn mistake(&mut self, name: &str, problem: impl Into<String>, fix: &str) {
+        let place = self.place(name);
+        let mistake = Mistake { key: name.to_owned(), place, problem: problem.into(), fix: fix.to_owned() };
+        self.mistakes.push(mistake);
+    }
+
+    fn shown(&self, setting: &'static Setting, config: &Config) -> Shown {
+        let value = match (setting.name, setting.kind) {
+            (_, Kind::Secret) if self.layer.contains_key(setting.name) => "***".to_owned(),
+            ("node_id", _) => config.node_id.to_string(),
+            ("shards", _) => config.shards.to_string(),
+            ("log", _) => config.log.clone(),
+            ("log_format", _) => config.log_format.to_string(),
+            ("ws_allowed_origins", _) => config.origins.to_string(),
+            (name, _) => self.text(name),
+        };
+        Shown { setting, value, source: self.source(setting.name), place: self.place(setting.name) }
+    }
+}
+
+/// What a profile changes about the table's defaults.
+fn profile_default(profile: Profile, name: &str) -> Option<&'static str> {
+    match (profile, name) {
+        (Profile::Production, "ws_auth_required") => Some("true"),
+        (Profile::Production, "max_connections_per_address") => Some("200"),
+        (Profile::Production, "handshake_rate_per_second") => Some("2000"),
+        (Profile::Production | Profile::Dev, _) => None,
+    }
+}
+
+/// Stable over restarts and unlike that of another node on the same host.
+fn default_node_id(defaults: &Defaults, port: u16) -> Result<NodeId, hiveops_proto::id::InvalidId> {
+    let fits = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') { c } else { '-' };
+    let host: String = defaults.host.as_deref().unwrap_or("node").chars().map(fits).take(48).collect();
+    match port {
+        0 => NodeId::new(&format!("{host}-{}", defaults.process)),
+        port => NodeId::new(&format!("{host}-{port}")),
+    }
+}
+
+/// The fix for a text that means nothing: what the setting is for.
+fn meaning(name: &str) -> String {
+    match Setting::named(name) {
+        Some(setting) => format!("write {}: {}", setting.placeholder, setting.doc.trim_end_matches('.')),
+        None => "remove it".to_owned(),
+    }
+}
+
+fn with_causes(error: &dyn std::error::Error) -> String {
+    crate::telemetry::Chain(error).to_string()
+}

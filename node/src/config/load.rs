@@ -1,0 +1,34 @@
+//! The only place of the program that reads the environment, and the machine's part of the defaults.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Read as _};
+use std::path::Path;
+
+use super::build::{Defaults, Loaded, resolve};
+use super::layers::{FILE_BYTES_MAX, Inputs};
+use super::mistake::Mistakes;
+use super::value::LogFormat;
+
+/// Loads the configuration of this process; `flags` by setting name.
+pub fn load(flags: BTreeMap<String, String>, log: &str, log_format: LogFormat) -> Result<Loaded, Mistakes> {
+    let defaults = Defaults {
+        host: rustix::system::uname().nodename().to_str().ok().map(str::to_owned),
+        process: std::process::id(),
+        cores: std::thread::available_parallelism().map_or(1, usize::from),
+        log: log.to_owned(),
+        log_format,
+    };
+    let inputs = Inputs { flags, env: std::env::vars_os().collect(), read: Box::new(read_bounded) };
+    resolve(&inputs, &defaults)
+}
+
+fn read_bounded(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    let limit = u64::try_from(FILE_BYTES_MAX).unwrap_or(u64::MAX);
+    fs::File::open(path)?.take(limit + 1).read_to_string(&mut text)?;
+    if text.len() > FILE_BYTES_MAX {
+        return Err(io::Error::other(format!("it is larger than {FILE_BYTES_MAX} bytes")));
+    }
+    Ok(text)
+}

@@ -1,0 +1,201 @@
+//! The rules of loading, on made-up flags, environments and files.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsString;
+use std::io;
+use std::path::Path;
+
+use hiveops_proto::control::Source;
+
+use super::{Defaults, Inputs, Loaded, LogFormat, Mistakes, Profile, resolve};
+
+/// What a test gives; the file is `hiveops.toml` in the working directory.
+#[derive(Default)]
+struct Case<'a> {
+    flags: &'a [(&'a str, &'a str)],
+    env: &'a [(&'a str, &'a str)],
+    toml: Option<&'a str>,
+    files: &'a [(&'a str, &'a str)],
+}
+
+impl Case<'_> {
+    fn resolve(&self) -> Result<Loaded, Mistakes> {
+        let own = |(a, b): &(&str, &str)| ((*a).to_owned(), (*b).to_owned());
+        let mut files: HashMap<String, String> = self.files.iter().map(own).collect();
+        files.extend(self.toml.map(|text| ("hiveops.toml".to_owned(), text.to_owned())));
+        let inputs = Inputs {
+            flags: self.flags.iter().map(own).collect::<BTreeMap<_, _>>(),
+            env: self.env.iter().map(|(a, b)| (OsString::from(a), OsString::from(b))).collect(),
+            read: Box::new(move |path: &Path| {
+                files.get(&path.display().to_string()).cloned().ok_or_else(|| io::ErrorKind::NotFound.into())
+            }),
+        };
+        let defaults = Defaults {
+            host: Some("web 1".to_owned()),
+            process: 7,
+            cores: 4,
+            log: "info".to_owned(),
+            log_format: LogFormat::Json,
+        };
+        resolve(&inputs, &defaults)
+    }
+
+    fn loaded(&self) -> Loaded {
+        self.resolve().unwrap_or_else(|mistakes| panic!("{mistakes}"))
+    }
+
+    /// The text of every mistake.
+    fn mistakes(&self) -> Vec<String> {
+        let mistakes = self.resolve().map(|loaded| panic!("accepted: {:?}", loaded.config)).unwrap_err();
+        mistakes.0.iter().map(ToString::to_string).collect()
+    }
+}
+
+#[test]
+fn without_anything_the_defaults_hold() {
+    let config = Case::default().loaded().config;
+    assert_eq!(config.listen.to_string(), "127.0.0.1:8000");
+    assert_eq!((config.node_id.as_str(), config.shards), ("web-1-8000", 4));
+    assert_eq!((config.profile, config.auth.required), (Profile::Dev, false));
+    assert_eq!(config.limits, hiveops_proto::Limits::default());
+    assert!(config.limit_sources.values().all(|source| *source == Source::Default));
+}
+
+#[test]
+fn flags_win_over_the_environment_and_that_over_the_file() {
+    let toml = "listen = \"127.0.0.1:1\"\nnamespace = \"file\"\nshards = 2\n[limits]\nidle_disconnect_seconds = 11\n";
+    let env = [("HIVEOPS_LISTEN", "127.0.0.1:2"), ("HIVEOPS_NAMESPACE", "env"), ("WS_RATE_BURST", "50")];
+    let flags = [("listen", "127.0.0.1:3"), ("max_connections_per_user", "3")];
+    let loaded = Case { flags: &flags, env: &env, toml: Some(toml), ..Case::default() }.loaded();
+    assert_eq!(loaded.config.listen.port(), 3);
+    assert_eq!(loaded.config.namespace.as_str(), "env");
+    assert_eq!(loaded.config.shards, 2);
+    assert_eq!(loaded.config.limits.idle_disconnect_seconds, 11);
+    assert_eq!(loaded.config.limits.rate_limit_burst_capacity, 50);
+    let source = |name: &str| loaded.config.limit_sources[name];
+    assert_eq!(source("idle_disconnect_seconds"), Source::File);
+    assert_eq!(source("rate_limit_burst_capacity"), Source::Env);
+    assert_eq!(source("max_connections_per_user"), Source::Flag);
+    let place = |name: &str| loaded.shown.iter().find(|s| s.setting.name == name).unwrap().place.clone();
+    assert_eq!(place("listen"), "flag --listen");
+    assert_eq!(place("namespace"), "environment variable HIVEOPS_NAMESPACE");
+    assert_eq!(place("idle_disconnect_seconds"), "hiveops.toml, key limits.idle_disconnect_seconds");
+}
+
+#[test]
+fn all_mistakes_are_reported_at_once_each_with_its_place_and_fix() {
+    let env = [
+        ("HIVEOPS_LISTEN", "nowhere"),
+        ("HIVEOPS_LISTN", "127.0.0.1:1"),
+        ("HIVEOPS_BUS", "nats://127.0.0.1:4222"),
+        ("HIVEOPS_CONTROL", "http://127.0.0.1:9000"),
+        ("HIVEOPS_PROFILE", "prod"),
+        ("WS_AUTH_REQUIRED", "yes"),
+        ("WS_AUTH_MODE", "jwt"),
+        ("WS_COMPRESSION_ENABLED", "true"),
+        ("WS_ALLOWED_ORIGINS", "example.com"),
+        ("WS_IDLE_SECONDS", "0"),
+        ("WS_RATE_BURST", "many"),
+        ("HIVEOPS_LOG", "info,=="),
+        ("OTEL_SERVICE_NAME", "left alone"),
+        ("PATH", "left alone"),
+    ];
+    let case = Case { env: &env, toml: Some("lisen = 1\n[limits]\nshards = 2\n"), ..Case::default() };
+    let mistakes = case.mistakes();
+    for expected in [
+        "listen (environment variable HIVEOPS_LISTEN): `nowhere` is not an address and port",
+        "did you mean HIVEOPS_LISTEN?",
+        "bus (environment variable HIVEOPS_BUS): `nats://127.0.0.1:4222` comes with a later version",
+        "control (environment variable HIVEOPS_CONTROL): this version has no control replicas yet",
+        "`prod` must be one of dev, production",
+        "ws_auth_required (environment variable WS_AUTH_REQUIRED): `yes` is neither true nor false",
+        "`jwt` comes with a later version; use `token`",
+        "ws_compression_enabled (environment variable WS_COMPRESSION_ENABLED): this version does not",
+        "origin `example.com` must be scheme://host[:port]",
+        "idle_disconnect_seconds (environment variable WS_IDLE_SECONDS): idle_disconnect_seconds must be",
+        "rate_limit_burst_capacity (environment variable WS_RATE_BURST): `many` is not a whole number",
+        "log (environment variable HIVEOPS_LOG)",
+        "lisen (hiveops.toml, key lisen): there is no such setting; did you mean listen?",
+        "shards (hiveops.toml, key limits.shards): is not a limit; move it above",
+    ] {
+        assert!(mistakes.iter().any(|m| m.contains(expected)), "{expected}\nin {mistakes:#?}");
+    }
+    assert_eq!(mistakes.len(), 14, "{mistakes:#?}");
+}
+
+#[test]
+fn a_limit_and_its_alias_must_agree() {
+    let both = |alias| {
+        let env = [("WS_IDLE_DISCONNECT_SECONDS", "30"), ("WS_IDLE_SECONDS", alias)];
+        Case { env: &env, ..Case::default() }.resolve().map(|l| l.config.limits.idle_disconnect_seconds)
+    };
+    assert_eq!(both("30").unwrap(), 30);
+    assert!(both("31").unwrap_err().to_string().contains("says something else; keep one of the two"));
+}
+
+#[test]
+fn limits_that_contradict_each_other_name_both() {
+    let case = Case { env: &[("WS_RATE_TOKENS_PER_SEC", "100")], ..Case::default() };
+    let mistakes = case.mistakes();
+    let expected = "rate_limit_tokens_per_second (environment variable WS_RATE_TOKENS_PER_SEC)";
+    assert!(mistakes[0].contains(expected) && mistakes[0].contains("raise rate_limit_burst_capacity"));
+}
+
+#[test]
+fn production_asks_for_a_credential_and_caps_tight() {
+    let production = ("HIVEOPS_PROFILE", "production");
+    let mistakes = Case { env: &[production], ..Case::default() }.mistakes();
+    assert!(mistakes[0].contains("a credential is required and there is none; set WS_AUTH_TOKEN"));
+    let env = [production, ("WS_AUTH_TOKEN", "0123456789abcdef"), ("WS_MAX_CONNECTIONS_PER_ADDRESS", "5")];
+    let loaded = Case { env: &env, ..Case::default() }.loaded();
+    assert!(loaded.config.auth.required);
+    assert_eq!(loaded.config.limits.handshake_rate_per_second, 2_000);
+    assert_eq!(loaded.config.limits.max_connections_per_address, 5);
+}
+
+#[test]
+fn a_secret_is_read_from_a_file_and_shown_nowhere() {
+    let secret = "a-token-of-some-length";
+    let files = [("/run/token", "a-token-of-some-length\n")];
+    let env = [("WS_AUTH_TOKEN_FILE", "/run/token"), ("WS_AUTH_REQUIRED", "true")];
+    let loaded = Case { env: &env, files: &files, ..Case::default() }.loaded();
+    assert!(loaded.config.auth.token.as_ref().unwrap().matches(secret));
+    assert!(!format!("{loaded:?}").contains(secret));
+    let env = [("WS_AUTH_TOKEN_FILE", "/run/token"), ("WS_AUTH_TOKEN", "something else 12")];
+    let mistakes = Case { env: &env, files: &files, ..Case::default() }.mistakes().join("\n");
+    assert!(mistakes.contains("keep one of the two") && !mistakes.contains(secret), "{mistakes}");
+    let short = Case { env: &[("WS_AUTH_TOKEN", "hunter2")], ..Case::default() }.mistakes().join("\n");
+    assert!(short.contains("shorter than 16") && !short.contains("hunter2"), "{short}");
+}
+
+#[test]
+fn a_file_that_is_no_toml_is_named_with_its_line_and_not_quoted() {
+    let toml = "listen = \"127.0.0.1:1\"\nws_auth_token = s3cret-without-quotes\n";
+    let mistakes = Case { toml: Some(toml), ..Case::default() }.mistakes().join("\n");
+    assert!(mistakes.contains("hiveops.toml, line 2") && !mistakes.contains("s3cret"), "{mistakes}");
+}
+
+#[test]
+fn a_file_that_somebody_named_must_exist() {
+    let mistakes = Case { env: &[("HIVEOPS_CONFIG", "/nowhere.toml")], ..Case::default() }.mistakes();
+    assert!(mistakes[0].contains("config (/nowhere.toml): cannot be read"), "{mistakes:?}");
+    let files = [("/here.toml", "namespace = \"here\"")];
+    let case = Case { flags: &[("config", "/here.toml")], files: &files, ..Case::default() };
+    assert_eq!(case.loaded().config.namespace.as_str(), "here");
+}
+
+#[test]
+fn a_list_in_the_file_reads_like_a_comma_list() {
+    let toml =
+        "ws_allowed_origins = [\"https://a.example\", \"https://b.example\"]\nws_auth_required = false\n";
+    let loaded = Case { toml: Some(toml), ..Case::default() }.loaded();
+    assert!(loaded.config.origins.allows("https://b.example"));
+    assert!(!loaded.config.origins.allows("https://c.example"));
+}
+
+#[test]
+fn a_contract_of_ones_own_is_checked() {
+    let files = [("/c.json", r#"{"version":"1.1.0","subscriptions":[]}"#)];
+    let case = Case { env: &[("HIVEOPS_CONTRACT", "/c.json")], files: &files, ..Case::default() };
+    assert!(case.mistakes()[0].contains("a contract declares 1 to 64 subscriptions, not 0"));
+}
