@@ -2,9 +2,12 @@
 //!
 //! The binary calls `Config` and `run`; nothing else is public.
 
+mod board;
 mod bus;
 mod catalog;
+mod http;
 mod log;
+mod publisher;
 mod session;
 mod tasks;
 mod telemetry;
