@@ -2,10 +2,14 @@
 //!
 //! The binary loads a `Config` and calls `run`; nothing else is public.
 
+mod board;
 mod bus;
 mod catalog;
 pub mod config;
+mod http;
+mod hub;
 mod log;
+mod publisher;
 mod session;
 mod tasks;
 mod telemetry;

@@ -1,0 +1,7 @@
+//! The HTTP surface of a node.
+
+pub(crate) mod agents;
+pub(crate) mod body;
+pub(crate) mod correlation;
+pub(crate) mod problem;
+pub(crate) mod tasks;

@@ -1,0 +1,265 @@
+//! Refusals of HTTP routes: the one place where a status is chosen, and where a problem document is made.
+//!
+//! Routes return an [`ApiError`]; it travels in the extensions of an empty response to the middleware in
+//! `correlation`, which knows the request's correlation id and makes the document.
+
+use axum::response::{IntoResponse, Response};
+use hiveops_proto::http::{Problem, ProblemKind};
+use hiveops_proto::{CorrelationId, MessageType, SubscriptionName};
+use http::StatusCode;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+
+use crate::bus::PublishError;
+use crate::catalog::{Catalog, Invalid};
+use crate::publisher::Refused;
+use crate::telemetry::Chain;
+
+/// The media type of RFC 9457.
+pub(crate) const PROBLEM_JSON: &str = "application/problem+json";
+
+/// When a client should try again after the bus was not there, in seconds: about a probe's interval.
+const BUS_RETRY_SECONDS: u32 = 1;
+
+/// One refusal of an HTTP route. Boxed, because it travels in the `Err` of everything.
+#[derive(Debug, Clone)]
+pub(crate) struct ApiError(Box<Parts>);
+
+#[derive(Debug, Clone)]
+struct Parts {
+    kind: ProblemKind,
+    detail: Option<String>,
+    valid_subscriptions: Option<Vec<SubscriptionName>>,
+    valid_message_types: Option<Vec<MessageType>>,
+    current: Option<serde_json::Value>,
+    headers: HeaderMap,
+    /// For the log only: what is wrong on our side.
+    cause: Option<String>,
+}
+
+impl ApiError {
+    /// A refusal without a word about this request.
+    pub(crate) fn bare(kind: ProblemKind) -> Self {
+        Self(Box::new(Parts {
+            kind,
+            detail: None,
+            valid_subscriptions: None,
+            valid_message_types: None,
+            current: None,
+            headers: HeaderMap::new(),
+            cause: None,
+        }))
+    }
+
+    pub(crate) fn new(kind: ProblemKind, detail: impl Into<String>) -> Self {
+        let mut error = Self::bare(kind);
+        error.0.detail = Some(detail.into());
+        error
+    }
+
+    /// A bug of ours: the cause goes to the log, not to the client.
+    pub(crate) fn internal(cause: &dyn std::error::Error) -> Self {
+        let mut error = Self::bare(ProblemKind::Internal);
+        error.0.cause = Some(Chain(cause).to_string());
+        error
+    }
+
+    /// A publication was refused; wrong names are answered with the right ones.
+    pub(crate) fn refused(refused: Refused, catalog: &Catalog) -> Self {
+        let detail = refused.to_string();
+        match refused {
+            Refused::Invalid(Invalid::Subscription(_)) => {
+                let mut error = Self::new(ProblemKind::UnknownSubscription, detail);
+                error.0.valid_subscriptions = Some(catalog.names().to_vec());
+                error
+            }
+            Refused::Invalid(Invalid::MessageType { subscription, .. }) => {
+                let mut error = Self::new(ProblemKind::UnknownMessageType, detail);
+                error.0.valid_message_types =
+                    catalog.id(subscription.as_str()).map(|sub| catalog.message_types(sub));
+                error
+            }
+            Refused::Invalid(Invalid::Schema(_) | Invalid::Payload(_)) => {
+                Self::new(ProblemKind::InvalidData, detail)
+            }
+            Refused::TooLarge { .. } => Self::new(ProblemKind::TooLarge, detail),
+            Refused::Bus(error) => error.into(),
+        }
+    }
+
+    /// Shows the thing as it is now.
+    #[must_use]
+    pub(crate) fn with_current(mut self, current: serde_json::Value) -> Self {
+        self.0.current = Some(current);
+        self
+    }
+
+    /// Adds a header to the response, such as `WWW-Authenticate` or `Allow`.
+    #[must_use]
+    pub(crate) fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.0.headers.insert(name, value);
+        self
+    }
+
+    /// Says when to try again.
+    #[must_use]
+    pub(crate) fn retry_after_seconds(self, seconds: u32) -> Self {
+        self.with_header(header::RETRY_AFTER, HeaderValue::from(seconds))
+    }
+
+    pub(crate) fn kind(&self) -> ProblemKind {
+        self.0.kind
+    }
+
+    /// What is wrong with the request, in words for its sender.
+    pub(crate) fn detail(&self) -> Option<&str> {
+        self.0.detail.as_deref()
+    }
+
+    pub(crate) fn cause(&self) -> Option<&str> {
+        self.0.cause.as_deref()
+    }
+
+    /// The response with its document.
+    pub(crate) fn render(self, correlation_id: &CorrelationId) -> Response {
+        let Parts { kind, detail, valid_subscriptions, valid_message_types, current, headers, cause: _ } =
+            *self.0;
+        let problem = Problem {
+            problem_type: format!("/problems/{kind}"),
+            title: title(kind).to_owned(),
+            status: status(kind).as_u16(),
+            detail,
+            code: kind,
+            correlation_id: correlation_id.clone(),
+            valid_subscriptions,
+            valid_message_types,
+            current,
+        };
+        let body = serde_json::to_vec(&problem).expect("a problem has only text as keys");
+        let mut response = (status(kind), headers, body).into_response();
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
+        response
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = status(self.0.kind).into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+impl From<PublishError> for ApiError {
+    fn from(error: PublishError) -> Self {
+        let detail = error.to_string();
+        match error {
+            PublishError::WrongExpected { .. } => Self::new(ProblemKind::VersionConflict, detail),
+            PublishError::IdempotencyConflict { .. } => Self::new(ProblemKind::IdempotencyConflict, detail),
+            PublishError::StateFull { .. } => Self::new(ProblemKind::StateFull, detail),
+            PublishError::Timeout => {
+                Self::new(ProblemKind::BusTimeout, format!("{detail}; it is safe to send this again"))
+            }
+            PublishError::Unavailable(_) => {
+                Self::new(ProblemKind::BusUnavailable, detail).retry_after_seconds(BUS_RETRY_SECONDS)
+            }
+        }
+    }
+}
+
+/// The status of a kind.
+fn status(kind: ProblemKind) -> StatusCode {
+    match kind {
+        ProblemKind::BadRequest => StatusCode::BAD_REQUEST,
+        ProblemKind::Unauthorized => StatusCode::UNAUTHORIZED,
+        ProblemKind::Forbidden => StatusCode::FORBIDDEN,
+        ProblemKind::NotFound => StatusCode::NOT_FOUND,
+        ProblemKind::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+        ProblemKind::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
+        ProblemKind::IdempotencyConflict | ProblemKind::VersionConflict | ProblemKind::AlreadyExists => {
+            StatusCode::CONFLICT
+        }
+        ProblemKind::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
+        ProblemKind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        ProblemKind::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        ProblemKind::UnknownSubscription
+        | ProblemKind::UnknownMessageType
+        | ProblemKind::InvalidData
+        | ProblemKind::StateFull => StatusCode::UNPROCESSABLE_ENTITY,
+        ProblemKind::UpgradeRequired => StatusCode::UPGRADE_REQUIRED,
+        ProblemKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        ProblemKind::Overloaded | ProblemKind::BusUnavailable | ProblemKind::Draining => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
+        ProblemKind::BusTimeout => StatusCode::GATEWAY_TIMEOUT,
+    }
+}
+
+/// The kind behind a status that something below our routes chose: the router, a layer, an extractor.
+pub(crate) fn kind_of(status: StatusCode) -> ProblemKind {
+    match status {
+        StatusCode::UNAUTHORIZED => ProblemKind::Unauthorized,
+        StatusCode::FORBIDDEN => ProblemKind::Forbidden,
+        StatusCode::NOT_FOUND => ProblemKind::NotFound,
+        StatusCode::METHOD_NOT_ALLOWED => ProblemKind::MethodNotAllowed,
+        StatusCode::REQUEST_TIMEOUT => ProblemKind::RequestTimeout,
+        StatusCode::PAYLOAD_TOO_LARGE => ProblemKind::TooLarge,
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => ProblemKind::UnsupportedMediaType,
+        StatusCode::UNPROCESSABLE_ENTITY => ProblemKind::InvalidData,
+        StatusCode::UPGRADE_REQUIRED => ProblemKind::UpgradeRequired,
+        StatusCode::SERVICE_UNAVAILABLE => ProblemKind::Overloaded,
+        other if other.is_client_error() => ProblemKind::BadRequest,
+        _ => ProblemKind::Internal,
+    }
+}
+
+fn title(kind: ProblemKind) -> &'static str {
+    match kind {
+        ProblemKind::BadRequest => "The request is malformed",
+        ProblemKind::NotFound => "There is no such path or thing",
+        ProblemKind::MethodNotAllowed => "The path has no such method",
+        ProblemKind::Unauthorized => "A valid credential is needed",
+        ProblemKind::Forbidden => "The credential does not allow this",
+        ProblemKind::UnknownSubscription => "Unknown subscription",
+        ProblemKind::UnknownMessageType => "Unknown message type",
+        ProblemKind::InvalidData => "The body does not fit the contract",
+        ProblemKind::TooLarge => "The body is too large",
+        ProblemKind::IdempotencyConflict => "The idempotency key was used with other data",
+        ProblemKind::VersionConflict => "Somebody else changed it first",
+        ProblemKind::PreconditionFailed => "It is not in the version that If-Match names",
+        ProblemKind::AlreadyExists => "It exists already",
+        ProblemKind::StateFull => "The subscription is full",
+        ProblemKind::Overloaded => "The node is at its limit",
+        ProblemKind::BusTimeout => "The bus did not answer in time",
+        ProblemKind::BusUnavailable => "The bus is not available",
+        ProblemKind::Draining => "The node is going away",
+        ProblemKind::RequestTimeout => "The request took too long to arrive",
+        ProblemKind::UpgradeRequired => "Only a WebSocket handshake is served here",
+        ProblemKind::UnsupportedMediaType => "The body must be JSON",
+        ProblemKind::Internal => "The node made a mistake",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bus::Unavailable;
+
+    #[test]
+    fn a_bare_status_of_ours_leads_back_to_a_kind_of_the_same_status() {
+        for kind in ProblemKind::ALL {
+            let back = status(kind_of(status(*kind)));
+            // Only the conflicts, 412 and 504 are never chosen below our routes.
+            let chosen_by_us_only = matches!(status(*kind).as_u16(), 409 | 412 | 504);
+            assert!(chosen_by_us_only || back == status(*kind), "{kind}");
+        }
+    }
+
+    #[test]
+    fn an_unavailable_bus_says_when_to_try_again() {
+        let error = ApiError::from(PublishError::Unavailable(Unavailable { reason: "x".to_owned() }));
+        let response = error.render(&CorrelationId::new("c1").unwrap());
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(response.headers()[header::RETRY_AFTER], "1");
+        assert_eq!(response.headers()[header::CONTENT_TYPE], PROBLEM_JSON);
+    }
+}

@@ -1,0 +1,174 @@
+//! The one way onto the bus: checks a publication against the contract and the limits, then hands it over.
+//!
+//! The HTTP routes, the board and the reporter call it; each gets the place in the log or the reason why
+//! there is none. It knows nothing of HTTP and nothing of who is connected.
+
+use std::sync::Arc;
+
+use hiveops_proto::control::ControlView;
+use hiveops_proto::id::IdempotencyKey;
+use hiveops_proto::{CorrelationId, Envelope, Payload};
+use tokio::sync::watch;
+
+use crate::bus::{Ack, Bus, Expect, Publish, PublishError, Repeat};
+use crate::catalog::{Catalog, Checked, Invalid};
+use crate::time::Clock;
+
+/// Publishes; cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Publisher {
+    bus: Arc<dyn Bus>,
+    catalog: Arc<Catalog>,
+    control: watch::Receiver<Arc<ControlView>>,
+    clock: Clock,
+}
+
+/// What somebody wants to publish.
+pub(crate) struct Request<'a> {
+    pub(crate) subscription: &'a str,
+    pub(crate) message_type: &'a str,
+    pub(crate) data: Payload,
+    pub(crate) correlation_id: CorrelationId,
+    /// The publisher's own, when it could not be taken over as it was.
+    pub(crate) source_correlation_id: Option<String>,
+    pub(crate) idempotency_key: Option<IdempotencyKey>,
+    pub(crate) traceparent: Option<String>,
+    pub(crate) expect: Expect,
+    pub(crate) repeat: Repeat,
+}
+
+/// A publication that the log has stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Published {
+    pub(crate) checked: Checked,
+    pub(crate) ack: Ack,
+}
+
+/// Why something was not published.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Refused {
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    #[error("data has {bytes} bytes, and may have {max} (max_publication_bytes)")]
+    TooLarge { bytes: u64, max: u64 },
+    #[error(transparent)]
+    Bus(#[from] PublishError),
+}
+
+impl<'a> Request<'a> {
+    /// A publication without a condition, known by nothing when it is repeated.
+    pub(crate) fn new(
+        subscription: &'a str,
+        message_type: &'a str,
+        data: Payload,
+        correlation_id: CorrelationId,
+    ) -> Self {
+        Self {
+            subscription,
+            message_type,
+            data,
+            correlation_id,
+            source_correlation_id: None,
+            idempotency_key: None,
+            traceparent: None,
+            expect: Expect::Any,
+            repeat: Repeat::Never,
+        }
+    }
+}
+
+impl Publisher {
+    pub(crate) fn new(
+        bus: Arc<dyn Bus>,
+        catalog: Arc<Catalog>,
+        control: watch::Receiver<Arc<ControlView>>,
+        clock: Clock,
+    ) -> Self {
+        Self { bus, catalog, control, clock }
+    }
+
+    pub(crate) fn catalog(&self) -> &Arc<Catalog> {
+        &self.catalog
+    }
+
+    /// Returns once the log has stored the publication, or with the reason why it has not.
+    pub(crate) async fn publish(&self, request: Request<'_>) -> Result<Published, Refused> {
+        let correlation_id = request.correlation_id.clone();
+        let (subscription, message_type) = (request.subscription, request.message_type);
+        let result = self.try_publish(request).await;
+        if let Err(refused) = &result {
+            log_refused(refused, &correlation_id, subscription, message_type);
+        }
+        result
+    }
+
+    async fn try_publish(&self, request: Request<'_>) -> Result<Published, Refused> {
+        // The size comes first: it is what bounds the cost of the other checks.
+        self.check_size(&request.data)?;
+        let (checked, message_type) =
+            self.catalog.check(request.subscription, request.message_type, &request.data)?;
+        let envelope = Envelope {
+            subscription: self.catalog.name(checked.sub).clone(),
+            message_type,
+            correlation_id: request.correlation_id,
+            source_correlation_id: request.source_correlation_id,
+            timestamp: self.clock.timestamp(),
+            idempotency_key: request.idempotency_key,
+            traceparent: request.traceparent,
+            data: request.data,
+        };
+        let publish = Publish {
+            sub: checked.sub,
+            key: checked.key.clone(),
+            removes: checked.removes,
+            envelope,
+            expect: request.expect,
+            repeat: request.repeat,
+        };
+        let ack = self.bus.publish(publish).await?;
+        Ok(Published { checked, ack })
+    }
+
+    fn check_size(&self, data: &Payload) -> Result<(), Refused> {
+        let max = self.control.borrow().limits.max_publication_bytes;
+        let bytes = data.as_str().len() as u64;
+        if bytes <= max { Ok(()) } else { Err(Refused::TooLarge { bytes, max }) }
+    }
+}
+
+/// A lost race is the business of whoever ran it; everything else is for the operator.
+fn log_refused(refused: &Refused, correlation_id: &CorrelationId, subscription: &str, message_type: &str) {
+    let (subscription, message_type) = (shown(subscription), shown(message_type));
+    match refused {
+        Refused::Bus(PublishError::WrongExpected { .. }) => {
+            tracing::debug!(%correlation_id, r#type = message_type, subscription, reason = %refused, "publication refused");
+        }
+        Refused::Bus(PublishError::Timeout | PublishError::Unavailable(_)) => {
+            tracing::warn!(%correlation_id, r#type = message_type, subscription, reason = %refused, "publication not stored");
+        }
+        Refused::Bus(_) | Refused::Invalid(_) | Refused::TooLarge { .. } => {
+            tracing::info!(%correlation_id, r#type = message_type, subscription, reason = reason(refused), "publication refused");
+        }
+    }
+}
+
+/// Names that the contract does not know come from outside and have any length.
+fn shown(name: &str) -> &str {
+    const NAME_BYTES_MAX: usize = 64;
+    if name.len() <= NAME_BYTES_MAX { name } else { "(too long for a name)" }
+}
+
+/// The reason in one word: a whole error text may repeat what the publisher sent.
+fn reason(refused: &Refused) -> &'static str {
+    match refused {
+        Refused::Invalid(Invalid::Subscription(_)) => "unknown_subscription",
+        Refused::Invalid(Invalid::MessageType { .. }) => "unknown_message_type",
+        Refused::Invalid(Invalid::Schema(_) | Invalid::Payload(_)) => "invalid_data",
+        Refused::TooLarge { .. } => "too_large",
+        Refused::Bus(PublishError::WrongExpected { .. }) => "wrong_expected",
+        Refused::Bus(PublishError::IdempotencyConflict { .. }) => "idempotency_conflict",
+        Refused::Bus(PublishError::StateFull { .. }) => "state_full",
+        Refused::Bus(PublishError::Timeout) => "bus_timeout",
+        Refused::Bus(PublishError::Unavailable(_)) => "bus_unavailable",
+    }
+}
