@@ -11,6 +11,7 @@ pub mod board;
 pub mod code;
 pub mod contract;
 pub mod control;
+mod digest;
 pub mod envelope;
 pub mod frame;
 pub mod http;
@@ -24,6 +25,7 @@ pub mod timestamp;
 
 pub use code::{CloseCode, DisconnectReason, ErrorCode};
 pub use contract::{Contract, ContractVersion, MessageKind};
+pub use digest::{contract_digest, schema_digest};
 pub use envelope::Envelope;
 pub use frame::{ClientFrame, ServerFrame};
 pub use id::{ConnectionId, CorrelationId, Epoch, Key, NodeId};
