@@ -293,5 +293,3 @@ impl Outbox {
     }
 }
 
-#[cfg(test)]
-mod tests;

@@ -142,7 +142,7 @@ impl Shard {
                         self.local.received.inc();
                         self.local.bytes_in.observe(text.len() as f64);
                     }
-                    Incoming::TooLarge { bytes } => {
+                    Incoming::TooLarge { bytes, .. } => {
                         self.local.received.inc();
                         self.local.bytes_in.observe(*bytes as f64);
                     }
@@ -336,7 +336,9 @@ fn session_step(
     match incoming {
         Incoming::Text(text) => session.handle(Event::Text(&text), env, actions),
         Incoming::Binary(_) => session.handle(Event::Binary, env, actions),
-        Incoming::TooLarge { .. } => session.handle(Event::TooLarge, env, actions),
+        // A binary message is refused for what it is, whatever its size.
+        Incoming::TooLarge { kind: ws::Kind::Binary, .. } => session.handle(Event::Binary, env, actions),
+        Incoming::TooLarge { kind: ws::Kind::Text, .. } => session.handle(Event::TooLarge, env, actions),
         Incoming::Pong => session.handle(Event::Pong, env, actions),
         Incoming::Ping(payload) => {
             session.handle(Event::Ping, env, actions);
