@@ -1,7 +1,76 @@
-//! The HTTP surface of a node.
+//! The HTTP surface of a node: one route per file, refusals as problem documents, a correlation id on
+//! everything.
 
+pub(crate) mod access;
 pub(crate) mod agents;
 pub(crate) mod body;
+pub(crate) mod conditional;
 pub(crate) mod correlation;
+pub(crate) mod handshakes;
+pub(crate) mod page;
 pub(crate) mod problem;
+mod routes;
+pub(crate) mod server;
 pub(crate) mod tasks;
+mod upgrade;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::routing::{get, post};
+use hiveops_proto::path::{self, Endpoint};
+use tokio::sync::watch;
+use tower_http::catch_panic::CatchPanicLayer;
+
+use crate::app::App;
+
+/// What the accept loop must know and the routes may change.
+#[derive(Clone)]
+pub(crate) struct Accepting {
+    pub(crate) head_timeout: watch::Receiver<Duration>,
+}
+
+impl Accepting {
+    fn head_timeout(&self) -> watch::Receiver<Duration> {
+        self.head_timeout.clone()
+    }
+}
+
+/// Every route of the node.
+pub(crate) fn router(app: &Arc<App>) -> Router {
+    let open = Router::new()
+        .route("/", get(routes::tail::show))
+        .route(path::HEALTH, get(routes::health::overall))
+        .route(path::LIVEZ, get(routes::health::livez))
+        .route(path::READYZ, get(routes::health::readyz))
+        .route(path::WS_SCHEMA, get(routes::documents::schema))
+        .route(path::WS_CONTRACT, get(routes::contract::show))
+        .route(path::WS_LIMITS, get(routes::limits::show))
+        .route(path::WS_METRICS, get(routes::metrics::show))
+        .route(path::METRICS, get(routes::metrics::show));
+    let admin = Router::new()
+        .route(path::WS_BROADCAST, post(routes::broadcast::publish))
+        .route(path::WS_DISCONNECT, post(routes::disconnect::end))
+        .route_layer(axum::middleware::from_fn_with_state(Arc::clone(app), access::admin));
+    let closed = Router::new()
+        .route(path::WS_HEALTH, get(routes::health::sockets))
+        .route(path::WS_STATS, get(routes::stats::show))
+        .route(path::OPENAPI, get(routes::documents::openapi))
+        .route(path::ASYNCAPI, get(routes::documents::asyncapi))
+        .route(path::VERSION_MISMATCH, post(routes::telemetry::version_mismatch))
+        .with_state(Arc::clone(app));
+    let board = agents::router().merge(tasks::router()).with_state(Arc::clone(&app.board));
+    let closed = closed.merge(board);
+    let closed = closed.merge(admin.with_state(Arc::clone(app)));
+    let closed = closed.route_layer(axum::middleware::from_fn_with_state(Arc::clone(app), access::required));
+    let mut sockets = Router::new();
+    for endpoint in Endpoint::ALL {
+        sockets = sockets.route(endpoint.path(), get(upgrade::open).with_state((Arc::clone(app), *endpoint)));
+    }
+    #[cfg(feature = "echo-endpoint")]
+    let sockets = sockets.route("/echo", get(upgrade::echo).with_state(Arc::clone(app)));
+    let router = open.with_state(Arc::clone(app)).merge(closed).merge(sockets);
+    correlation::layered(router.layer(CatchPanicLayer::new()), app.clock)
+}
+

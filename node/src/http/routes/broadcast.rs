@@ -1,0 +1,75 @@
+//! `POST /api/dashboard/websocket/broadcast`: an administrator publishes. Answers once the bus has stored it.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use hiveops_proto::http::{BroadcastReply, ProblemKind};
+use hiveops_proto::id::IdempotencyKey;
+use hiveops_proto::path::IDEMPOTENCY_HEADER;
+use http::HeaderMap;
+use serde::Deserialize;
+
+use crate::app::App;
+use crate::bus::Repeat;
+use crate::http::body::{Json, Query, RawObject};
+use crate::http::correlation::Correlation;
+use crate::http::problem::ApiError;
+use crate::publisher::Request;
+
+/// Characters of a `traceparent` at most; the standard's own have 55.
+const TRACEPARENT_MAX: usize = 128;
+
+#[derive(Deserialize)]
+pub(crate) struct Target {
+    subscription: String,
+    message_type: String,
+}
+
+pub(crate) async fn publish(
+    State(app): State<Arc<App>>,
+    Correlation(correlation_id): Correlation,
+    Query(target): Query<Target>,
+    headers: HeaderMap,
+    RawObject(data): RawObject,
+) -> Result<Json<BroadcastReply>, ApiError> {
+    let idempotency_key = idempotency_key(&headers)?;
+    let repeat = idempotency_key.clone().map_or(Repeat::Content, Repeat::Key);
+    let traceparent = headers.get("traceparent").and_then(|value| value.to_str().ok());
+    let traceparent = traceparent.filter(|text| text.len() <= TRACEPARENT_MAX).map(str::to_owned);
+    let request = Request {
+        idempotency_key,
+        traceparent,
+        repeat,
+        ..Request::new(&target.subscription, &target.message_type, data, correlation_id.clone())
+    };
+    let published = app.publisher.publish(request).await;
+    let published = published.map_err(|refused| {
+        app.count_refused(&refused);
+        ApiError::refused(refused, app.publisher.catalog())
+    })?;
+    let sub = published.checked.sub;
+    let catalog = app.publisher.catalog();
+    let message_type = hiveops_proto::MessageType::new(&target.message_type)
+        .map_err(|error| ApiError::internal(&error))?;
+    Ok(Json(BroadcastReply {
+        success: true,
+        subscription: catalog.name(sub).clone(),
+        message_type,
+        clients_reached: app.hub.joined(sub) as u64,
+        scope: "node".to_owned(),
+        correlation_id,
+        epoch: published.ack.epoch,
+        seq: published.ack.seq,
+        duplicate: published.ack.duplicate,
+        timestamp: app.clock.timestamp(),
+    }))
+}
+
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, ApiError> {
+    let Some(value) = headers.get(IDEMPOTENCY_HEADER) else { return Ok(None) };
+    let key = value.to_str().ok().and_then(|text| IdempotencyKey::new(text).ok());
+    key.map(Some).ok_or_else(|| {
+        let detail = format!("{IDEMPOTENCY_HEADER} must be {}", IdempotencyKey::RULE);
+        ApiError::new(ProblemKind::BadRequest, detail)
+    })
+}

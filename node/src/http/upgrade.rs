@@ -1,0 +1,240 @@
+//! The WebSocket routes: from a handshake to a socket in a shard.
+//!
+//! Everything that can be refused with a status is refused before the upgrade. What a browser must see is
+//! refused after it, by a close frame.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::extract::{ConnectInfo, Request, State};
+use axum::response::{IntoResponse, Response};
+use hiveops_proto::http::ProblemKind;
+use hiveops_proto::path::Endpoint;
+use hiveops_proto::position::parse_since;
+use hiveops_proto::{ConnectionId, DisconnectReason, Positions};
+use http::header::{self, HeaderValue};
+use http::{HeaderMap, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde::Deserialize;
+use tokio::net::TcpStream;
+
+use super::access;
+use super::body::Query;
+use super::correlation::Correlation;
+use super::problem::ApiError;
+use crate::app::App;
+use crate::hub::{Admission, Full, Intent, Registration, SessionInfo};
+use crate::session::{Setup, WantedVersion};
+use crate::tasks::TaskKind;
+use crate::telemetry::metrics::HandshakeRefusal;
+use crate::ws::handshake::{self, Accepted};
+
+/// Names that a query may list: far beyond what a connection can join, and a bound on what is looked at.
+const NAMES_MAX: usize = 256;
+
+/// Seconds after which a refused client may try again.
+const RETRY_SECONDS: u32 = 1;
+
+/// What the kernel may hold for one socket: beyond it the outbox decides what a slow client gets.
+const SEND_BUFFER_BYTES: usize = 128 * 1_024;
+
+#[derive(Deserialize)]
+pub(super) struct Wanted {
+    subscriptions: Option<String>,
+    connection_id: Option<String>,
+    contract_version: Option<String>,
+    since: Option<String>,
+}
+
+/// One of the five routes.
+pub(super) async fn open(
+    State((app, endpoint)): State<(Arc<App>, Endpoint)>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Correlation(correlation_id): Correlation,
+    query: Result<Query<Wanted>, ApiError>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let accepted = check(&app, &request)?;
+    let Query(wanted) = query?;
+    let since = since(&wanted)?;
+    let wished = connection_id(&wanted)?;
+    let verdict = access::handshake(&app.config.auth, &app.config.origins, request.headers(), &accepted.protocols);
+    let shard = app.hub.next_shard();
+    let intent = match verdict {
+        Err(reason) => {
+            count_denied(&app, reason, &correlation_id);
+            Intent::Refuse(reason)
+        }
+        Ok(()) => match register(&app, wished.as_ref(), peer, endpoint, shard)? {
+            None => Intent::Refuse(DisconnectReason::ConnectionLimit),
+            Some(registration) => {
+                let connection_id = registration.id().clone();
+                let refused_id = wished.filter(|wished| *wished != connection_id);
+                let setup = Setup {
+                    connection_id,
+                    refused_id,
+                    endpoint,
+                    subscriptions: wanted.subscriptions.as_deref().map(names),
+                    since,
+                    wanted_version: wanted.contract_version.as_deref().map(version),
+                    correlation_id,
+                };
+                Intent::Open(Box::new(setup), registration)
+            }
+        },
+    };
+    Ok(switch(&app, accepted, request, shard, intent))
+}
+
+/// Sends back what it gets; exists only in builds for the conformance suite.
+#[cfg(feature = "echo-endpoint")]
+pub(super) async fn echo(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {
+    let accepted = check(&app, &request)?;
+    Ok(switch(&app, accepted, request, app.hub.next_shard(), Intent::Echo))
+}
+
+/// The handshake itself, and whether the node takes any.
+fn check(app: &App, request: &Request) -> Result<Accepted, ApiError> {
+    let accepted = Accepted::check(request.method(), request.version(), request.headers()).map_err(|error| {
+        count_refused(app, HandshakeRefusal::Malformed);
+        malformed(error)
+    })?;
+    if app.is_draining() {
+        count_refused(app, HandshakeRefusal::Shutdown);
+        let error = ApiError::new(ProblemKind::Draining, "the node is going away: connect to another");
+        return Err(error.retry_after_seconds(RETRY_SECONDS));
+    }
+    let admitted = app.handshakes.admit(&app.limits(), app.clock.moment());
+    if !admitted {
+        count_refused(app, HandshakeRefusal::Rate);
+        return Err(overloaded("handshake_rate_per_second"));
+    }
+    Ok(accepted)
+}
+
+fn malformed(error: handshake::Error) -> ApiError {
+    match error {
+        handshake::Error::UnsupportedVersion => ApiError::new(ProblemKind::UpgradeRequired, error.to_string())
+            .with_header(header::SEC_WEBSOCKET_VERSION, handshake::VERSION),
+        handshake::Error::Upgrade | handshake::Error::Connection => {
+            ApiError::new(ProblemKind::UpgradeRequired, error.to_string())
+                .with_header(header::UPGRADE, HeaderValue::from_static("websocket"))
+        }
+        handshake::Error::Method | handshake::Error::HttpVersion | handshake::Error::Key => {
+            ApiError::new(ProblemKind::BadRequest, error.to_string())
+        }
+    }
+}
+
+fn overloaded(limit: &str) -> ApiError {
+    let detail = format!("the node is at its limit ({limit}): try again, or another node");
+    ApiError::new(ProblemKind::Overloaded, detail).retry_after_seconds(RETRY_SECONDS)
+}
+
+/// A place in the registry; none when the cluster is full, which is told by a close code.
+fn register(
+    app: &App,
+    wished: Option<&ConnectionId>,
+    peer: SocketAddr,
+    endpoint: Endpoint,
+    shard: usize,
+) -> Result<Option<Registration>, ApiError> {
+    let info = SessionInfo { endpoint, connected_at: app.clock.timestamp() };
+    let made = || app.clock.connection_id();
+    match app.registry().register(wished, made, peer.ip(), (info, shard), &app.limits()) {
+        Ok(registration) => Ok(Some(registration)),
+        Err(Full::Cluster) => Ok(None),
+        Err(full @ Full::Node) => {
+            count_refused(app, HandshakeRefusal::NodeFull);
+            Err(overloaded(full.limit()))
+        }
+        Err(full @ Full::Address) => {
+            count_refused(app, HandshakeRefusal::AddressFull);
+            Err(overloaded(full.limit()))
+        }
+    }
+}
+
+/// Answers 101 and, once that is written, hands the socket to its shard.
+fn switch(app: &Arc<App>, accepted: Accepted, mut request: Request, shard: usize, intent: Intent) -> Response {
+    let upgrade = hyper::upgrade::on(&mut request);
+    let owner = Arc::clone(app);
+    app.tasks.spawn(TaskKind::Upgrade, async move {
+        match upgrade.await {
+            Ok(upgraded) => hand_over(&owner, upgraded, shard, intent).await,
+            Err(error) => {
+                count_refused(&owner, HandshakeRefusal::Timeout);
+                tracing::debug!(error = %error, "upgrade did not complete");
+            }
+        }
+    });
+    let mut headers = HeaderMap::new();
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    if let Some(protocol) = accepted.subprotocol() {
+        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, protocol);
+    }
+    headers.insert(header::SEC_WEBSOCKET_ACCEPT, accepted.accept);
+    (StatusCode::SWITCHING_PROTOCOLS, headers).into_response()
+}
+
+async fn hand_over(app: &App, upgraded: hyper::upgrade::Upgraded, shard: usize, intent: Intent) {
+    let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else {
+        tracing::error!("upgraded connection is not a socket of the accept loop");
+        return;
+    };
+    let socket = match parts.io.into_inner().into_std() {
+        Ok(socket) => socket,
+        Err(error) => {
+            tracing::warn!(error = %error, "socket could not leave the runtime");
+            return;
+        }
+    };
+    // Where the kernel refuses, its own bound holds.
+    let _ = socket2::SockRef::from(&socket).set_send_buffer_size(SEND_BUFFER_BYTES);
+    let admission = Admission { socket, read: parts.read_buf, intent };
+    if app.hub.admit(shard, admission).await.is_err() {
+        tracing::error!("shard has ended, a new socket is closed");
+    }
+}
+
+fn count_refused(app: &App, refusal: HandshakeRefusal) {
+    app.metrics.handshakes_refused.with_label_values(&[refusal.as_str()]).inc();
+}
+
+fn count_denied(app: &App, reason: DisconnectReason, correlation_id: &hiveops_proto::CorrelationId) {
+    match reason {
+        DisconnectReason::OriginDenied => app.metrics.origin_denied.inc(),
+        _ => app.metrics.auth_denied.with_label_values(&[reason.as_str()]).inc(),
+    }
+    tracing::info!(
+        correlation_id = %correlation_id,
+        reason = reason.as_str(),
+        code = reason.close_code().as_u16(),
+        node_id = %app.config.node_id,
+        "handshake denied"
+    );
+}
+
+fn since(wanted: &Wanted) -> Result<Positions, ApiError> {
+    parse_since(wanted.since.as_deref().unwrap_or_default())
+        .map_err(|error| ApiError::new(ProblemKind::BadRequest, format!("query: {error}")))
+}
+
+fn connection_id(wanted: &Wanted) -> Result<Option<ConnectionId>, ApiError> {
+    let wished = wanted.connection_id.as_deref().filter(|id| !id.is_empty());
+    wished
+        .map(|id| ConnectionId::new(id).map_err(|error| ApiError::new(ProblemKind::BadRequest, error.to_string())))
+        .transpose()
+}
+
+fn names(list: &str) -> Vec<String> {
+    list.split(',').map(str::trim).filter(|name| !name.is_empty()).take(NAMES_MAX).map(str::to_owned).collect()
+}
+
+fn version(text: &str) -> WantedVersion {
+    match text.parse() {
+        Ok(version) => WantedVersion::Version(version),
+        Err(_) => WantedVersion::Other(text.chars().take(32).collect()),
+    }
+}
