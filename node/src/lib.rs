@@ -4,6 +4,8 @@
 
 mod bus;
 mod catalog;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod log;
 mod session;
 mod tasks;
