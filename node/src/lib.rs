@@ -8,6 +8,8 @@ mod catalog;
 pub mod config;
 mod http;
 mod hub;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod log;
 mod publisher;
 mod session;

@@ -128,3 +128,109 @@ pub(crate) fn answer(code: Option<u16>) -> Bytes {
         None => empty_close_frame(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ws::client::{CLOSE, TEXT, frame};
+
+    const MASK: [u8; 4] = [1, 2, 3, 4];
+
+    #[track_caller]
+    fn check(cause: Cause, steps: &[(Event, Action)]) {
+        let mut closing = Closing::new(cause);
+        for (event, action) in steps {
+            assert_eq!(closing.handle(*event), *action, "{event:?}");
+        }
+    }
+
+    #[test]
+    fn our_close_ends_with_the_answer() {
+        check(
+            Cause::Ours,
+            &[
+                (Event::Bytes(100), Action::KeepReading),
+                (Event::CloseWritten, Action::ShutdownWrite),
+                (Event::Bytes(100), Action::KeepReading),
+                (Event::PeerClose, Action::Drop),
+            ],
+        );
+    }
+
+    #[test]
+    fn the_peers_close_is_answered_and_its_end_awaited() {
+        check(
+            Cause::PeerClose,
+            &[
+                (Event::CloseWritten, Action::ShutdownWrite),
+                (Event::Bytes(5), Action::KeepReading),
+                (Event::Eof, Action::Drop),
+            ],
+        );
+    }
+
+    #[test]
+    fn a_close_that_crosses_ours_is_no_proof_that_ours_arrived() {
+        check(
+            Cause::Ours,
+            &[
+                (Event::PeerClose, Action::KeepReading),
+                (Event::CloseWritten, Action::ShutdownWrite),
+                (Event::Eof, Action::Drop),
+            ],
+        );
+    }
+
+    #[test]
+    fn a_peer_that_closed_one_direction_still_gets_our_frame() {
+        check(Cause::Ours, &[(Event::Eof, Action::KeepReading), (Event::CloseWritten, Action::Drop)]);
+    }
+
+    #[test]
+    fn neither_time_nor_bytes_go_on_for_ever() {
+        check(Cause::Violation, &[(Event::DeadlinePassed, Action::Drop)]);
+        check(
+            Cause::Violation,
+            &[
+                (Event::CloseWritten, Action::ShutdownWrite),
+                (Event::Bytes(DISCARD_BYTES_MAX), Action::KeepReading),
+                (Event::Bytes(1), Action::Drop),
+            ],
+        );
+    }
+
+    #[test]
+    fn the_peers_close_is_found_behind_what_it_was_still_sending() {
+        let message = frame(TEXT, &[b'a'; 300], MASK);
+        let (begun, rest) = message.split_at(100);
+        let mut parser = Parser::new();
+        let caps = Caps { soft: 1_000, hard: 4_000 };
+        assert_eq!(parser.next(&mut begun.to_vec().as_mut_slice(), &caps), Ok(None));
+
+        let mut closing = Closing::new(Cause::Ours);
+        assert_eq!(closing.handle(Event::CloseWritten), Action::ShutdownWrite);
+        assert_eq!(closing.read(&mut parser, &mut rest.to_vec()), Action::KeepReading);
+        let large = frame(TEXT, &vec![0xFF; 1 << 20], MASK);
+        assert_eq!(closing.read(&mut parser, &mut large.clone()), Action::KeepReading);
+        assert_eq!(parser.held_bytes(), 0);
+        assert_eq!(closing.read(&mut parser, &mut frame(CLOSE, b"", MASK)), Action::Drop);
+    }
+
+    #[test]
+    fn after_a_violation_nothing_is_understood_but_it_is_still_read() {
+        let mut closing = Closing::new(Cause::Violation);
+        let mut parser = Parser::new();
+        assert_eq!(closing.handle(Event::CloseWritten), Action::ShutdownWrite);
+        assert_eq!(closing.read(&mut parser, &mut frame(CLOSE, b"", MASK)), Action::KeepReading);
+        let mut closing = Closing::new(Cause::Ours);
+        assert_eq!(closing.handle(Event::CloseWritten), Action::ShutdownWrite);
+        assert_eq!(closing.read(&mut parser, &mut [0xFF; 50]), Action::KeepReading);
+        assert_eq!(closing.read(&mut parser, &mut frame(CLOSE, b"", MASK)), Action::KeepReading);
+    }
+
+    #[test]
+    fn the_answer_repeats_the_code_or_is_as_empty_as_the_question() {
+        assert_eq!(*answer(Some(1001)), *b"\x88\x02\x03\xE9");
+        assert_eq!(*answer(None), *b"\x88\x00");
+    }
+}

@@ -102,3 +102,38 @@ fn frame(opcode: Opcode, parts: &[&[u8]]) -> Bytes {
     }
     Bytes::from(frame)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_length_takes_its_shortest_form() {
+        assert_eq!(*header(Opcode::Text, 0), [0x81, 0]);
+        assert_eq!(*header(Opcode::Text, 125), [0x81, 125]);
+        assert_eq!(*header(Opcode::Binary, 126), [0x82, 126, 0, 126]);
+        assert_eq!(*header(Opcode::Text, 65_535), [0x81, 126, 0xFF, 0xFF]);
+        assert_eq!(*header(Opcode::Text, 65_536), [0x81, 127, 0, 0, 0, 0, 0, 1, 0, 0]);
+    }
+
+    #[test]
+    fn a_frame_is_its_header_and_its_payload() {
+        assert_eq!(*text_frame(b"Hello"), *b"\x81\x05Hello");
+        assert_eq!(*binary_frame(b"\0"), *b"\x82\x01\0");
+        assert_eq!(*ping_frame(b""), *b"\x89\x00");
+        assert_eq!(*pong_frame(b"Hello"), *b"\x8A\x05Hello");
+        assert_eq!(*close_frame(1000, ""), *b"\x88\x02\x03\xE8");
+        assert_eq!(*close_frame(4408, "idle_timeout"), *b"\x88\x0E\x11\x38idle_timeout");
+        assert_eq!(*empty_close_frame(), *b"\x88\x00");
+        let large = text_frame(&[b'a'; 70_000]);
+        assert_eq!((large.len(), &large[10..]), (70_010, &[b'a'; 70_000][..]));
+    }
+
+    #[test]
+    fn control_frames_stay_within_125_bytes_and_reasons_are_cut_between_characters() {
+        assert_eq!(pong_frame(&[7; 200]).len(), 2 + 125);
+        assert_eq!(close_frame(1000, &"a".repeat(200)).len(), 2 + 125);
+        let euros = close_frame(1000, &format!("ab{}", "\u{20ac}".repeat(100)));
+        assert_eq!(std::str::from_utf8(&euros[4..]).unwrap().chars().count(), 2 + 40);
+    }
+}

@@ -114,3 +114,34 @@ pub(super) fn unmask(payload: &mut [u8], mask: [u8; 4]) {
         *byte ^= key;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mask_repeats_over_any_length() {
+        let mask = [1, 2, 4, 8];
+        for len in 0..40 {
+            let mut payload = vec![0; len];
+            unmask(&mut payload, mask);
+            assert!(payload.iter().zip(mask.iter().cycle()).all(|(byte, key)| byte == key), "{payload:?}");
+        }
+    }
+
+    #[test]
+    fn a_header_says_how_long_it_is() {
+        let mask = [9, 8, 7, 6];
+        for (payload_len, header_len) in [(0, 6), (125, 6), (126, 8), (65_535, 8), (65_536, 14)] {
+            let stream = crate::ws::client::frame(0x02, &vec![0; payload_len], mask);
+            let header = Header {
+                fin: false,
+                role: Role::Begins(Kind::Binary),
+                payload_len: payload_len as u64,
+                mask,
+            };
+            assert_eq!(Header::decode(&stream), Ok(Some((header, header_len))));
+            assert_eq!(Header::decode(&stream[..header_len - 1]), Ok(None));
+        }
+    }
+}

@@ -110,3 +110,96 @@ fn accept_value(key: &HeaderValue) -> HeaderValue {
     let digest = Sha1::new().chain_update(key).chain_update(KEY_SUFFIX).finalize();
     HeaderValue::try_from(STANDARD.encode(digest)).expect("base64 is visible ASCII")
 }
+
+#[cfg(test)]
+mod tests {
+    use http::header::HeaderName;
+
+    use super::*;
+
+    /// The request of RFC 6455, section 1.3.
+    fn headers() -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            (UPGRADE, "websocket"),
+            (CONNECTION, "Upgrade"),
+            (SEC_WEBSOCKET_KEY, "dGhlIHNhbXBsZSBub25jZQ=="),
+            (SEC_WEBSOCKET_PROTOCOL, "chat, superchat"),
+            (SEC_WEBSOCKET_VERSION, "13"),
+        ] {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    fn check(headers: &HeaderMap) -> Result<Accepted, Error> {
+        Accepted::check(&Method::GET, Version::HTTP_11, headers)
+    }
+
+    #[track_caller]
+    fn refused_with(name: HeaderName, values: &[&'static str], error: Error) {
+        let mut headers = headers();
+        headers.remove(&name);
+        for value in values {
+            headers.append(&name, HeaderValue::from_static(value));
+        }
+        assert_eq!(check(&headers).unwrap_err(), error, "{name}: {values:?}");
+    }
+
+    #[test]
+    fn the_example_of_the_rfc() {
+        let accepted = check(&headers()).unwrap();
+        assert_eq!(accepted.accept, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+        assert_eq!(accepted.protocols, ["chat", "superchat"]);
+        assert_eq!(accepted.subprotocol(), None);
+    }
+
+    #[test]
+    fn lists_may_have_other_elements_other_case_and_several_lines() {
+        let mut headers = headers();
+        headers.insert(CONNECTION, HeaderValue::from_static("keep-alive ,\tUPGRADE"));
+        headers.insert(UPGRADE, HeaderValue::from_static("h2c"));
+        headers.append(UPGRADE, HeaderValue::from_static("WebSocket"));
+        headers.append(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static("hiveops.v1,, other"));
+        let accepted = check(&headers).unwrap();
+        assert_eq!(accepted.protocols, ["chat", "superchat", "hiveops.v1", "other"]);
+        assert_eq!(accepted.subprotocol().unwrap(), SUBPROTOCOL);
+    }
+
+    #[test]
+    fn only_get_over_http_1_1() {
+        let refused = |method, version| Accepted::check(&method, version, &headers()).unwrap_err();
+        assert_eq!(refused(Method::POST, Version::HTTP_11), Error::Method);
+        assert_eq!(refused(Method::GET, Version::HTTP_10), Error::HttpVersion);
+        assert_eq!(refused(Method::GET, Version::HTTP_2), Error::HttpVersion);
+    }
+
+    #[test]
+    fn what_is_missing_or_wrong_is_refused() {
+        refused_with(UPGRADE, &[], Error::Upgrade);
+        refused_with(UPGRADE, &["websockets"], Error::Upgrade);
+        refused_with(CONNECTION, &[], Error::Connection);
+        refused_with(CONNECTION, &["keep-alive"], Error::Connection);
+        refused_with(SEC_WEBSOCKET_VERSION, &[], Error::UnsupportedVersion);
+        refused_with(SEC_WEBSOCKET_VERSION, &["8"], Error::UnsupportedVersion);
+        refused_with(SEC_WEBSOCKET_VERSION, &["13", "13"], Error::UnsupportedVersion);
+        refused_with(SEC_WEBSOCKET_KEY, &[], Error::Key);
+        refused_with(SEC_WEBSOCKET_KEY, &["dGhlIHNhbXBsZSBub25jZQ"], Error::Key);
+        refused_with(SEC_WEBSOCKET_KEY, &["dGhlIHNhbXBsZSBub25jZTE="], Error::Key);
+        refused_with(SEC_WEBSOCKET_KEY, &["dGhlIHNhbXBsZSBub25j"], Error::Key);
+        refused_with(SEC_WEBSOCKET_KEY, &["not base64 but of 24 by."], Error::Key);
+        let key = "dGhlIHNhbXBsZSBub25jZQ==";
+        refused_with(SEC_WEBSOCKET_KEY, &[key, key], Error::Key);
+    }
+
+    #[test]
+    fn the_offered_protocols_are_bounded_and_not_in_the_debug_form() {
+        let mut headers = headers();
+        for _ in 0..100 {
+            headers.append(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static("token.abc"));
+        }
+        let accepted = check(&headers).unwrap();
+        assert_eq!(accepted.protocols.len(), PROTOCOLS_MAX);
+        assert!(!format!("{accepted:?}").contains("token"));
+    }
+}

@@ -4,8 +4,12 @@
 //! The shard calls the parser, the encoder and the closing machine; the HTTP route calls the handshake.
 //! Nothing here knows sockets, clocks or what a message means.
 
+#[cfg(test)]
+mod client;
 pub(crate) mod closing;
 mod control;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod drive;
 mod encode;
 mod frame;
 pub(crate) mod handshake;

@@ -229,3 +229,6 @@ fn take_front<'a>(input: &mut &'a mut [u8], len: usize) -> &'a mut [u8] {
     *input = rest;
     front
 }
+
+#[cfg(test)]
+mod tests;
