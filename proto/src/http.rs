@@ -32,6 +32,8 @@ words! {
         IdempotencyConflict = "idempotency_conflict",
         /// Somebody else changed the thing first.
         VersionConflict = "version_conflict",
+        /// The thing is not in the version that `If-Match` names.
+        PreconditionFailed = "precondition_failed",
         /// A thing of that id exists already.
         AlreadyExists = "already_exists",
         /// The subscription holds as many keys or bytes as it may.
