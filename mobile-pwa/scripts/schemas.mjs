@@ -77,6 +77,8 @@ async function description(name) {
 
 const generated = [
   ['mobile-pwa/src/types/ws-messages.d.ts', types],
+  ['schemas/asyncapi.json', () => description('schemas/asyncapi.yaml')],
+  ['schemas/openapi.json', () => description('schemas/openapi.yaml')],
 ];
 
 const mode = process.argv[2];

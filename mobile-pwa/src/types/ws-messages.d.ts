@@ -972,7 +972,7 @@ export interface VersionWarning {
    */
   supported_versions: ContractVersion[];
   /**
-   * Where the way from one version to the next is described.
+   * Where the way from one version to the next is described; a path is one on the node.
    */
   migration_url: string;
 }

@@ -6,6 +6,8 @@
 #[cfg(test)]
 mod any_value;
 #[cfg(test)]
+mod documents;
+#[cfg(test)]
 mod history;
 #[cfg(test)]
 mod samples;
