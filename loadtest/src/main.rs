@@ -1,1 +1,67 @@
-fn main() {}
+//! `hiveops-loadtest`: looks at a server from outside, as its clients and publishers do, and counts.
+//!
+//! One file per subcommand; what they share stands beside them. Nothing here knows how the server works:
+//! the crate sees its paths, its frames, and what the kernel says of its process.
+
+mod clock;
+mod connection;
+mod failure;
+mod fanout;
+mod floor;
+mod http;
+mod idle;
+mod marker;
+mod options;
+mod process;
+mod publisher;
+mod swarm;
+mod tally;
+mod target;
+mod wire;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Measures a HiveOps server from outside.
+#[derive(Parser)]
+#[command(name = "hiveops-loadtest", version, about)]
+struct Arguments {
+    #[command(subcommand)]
+    test: Test,
+}
+
+#[derive(Subcommand)]
+enum Test {
+    /// Resident memory of the server per idle WebSocket connection
+    Idle(idle::Arguments),
+    /// Deliveries, losses, latency and the server's CPU per delivery
+    Fanout(fanout::Arguments),
+    /// The floor: a server that does nothing but write one frame to every socket
+    Floor(floor::Arguments),
+}
+
+/// How a test went that ran to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    /// Every connection and publication did what it should.
+    Clean,
+    /// The figures stand, but something failed or was lost: they say what.
+    Flawed,
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().test {
+        Test::Idle(arguments) => idle::run(&arguments),
+        Test::Fanout(arguments) => fanout::run(&arguments),
+        Test::Floor(arguments) => floor::run(&arguments),
+    };
+    match outcome {
+        Ok(Outcome::Clean) => ExitCode::SUCCESS,
+        Ok(Outcome::Flawed) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
