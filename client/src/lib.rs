@@ -14,6 +14,7 @@ mod client;
 mod event;
 mod link;
 mod options;
+mod session;
 
 pub use client::{Client, Counts, SendError};
 pub use event::Event;

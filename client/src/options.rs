@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use hiveops_proto::path::{Endpoint, SUBPROTOCOL};
+use hiveops_proto::path::Endpoint;
 use hiveops_proto::position::format_since;
 use hiveops_proto::{ConnectionId, ContractVersion, Positions};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::handshake::client::Request;
 use tokio_tungstenite::tungstenite::http::HeaderValue;
-use tokio_tungstenite::tungstenite::http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
+use tokio_tungstenite::tungstenite::http::header::AUTHORIZATION;
 use url::Url;
 
 /// From the first SYN to the answer of the handshake. A node gives up on a handshake after 5 s.
@@ -86,13 +86,12 @@ impl Options {
         let url = self.address(subscriptions, since)?;
         let mut request =
             url.as_str().into_client_request().map_err(|_| InvalidOptions::Request(self.url.clone()))?;
-        let headers = request.headers_mut();
-        headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+        // The subprotocol stays out: it is for those who can set no header, and optional for the others.
         if let Some(token) = &self.token {
             let mut value =
                 HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| InvalidOptions::Token)?;
             value.set_sensitive(true);
-            headers.insert(AUTHORIZATION, value);
+            request.headers_mut().insert(AUTHORIZATION, value);
         }
         Ok(request)
     }

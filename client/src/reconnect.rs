@@ -140,6 +140,8 @@ fn after_refusal(status: u16, attempt: u32, random: f64, retry_after: Option<Dur
 /// The jittered wait, but never less than the node asked for.
 fn wait(backoff: &Backoff, attempt: u32, random: f64, hint: Option<Duration>) -> Next {
     let ceiling = backoff.base.saturating_mul(1 << attempt.min(DOUBLINGS_MAX)).min(backoff.cap);
-    let spread = ceiling.saturating_sub(backoff.floor).mul_f64(random.clamp(0.0, 1.0));
+    // A source of randomness that is broken must not be able to stop a client.
+    let random = if random.is_finite() { random.clamp(0.0, 1.0) } else { 1.0 };
+    let spread = ceiling.saturating_sub(backoff.floor).mul_f64(random);
     Next::Wait((backoff.floor + spread).max(hint.unwrap_or_default().min(HINT_MAX)))
 }
