@@ -2,6 +2,8 @@
 
 pub(crate) mod agents;
 pub(crate) mod body;
+pub(crate) mod conditional;
 pub(crate) mod correlation;
+pub(crate) mod page;
 pub(crate) mod problem;
 pub(crate) mod tasks;
