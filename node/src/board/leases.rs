@@ -75,7 +75,7 @@ pub(crate) async fn run(service: Arc<BoardService>, shutdown: impl Future<Output
     }
 }
 
-async fn apply(service: &BoardService, changes: Vec<Change>) {
+pub(crate) async fn apply(service: &BoardService, changes: Vec<Change>) {
     for change in changes {
         let (subscription, key) = (change.section.subscription(), change.key.clone());
         let Ok(data) = change.data() else { continue };

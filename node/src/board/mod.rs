@@ -10,7 +10,7 @@ mod figures;
 mod handle;
 mod host;
 pub(crate) mod leases;
-mod query;
+pub(crate) mod query;
 mod report;
 pub(crate) mod reporter;
 pub(crate) mod service;

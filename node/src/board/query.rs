@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use hiveops_proto::board::TaskStatus;
+use hiveops_proto::frame::DataType;
 use hiveops_proto::{ErrorCode, Key, Payload, Timestamp};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
-use super::Board;
 use super::figures::{self, WINDOW_SECONDS_DEFAULT};
 use super::report::{BusReport, NodeReport};
+use super::{Board, Section};
 
 /// What a client may say with `request_data`.
 pub(crate) type Params = Map<String, Value>;
@@ -52,8 +53,29 @@ pub(crate) struct Components {
     pub(crate) nodes: Vec<NodeReport>,
 }
 
+/// Answers from the board as it is; `health` is asked for what the board does not know.
+pub(crate) fn answer(
+    board: &Board,
+    data_type: DataType,
+    params: Option<&Params>,
+    now: Timestamp,
+    health: impl FnOnce(&Board) -> SystemHealth,
+) -> Answer {
+    let loaded = Section::ALL.into_iter().all(|section| board.head(section).is_some());
+    match data_type {
+        DataType::SystemHealth => system_health(&health(board)),
+        _ if !loaded => {
+            let text = "the state has not been read from the bus yet";
+            Err((ErrorCode::DataUnavailable, text.to_owned()))
+        }
+        DataType::AgentStatus => agent_status(board, params),
+        DataType::CoordinationMetrics => coordination_metrics(board, params, now),
+        DataType::TaskDistribution => task_distribution(board, params, now),
+    }
+}
+
 /// `agent_status {agents, summary, truncated}`.
-pub(crate) fn agent_status(board: &Board, params: Option<&Params>) -> Answer {
+fn agent_status(board: &Board, params: Option<&Params>) -> Answer {
     #[derive(Serialize)]
     struct Status {
         agents: Vec<Box<RawValue>>,
@@ -76,7 +98,7 @@ pub(crate) fn agent_status(board: &Board, params: Option<&Params>) -> Answer {
 }
 
 /// `coordination_metrics {success_rate, trend, total_tasks, window_seconds}`.
-pub(crate) fn coordination_metrics(board: &Board, params: Option<&Params>, now: Timestamp) -> Answer {
+fn coordination_metrics(board: &Board, params: Option<&Params>, now: Timestamp) -> Answer {
     let window_seconds =
         number(params, "window_seconds", &WINDOW_SECONDS_ASKED)?.unwrap_or(WINDOW_SECONDS_DEFAULT);
     let success = figures::success(board, now, window_seconds);
@@ -89,7 +111,7 @@ pub(crate) fn coordination_metrics(board: &Board, params: Option<&Params>, now: 
 }
 
 /// `task_distribution {queue_length, in_progress, failed_recent, by_status, by_agent, unassigned}`.
-pub(crate) fn task_distribution(board: &Board, params: Option<&Params>, now: Timestamp) -> Answer {
+fn task_distribution(board: &Board, params: Option<&Params>, now: Timestamp) -> Answer {
     #[derive(Serialize)]
     struct Distribution<'a> {
         queue_length: u64,
@@ -126,7 +148,7 @@ pub(crate) fn task_distribution(board: &Board, params: Option<&Params>, now: Tim
 }
 
 /// `system_health {overall_status, components}`.
-pub(crate) fn system_health(health: &SystemHealth) -> Answer {
+fn system_health(health: &SystemHealth) -> Answer {
     payload(health)
 }
 

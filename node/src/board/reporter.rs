@@ -105,19 +105,18 @@ impl Reporter {
     }
 
     async fn report_coordination(&mut self, now: Moment, time: Timestamp) {
-        let Some((report, stored)) = self.look(time) else { return };
-        let seq = stored.as_ref().map_or(0, |(seq, _)| *seq);
+        let Some(Look { report, stored }) = self.look(time) else { return };
+        let seq = stored.as_ref().map_or(0, |stored| stored.seq);
         if self.seen.is_none_or(|(_, seen)| seen != seq) {
             self.seen = Some((now, seq));
         }
-        let changed = stored.as_ref().and_then(|(_, last)| last.as_ref());
-        let changed = changed.is_none_or(|last| last.news() != report.news());
-        let tried_ms = self.tried.map(|at| now.millis_since(at));
-        if tried_ms.is_some_and(|age| age < INTERVAL_MIN_MS) {
+        if self.tried.is_some_and(|at| now.millis_since(at) < INTERVAL_MIN_MS) {
             return;
         }
-        let age = self.seen.filter(|_| stored.is_some()).map(|(at, _)| now.millis_since(at));
-        if !is_due(age, changed) {
+        let last = stored.as_ref().and_then(|stored| stored.report.as_ref());
+        let changed = last.is_none_or(|last| last.news() != report.news());
+        let age_ms = self.seen.filter(|_| stored.is_some()).map(|(at, _)| now.millis_since(at));
+        if !is_due(age_ms, changed) {
             return;
         }
         let Ok(data) = Payload::from_value(&report) else { return };
@@ -127,20 +126,30 @@ impl Reporter {
         let _ = self.service.change_once(Section::Coordination, data, expect).await;
     }
 
-    /// The report as it would be now, and the one in the log with its place.
-    fn look(
-        &self,
-        time: Timestamp,
-    ) -> Option<(CoordinationReport, Option<(u64, Option<CoordinationReport>)>)> {
+    /// None before the logs have been read: a report over half a board would be wrong for everybody.
+    fn look(&self, time: Timestamp) -> Option<Look> {
         let board = self.service.board().read();
         for section in [Section::Agents, Section::Tasks, Section::Coordination] {
             board.head(section)?;
         }
         let report = coordination_report(&board, time);
-        let stored = board.coordination.get(&report.id).map(|held| (held.seq, Some(held.value.clone())));
-        let stored = stored.or_else(|| board.coordination.foreign_seq(&report.id).map(|seq| (seq, None)));
-        Some((report, stored))
+        let view = &board.coordination;
+        let ours = view.get(&report.id).map(|held| Seen { seq: held.seq, report: Some(held.value.clone()) });
+        let stored = ours.or_else(|| view.foreign_seq(&report.id).map(|seq| Seen { seq, report: None }));
+        Some(Look { report, stored })
     }
+}
+
+/// The coordination value as it would be now, and the one in the log.
+struct Look {
+    report: CoordinationReport,
+    stored: Option<Seen>,
+}
+
+/// A coordination value in the log; one of another build may not be readable.
+struct Seen {
+    seq: u64,
+    report: Option<CoordinationReport>,
 }
 
 /// Whether a report is due: `age_ms` is the time since the last one, none when there was none.

@@ -36,6 +36,11 @@ pub(super) fn has_applied(task: &Task, by: &CorrelationId) -> bool {
     task.applied_correlation_ids.contains(by)
 }
 
+/// Whether the task is already as the patch wants it.
+pub(super) fn says_nothing_new(task: &Task, patch: &TaskPatch) -> bool {
+    merged(task, patch, task.updated_at) == *task
+}
+
 pub(super) fn create(id: Key, wanted: &TaskCreation, by: &CorrelationId, now: Timestamp) -> Task {
     let mut task = Task {
         id,
@@ -61,6 +66,17 @@ pub(super) fn create(id: Key, wanted: &TaskCreation, by: &CorrelationId, now: Ti
 /// The task after a patch. One that changes nothing else still shows that somebody is there: it renews the
 /// lease.
 pub(super) fn patch(task: &Task, patch: &TaskPatch, by: &CorrelationId, now: Timestamp) -> Task {
+    let mut next = merged(task, patch, now);
+    next.stale = false;
+    next.updated_at = now;
+    next.version += 1;
+    next.applied_correlation_ids.push(by.clone());
+    let over = next.applied_correlation_ids.len().saturating_sub(REMEMBERED_CHANGES);
+    next.applied_correlation_ids.drain(..over);
+    next
+}
+
+fn merged(task: &Task, patch: &TaskPatch, now: Timestamp) -> Task {
     let mut next = task.clone();
     if let Some(title) = &patch.title {
         next.title.clone_from(title);
@@ -79,12 +95,6 @@ pub(super) fn patch(task: &Task, patch: &TaskPatch, by: &CorrelationId, now: Tim
     if let Some(status) = patch.status {
         turn(&mut next, status, now);
     }
-    next.stale = false;
-    next.updated_at = now;
-    next.version += 1;
-    next.applied_correlation_ids.push(by.clone());
-    let over = next.applied_correlation_ids.len().saturating_sub(REMEMBERED_CHANGES);
-    next.applied_correlation_ids.drain(..over);
     next
 }
 

@@ -7,3 +7,5 @@ pub(crate) mod correlation;
 pub(crate) mod page;
 pub(crate) mod problem;
 pub(crate) mod tasks;
+#[cfg(test)]
+pub(crate) mod testing;

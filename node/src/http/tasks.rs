@@ -18,7 +18,7 @@ use super::correlation::Correlation;
 use super::page::{self, Removed};
 use super::problem::ApiError;
 use crate::board::BoardService;
-use crate::board::service::{Condition, Outcome, TaskFilter};
+use crate::board::service::{Condition, Identity, Outcome, TaskFilter};
 
 type Service = State<Arc<BoardService>>;
 
@@ -85,7 +85,7 @@ async fn change(
     headers: HeaderMap,
     Json(patch): Json<TaskPatch>,
 ) -> Result<Response, ApiError> {
-    let outcome = service.patch_task(&id, &patch, if_match(&headers)?, &by).await?;
+    let outcome = service.patch_task(&id, &patch, if_match(&headers)?, &by, Identity::Shared).await?;
     let (Outcome::Applied(task) | Outcome::Duplicate(task)) = outcome;
     Ok(tagged(StatusCode::OK, task.version, task))
 }

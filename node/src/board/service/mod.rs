@@ -16,7 +16,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 pub(crate) use agents::Registered;
-pub(crate) use tasks::{Outcome, TaskFilter};
+pub(crate) use tasks::{Identity, Outcome, TaskFilter};
 
 use super::bounds::OutOfBounds;
 use super::{Board, BoardHandle, Section};
@@ -24,9 +24,9 @@ use crate::bus::{Expect, PublishError, Repeat};
 use crate::publisher::{Publisher, Refused, Request};
 use crate::time::Clock;
 
-/// How often a change is tried again after somebody else was first. Each time somebody else got on, so
-/// more would mean that the key is fought over.
-const ATTEMPTS_MAX: usize = 8;
+/// How often a change is tried, when somebody else was first each time. A try costs a round trip to the bus
+/// and somebody else has got on with each; more would mean that the key is fought over.
+const ATTEMPTS_MAX: usize = 32;
 
 /// Changes the board through the log.
 pub(crate) struct BoardService {
@@ -259,8 +259,8 @@ fn made_key<T: Serialize>(correlation_id: &CorrelationId, wanted: &T) -> Result<
 }
 
 /// The name by which the bus knows a repeated change of `id`.
-fn repeat(operation: &str, correlation_id: &CorrelationId, id: &Key) -> Repeat {
-    let bytes = digest(&[correlation_id.as_str().as_bytes(), id.as_str().as_bytes()]);
+fn repeat(operation: &str, correlation_id: &CorrelationId, id: &Key, content: &[u8]) -> Repeat {
+    let bytes = digest(&[correlation_id.as_str().as_bytes(), id.as_str().as_bytes(), content]);
     let name = format!("board:{operation}:{}", uuid::Uuid::from_bytes(bytes).simple());
     Repeat::Key(IdempotencyKey::new(&name).expect("the name is short visible ASCII"))
 }

@@ -1,15 +1,17 @@
-//! What can be done to tasks. Every change is known by its correlation id: by the task itself, which
-//! remembers the last ones, and by the bus, which remembers what has been overwritten or removed since.
+//! What can be done to tasks. A change that is sent again is known: by the task itself, which remembers the
+//! correlation ids of the last changes, and by the bus, which remembers what has been overwritten or
+//! removed since.
 
 use hiveops_proto::board::{SyncResult, SyncStatus, Task, TaskBatch, TaskCreation, TaskOperation};
 use hiveops_proto::board::{TaskPatch, TaskStatus};
+use hiveops_proto::payload::InvalidPayload;
 use hiveops_proto::{CorrelationId, Key, Payload};
 
 use super::{BoardService, Change, Condition, Decision, Draft, Error, Page, check_absent, made_key, page};
 use super::{removal, repeat};
 use crate::board::bounds::OutOfBounds;
 use crate::board::{Board, Held, Section, task};
-use crate::bus::{Expect, PublishError};
+use crate::bus::{Expect, PublishError, Repeat};
 use crate::publisher::Refused;
 
 /// Operations of one batch: what an app that was offline for a day sends in a few requests.
@@ -22,6 +24,16 @@ pub(crate) enum Outcome<T> {
     Applied(T),
     /// It had been made before; this is the task as it is now.
     Duplicate(T),
+}
+
+/// What makes a change the same as an earlier one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Identity {
+    /// Its correlation id: it is the operation's own.
+    Own,
+    /// Its correlation id and what it says: one cause may well lead to several changes (CONTRACT
+    /// section 5), and none of them may be lost as a repetition of another.
+    Shared,
 }
 
 /// Which tasks a list shows.
@@ -67,7 +79,8 @@ impl BoardService {
                 return Ok(done);
             }
             check_absent(&board.tasks, &id)?;
-            write(task::create(id.clone(), wanted, by, now), Expect::Absent, "create", by)
+            let next = task::create(id.clone(), wanted, by, now);
+            write(next, Expect::Absent, repeat("create", by, &id, &[]))
         })
         .await
     }
@@ -78,18 +91,24 @@ impl BoardService {
         patch: &TaskPatch,
         if_match: Option<u64>,
         by: &CorrelationId,
+        identity: Identity,
     ) -> Result<Outcome<Task>, Error> {
         task::check_patch(patch)?;
         let condition = Condition { expected_version: patch.expected_version, if_match };
+        let content = match identity {
+            Identity::Own => Vec::new(),
+            Identity::Shared => change_as_json(patch)?,
+        };
         self.change_task(by, id, |board, now| {
             let held = find(board, id)?;
             // Before the condition: a repeated change meets the version that it made itself.
-            if let Some(done) = repeated(held, by) {
+            let same = identity == Identity::Own || task::says_nothing_new(&held.value, patch);
+            if let Some(done) = repeated(held, by).filter(|_| same) {
                 return Ok(done);
             }
             condition.check(held.value.version, &held.value)?;
             let next = task::patch(&held.value, patch, by, now);
-            write(next, Expect::Seq(held.seq), "update", by)
+            write(next, Expect::Seq(held.seq), repeat("update", by, id, &content))
         })
         .await
     }
@@ -106,7 +125,7 @@ impl BoardService {
             }
             let held = find(board, id)?;
             condition.check(held.value.version, &held.value)?;
-            let (expect, repeat) = (Expect::Seq(held.seq), repeat("delete", by, id));
+            let (expect, repeat) = (Expect::Seq(held.seq), repeat("delete", by, id, &[]));
             Ok(Decision::Write(Draft { data: removal(id)?, expect, repeat, outcome: Outcome::Applied(()) }))
         };
         match self.change(Section::Tasks, by, decide).await? {
@@ -136,7 +155,7 @@ impl BoardService {
                 synced(correlation_id, outcome.map(|outcome| outcome.map(Some)))
             }
             TaskOperation::Update { correlation_id, id, changes } => {
-                let outcome = self.patch_task(&id, &changes, None, &correlation_id).await;
+                let outcome = self.patch_task(&id, &changes, None, &correlation_id, Identity::Own).await;
                 synced(correlation_id, outcome.map(|outcome| outcome.map(Some)))
             }
             TaskOperation::Delete { correlation_id, id, expected_version } => {
@@ -177,15 +196,15 @@ fn repeated(held: &Held<Task>, by: &CorrelationId) -> Option<Decision<Outcome<Ta
     task::has_applied(&held.value, by).then(|| Decision::Keep(Outcome::Duplicate(held.value.clone())))
 }
 
-fn write(
-    next: Task,
-    expect: Expect,
-    operation: &str,
-    by: &CorrelationId,
-) -> Result<Decision<Outcome<Task>>, Error> {
+fn write(next: Task, expect: Expect, repeat: Repeat) -> Result<Decision<Outcome<Task>>, Error> {
     let data = Payload::from_value(&next)?;
-    let repeat = repeat(operation, by, &next.id);
     Ok(Decision::Write(Draft { data, expect, repeat, outcome: Outcome::Applied(next) }))
+}
+
+/// What a patch says, without the condition it is made on.
+fn change_as_json(patch: &TaskPatch) -> Result<Vec<u8>, InvalidPayload> {
+    let change = TaskPatch { expected_version: None, ..patch.clone() };
+    serde_json::to_vec(&change).map_err(InvalidPayload::Syntax)
 }
 
 /// One line of a batch's answer, or the error that ends the batch.
