@@ -138,16 +138,22 @@ impl Publisher {
 
 /// A lost race is the business of whoever ran it; everything else is for the operator.
 fn log_refused(refused: &Refused, correlation_id: &CorrelationId, subscription: &str, message_type: &str) {
-    let (subscription, message_type) = (shown(subscription), shown(message_type));
+    let (subscription, message_type, reason) = (shown(subscription), shown(message_type), reason(refused));
     match refused {
         Refused::Bus(PublishError::WrongExpected { .. }) => {
-            tracing::debug!(%correlation_id, r#type = message_type, subscription, reason = %refused, "publication refused");
+            tracing::debug!(
+                %correlation_id, r#type = message_type, subscription, reason, "publication refused"
+            );
         }
-        Refused::Bus(PublishError::Timeout | PublishError::Unavailable(_)) => {
-            tracing::warn!(%correlation_id, r#type = message_type, subscription, reason = %refused, "publication not stored");
+        Refused::Bus(error @ (PublishError::Timeout | PublishError::Unavailable(_))) => {
+            tracing::warn!(
+                %correlation_id, r#type = message_type, subscription, reason, %error, "publication not stored"
+            );
         }
         Refused::Bus(_) | Refused::Invalid(_) | Refused::TooLarge { .. } => {
-            tracing::info!(%correlation_id, r#type = message_type, subscription, reason = reason(refused), "publication refused");
+            tracing::info!(
+                %correlation_id, r#type = message_type, subscription, reason, "publication refused"
+            );
         }
     }
 }

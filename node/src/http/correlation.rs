@@ -63,7 +63,8 @@ fn explain(mut response: Response, id: &CorrelationId, method: &Method, path: &s
         Some(error) => error,
         None if is_bare(&response) => bare(&response),
         None => {
-            tracing::debug!(correlation_id = %id, %method, path, status = response.status().as_u16(), "request served");
+            let status = response.status().as_u16();
+            tracing::debug!(correlation_id = %id, %method, path, status, "request served");
             return response;
         }
     };

@@ -9,6 +9,7 @@ use hiveops_proto::{CorrelationId, MessageType, SubscriptionName};
 use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
+use crate::board::service::{self as board, Wanted};
 use crate::bus::PublishError;
 use crate::catalog::{Catalog, Invalid};
 use crate::publisher::Refused;
@@ -65,25 +66,17 @@ impl ApiError {
 
     /// A publication was refused; wrong names are answered with the right ones.
     pub(crate) fn refused(refused: Refused, catalog: &Catalog) -> Self {
-        let detail = refused.to_string();
-        match refused {
-            Refused::Invalid(Invalid::Subscription(_)) => {
-                let mut error = Self::new(ProblemKind::UnknownSubscription, detail);
-                error.0.valid_subscriptions = Some(catalog.names().to_vec());
-                error
-            }
+        let (subscriptions, message_types) = match &refused {
+            Refused::Invalid(Invalid::Subscription(_)) => (Some(catalog.names().to_vec()), None),
             Refused::Invalid(Invalid::MessageType { subscription, .. }) => {
-                let mut error = Self::new(ProblemKind::UnknownMessageType, detail);
-                error.0.valid_message_types =
-                    catalog.id(subscription.as_str()).map(|sub| catalog.message_types(sub));
-                error
+                (None, catalog.id(subscription.as_str()).map(|sub| catalog.message_types(sub)))
             }
-            Refused::Invalid(Invalid::Schema(_) | Invalid::Payload(_)) => {
-                Self::new(ProblemKind::InvalidData, detail)
-            }
-            Refused::TooLarge { .. } => Self::new(ProblemKind::TooLarge, detail),
-            Refused::Bus(error) => error.into(),
-        }
+            _ => (None, None),
+        };
+        let mut error = Self::from(refused);
+        error.0.valid_subscriptions = subscriptions;
+        error.0.valid_message_types = message_types;
+        error
     }
 
     /// Shows the thing as it is now.
@@ -146,6 +139,52 @@ impl IntoResponse for ApiError {
         let mut response = status(self.0.kind).into_response();
         response.extensions_mut().insert(self);
         response
+    }
+}
+
+impl From<Refused> for ApiError {
+    fn from(refused: Refused) -> Self {
+        let detail = refused.to_string();
+        match refused {
+            Refused::Invalid(Invalid::Subscription(_)) => Self::new(ProblemKind::UnknownSubscription, detail),
+            Refused::Invalid(Invalid::MessageType { .. }) => {
+                Self::new(ProblemKind::UnknownMessageType, detail)
+            }
+            Refused::Invalid(Invalid::Schema(_) | Invalid::Payload(_)) => {
+                Self::new(ProblemKind::InvalidData, detail)
+            }
+            Refused::TooLarge { .. } => Self::new(ProblemKind::TooLarge, detail),
+            Refused::Bus(error) => error.into(),
+        }
+    }
+}
+
+impl From<board::Error> for ApiError {
+    fn from(error: board::Error) -> Self {
+        let detail = error.to_string();
+        match error {
+            board::Error::NotFound { .. } => Self::new(ProblemKind::NotFound, detail),
+            board::Error::Exists { current, .. } => {
+                let mut error = Self::new(ProblemKind::AlreadyExists, detail);
+                error.0.current = current.map(|current| *current);
+                error
+            }
+            board::Error::OutOfBounds(_) => Self::new(ProblemKind::InvalidData, detail),
+            board::Error::Version { by, current, .. } => {
+                let kind = match by {
+                    Wanted::Member => ProblemKind::VersionConflict,
+                    Wanted::IfMatch => ProblemKind::PreconditionFailed,
+                };
+                Self::new(kind, detail).with_current(*current)
+            }
+            board::Error::Gone => Self::new(ProblemKind::IdempotencyConflict, detail),
+            board::Error::Contended => Self::new(ProblemKind::VersionConflict, detail),
+            board::Error::NotLoaded => {
+                Self::new(ProblemKind::BusUnavailable, detail).retry_after_seconds(BUS_RETRY_SECONDS)
+            }
+            board::Error::Refused(refused) => refused.into(),
+            board::Error::Encode(error) => Self::internal(&error),
+        }
     }
 }
 
