@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
+use hiveops_node::config::CLIENT_ENV;
 use hiveops_proto::http::Problem;
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::Value;
+
+use crate::output::Usage;
 
 /// Longer than the node's own deadline for the bus, so that its answer is the one people see.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
@@ -16,10 +19,10 @@ const EXCERPT_CHARS: usize = 200;
 #[derive(clap::Args)]
 pub(crate) struct Target {
     /// Address of the node
-    #[arg(long, env = "HIVEOPS_URL", default_value = "http://127.0.0.1:8000")]
+    #[arg(long, env = CLIENT_ENV[0], default_value = "http://127.0.0.1:8000")]
     pub(crate) url: String,
     /// Credential, where the node asks for one
-    #[arg(long, env = "HIVEOPS_TOKEN", hide_env_values = true)]
+    #[arg(long, env = CLIENT_ENV[1], hide_env_values = true)]
     pub(crate) token: Option<String>,
 }
 
@@ -56,7 +59,15 @@ pub(crate) enum Error {
 }
 
 impl Api {
-    pub(crate) fn new(target: Target) -> Result<Self, Error> {
+    pub(crate) fn new(target: Target) -> anyhow::Result<Self> {
+        let scheme = reqwest::Url::parse(&target.url).ok().map(|url| url.scheme().to_owned());
+        if scheme.as_deref() != Some("http") {
+            let text = format!(
+                "`{}` is not the address of a node (--url); write it like http://127.0.0.1:8000",
+                target.url
+            );
+            return Err(Usage(text).into());
+        }
         let http = reqwest::Client::builder()
             // A node is reached directly; a proxy of the environment is for other traffic.
             .no_proxy()

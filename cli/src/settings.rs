@@ -6,7 +6,8 @@ use clap::{Arg, ArgMatches, Command};
 use hiveops_node::config::{self, Kind, Loaded, LogFormat, Mistakes, Setting, settings};
 
 /// The flags that were given, by setting name.
-#[derive(Debug, Clone, Default)]
+/// No `Debug`: one of them may be a secret.
+#[derive(Clone, Default)]
 pub(crate) struct SettingArgs {
     flags: BTreeMap<String, String>,
 }

@@ -40,7 +40,10 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let data = read_data(&args.data)?;
     // What is plainly not publishable need not travel.
-    Payload::parse(data.trim()).map_err(|error| Usage(format!("the data must be a JSON object: {error}")))?;
+    if let Err(error) = Payload::parse(data.trim()) {
+        let error = anyhow::Error::from(error);
+        return Err(Usage(format!("this cannot be published: {error:#}")).into());
+    }
     let api = Api::new(args.target)?;
     let mut request = api
         .request(Method::POST, WS_BROADCAST)

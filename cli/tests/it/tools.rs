@@ -1,14 +1,6 @@
 //! The commands that talk to a node, when there is none, and those that need none.
 
-use std::net::TcpListener;
-
-use crate::harness::{Place, hiveops};
-
-/// An address where nobody listens.
-fn nobody() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    format!("http://{}", listener.local_addr().unwrap())
-}
+use crate::harness::{Place, hiveops, nobody};
 
 #[test]
 fn without_a_node_each_tool_says_so_and_what_to_do() {
@@ -36,6 +28,15 @@ fn what_is_plainly_not_publishable_is_not_sent() {
     let ran = hiveops(&["publish", "tasks", "task_update", "{}", "--correlation-id", "two words"]);
     assert_eq!(ran.code, Some(2));
     assert!(ran.err.contains("1 to 128 characters"), "{}", ran.err);
+}
+
+#[test]
+fn an_address_that_is_none_is_a_mistake_of_the_command_line() {
+    for url in ["localhost:8000", "https://a", ""] {
+        let ran = hiveops(&["status", "--url", url]);
+        assert_eq!(ran.code, Some(2), "{}", ran.err);
+        assert!(ran.err.contains("http://127.0.0.1:8000"), "{}", ran.err);
+    }
 }
 
 #[test]
