@@ -1,1 +1,83 @@
-fn main() {}
+//! The `hiveops` binary: one subcommand per file in `command/`, and the composition of node and control.
+//!
+//! Nothing here decides anything about frames, sessions or settings; it parses, calls and prints.
+
+mod api;
+mod command;
+mod demo;
+mod output;
+mod serve;
+mod settings;
+mod signal;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use hiveops_node::config::Mistakes;
+
+use command::{completions, config, dev, doctor, healthcheck, limits, node, publish, status, watch};
+use output::{Usage, is_broken_pipe};
+
+/// Live dashboards over WebSocket: a node, and the tools to talk to one.
+#[derive(Parser)]
+#[command(name = "hiveops", version, propagate_version = true, max_term_width = 100, after_help = EXIT_CODES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    done
+  1    it could not be done: the node refused, cannot be reached, or a check failed
+  2    the command line or the configuration is wrong
+  130  stopped at once by a second signal";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start a node for development: open, in memory, on this machine only
+    Dev(dev::Args),
+    /// Start a node
+    Node(node::Args),
+    /// Publish one update or event
+    Publish(publish::Args),
+    /// Follow subscriptions, one line per frame
+    Watch(watch::Args),
+    /// Show the health and the figures of a running node
+    Status(status::Args),
+    /// Show the limits in force on a running node, and who set them
+    Limits(limits::Args),
+    /// Check that a node can run here with this configuration
+    Doctor(doctor::Args),
+    /// Ask a node whether it is ready; for containers
+    Healthcheck(healthcheck::Args),
+    /// Look at the configuration
+    Config(config::Args),
+    /// Print the completion script of a shell
+    Completions(completions::Args),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Dev(args) => dev::run(args),
+        Command::Node(args) => node::run(args),
+        Command::Publish(args) => publish::run(args),
+        Command::Watch(args) => watch::run(args),
+        Command::Status(args) => status::run(args),
+        Command::Limits(args) => limits::run(args),
+        Command::Doctor(args) => doctor::run(args),
+        Command::Healthcheck(args) => healthcheck::run(args),
+        Command::Config(args) => config::run(args),
+        Command::Completions(args) => completions::run(args),
+    };
+    match result {
+        Ok(code) => code,
+        // Whoever reads the output has seen enough, as `head` does.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("hiveops: {error:#}");
+            let wrong_input = error.is::<Mistakes>() || error.is::<Usage>();
+            ExitCode::from(if wrong_input { 2 } else { 1 })
+        }
+    }
+}

@@ -91,7 +91,7 @@ impl Builder {
         let bus = self.parse("bus");
         let namespace = self.parse("namespace");
         let node_id = self.node_id(defaults, listen.map_or(0, |listen: std::net::SocketAddr| listen.port()));
-        let data_dir = self.data_dir();
+        let data_dir = self.layer.get("data_dir").map(|given| PathBuf::from(&given.text));
         let origins = self.parse("ws_allowed_origins");
         let shards = self.shards(defaults.cores);
         let log = self.log(&defaults.log);
@@ -181,14 +181,6 @@ impl Builder {
             self.mistake("node_id", "none can be made from the host's name", "set HIVEOPS_NODE_ID");
         }
         made
-    }
-
-    fn data_dir(&mut self) -> Option<PathBuf> {
-        let text = self.layer.get("data_dir")?.text.clone();
-        if text.is_empty() {
-            self.mistake("data_dir", "is empty", "name a directory, or leave it out to keep nothing");
-        }
-        Some(PathBuf::from(text))
     }
 
     fn shards(&mut self, cores: usize) -> Option<usize> {

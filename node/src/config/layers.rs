@@ -31,8 +31,8 @@ pub struct Inputs {
     pub read: Box<ReadFile>,
 }
 
-/// A text that somebody gave.
-#[derive(Debug, Clone)]
+/// A text that somebody gave. No `Debug`: it may be a secret.
+#[derive(Clone)]
 pub(super) struct Given {
     pub(super) text: String,
     pub(super) source: Source,
@@ -178,6 +178,10 @@ impl Collector<'_> {
                 }
             },
         };
+        if text.trim().is_empty() {
+            // Most likely a variable that was to be filled in: falling back to a default would hide that.
+            return self.mistake(setting.name, place, "is empty", "give it a value, or leave it out");
+        }
         match self.layer.get(setting.name) {
             Some(other) if other.text != text => {
                 let problem = format!("{} says something else", other.place);

@@ -1,6 +1,7 @@
 //! The only place of the program that reads the environment, and the machine's part of the defaults.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Read as _};
 use std::path::Path;
@@ -19,8 +20,13 @@ pub fn load(flags: BTreeMap<String, String>, log: &str, log_format: LogFormat) -
         log: log.to_owned(),
         log_format,
     };
-    let inputs = Inputs { flags, env: std::env::vars_os().collect(), read: Box::new(read_bounded) };
+    let inputs = Inputs { flags, env: environment(), read: Box::new(read_bounded) };
     resolve(&inputs, &defaults)
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place of the program that reads the environment")]
+fn environment() -> Vec<(OsString, OsString)> {
+    std::env::vars_os().collect()
 }
 
 fn read_bounded(path: &Path) -> io::Result<String> {

@@ -79,7 +79,7 @@ pub fn settings() -> &'static [Setting] {
     &TABLE
 }
 
-static TABLE: LazyLock<Vec<Setting>> = LazyLock::new(|| general().into_iter().chain(limits()).collect());
+static TABLE: LazyLock<Vec<Setting>> = LazyLock::new(|| general().chain(limits()).collect());
 
 type Row = (&'static str, &'static str, &'static str, &'static str, Kind, &'static str);
 

@@ -124,6 +124,14 @@ fn all_mistakes_are_reported_at_once_each_with_its_place_and_fix() {
 }
 
 #[test]
+fn an_empty_value_is_a_mistake_and_not_a_default() {
+    for name in ["WS_ALLOWED_ORIGINS", "HIVEOPS_DATA_DIR", "WS_AUTH_TOKEN", "HIVEOPS_PROFILE"] {
+        let mistakes = Case { env: &[(name, " ")], ..Case::default() }.mistakes();
+        assert!(mistakes[0].contains(name) && mistakes[0].contains("is empty"), "{mistakes:?}");
+    }
+}
+
+#[test]
 fn a_limit_and_its_alias_must_agree() {
     let both = |alias| {
         let env = [("WS_IDLE_DISCONNECT_SECONDS", "30"), ("WS_IDLE_SECONDS", alias)];

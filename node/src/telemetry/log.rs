@@ -4,7 +4,7 @@
 //! standard error that nobody reads must not stop the node; what does not fit is dropped and counted.
 
 use std::fmt;
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -215,6 +215,8 @@ impl Visit for Members {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use serde_json::Value;
 
     use super::*;

@@ -1,0 +1,12 @@
+//! The subcommands: each file has its `Args` and its `run`.
+
+pub(crate) mod completions;
+pub(crate) mod config;
+pub(crate) mod dev;
+pub(crate) mod doctor;
+pub(crate) mod healthcheck;
+pub(crate) mod limits;
+pub(crate) mod node;
+pub(crate) mod publish;
+pub(crate) mod status;
+pub(crate) mod watch;

@@ -1,0 +1,24 @@
+//! Printing: results to standard output, everything else to standard error.
+
+use std::fmt::Display;
+use std::io::{self, Write as _};
+
+/// The command line can be parsed, but does not make sense. Exit code 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Usage(pub(crate) String);
+
+/// Prints one line of a result. Unlike `println!`, a reader that went away is an error and not a panic.
+pub(crate) fn line(text: impl Display) -> io::Result<()> {
+    writeln!(io::stdout().lock(), "{text}")
+}
+
+/// Prints JSON, indented for people.
+pub(crate) fn json(value: &serde_json::Value) -> io::Result<()> {
+    line(format_args!("{value:#}"))
+}
+
+pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let io = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>());
+    io.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}

@@ -1,0 +1,7 @@
+//! The real binary, without a running node: what it says and how it exits.
+
+mod config;
+// The attribute tells clippy that the helpers are part of tests, where unwrapping is fine.
+#[cfg(test)]
+mod harness;
+mod tools;
