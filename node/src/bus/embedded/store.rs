@@ -296,3 +296,6 @@ fn write_record(stored: &Stored) -> Result<Vec<u8>, redb::Error> {
 fn corrupt(what: String) -> redb::Error {
     redb::Error::Corrupted(what)
 }
+
+#[cfg(test)]
+mod tests;

@@ -312,3 +312,51 @@ fn receive(
         std::thread::park_timeout(Duration::from_millis(wait_ms));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bus::conformance::{names, occurrence, removal, update, with_key};
+    use crate::bus::embedded::store::in_memory;
+    use crate::bus::embedded::tests::epochs;
+    use crate::log::KEPT_MS;
+
+    fn publish(writer: &mut Writer, publish: Publish, now: Timestamp) -> Ack {
+        let mut batch = Batch::default();
+        let ack = writer.accept(publish, now, &mut batch).unwrap();
+        writer.finish(batch);
+        ack
+    }
+
+    #[test]
+    fn a_quiet_log_drops_what_is_too_old_and_tells_nobody() {
+        let clock = Clock::start();
+        let now = clock.timestamp();
+        let mut writer = Writer::new(in_memory(&names(), epochs()).unwrap(), None, clock);
+        let mut live = writer.live.subscribe();
+        for publication in [occurrence(0, 1), update(0, "a", 2), removal(0, "b"), update(1, "a", 4)] {
+            publish(&mut writer, publication, now);
+            assert!(live.try_recv().is_ok());
+        }
+        writer.tick(now);
+        assert_eq!(writer.ledgers[0].log.entries().count(), 3);
+        // A second for the clock to go on between the publications and now.
+        writer.tick(now.plus_millis(KEPT_MS + 1_000));
+        let log = &writer.ledgers[0].log;
+        assert_eq!(log.entries().map(|stored| stored.seq).collect::<Vec<_>>(), [2]);
+        assert_eq!((log.floor(), log.head(), writer.ledgers[1].log.floor()), (3, 3, 0));
+        assert!(live.try_recv().is_err());
+    }
+
+    #[test]
+    fn a_repeat_is_forgotten_though_what_forgets_it_is_refused() {
+        let clock = Clock::start();
+        let now = clock.timestamp();
+        let mut writer = Writer::new(in_memory(&names(), epochs()).unwrap(), None, clock);
+        publish(&mut writer, with_key("k1", update(0, "a", 1)), now);
+        let mut batch = Batch::default();
+        let refused = Publish { expect: crate::bus::Expect::Absent, ..update(0, "a", 2) };
+        assert!(writer.accept(refused, now.plus_millis(120_001), &mut batch).is_err());
+        assert!(batch.changes.into_values().any(|change| !change.is_empty()));
+    }
+}
