@@ -1,6 +1,6 @@
 //! The file: what it keeps, what it refuses, and what follows when it cannot be written.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::SyncSender;
 
 use redb::StorageBackend;
@@ -199,19 +199,23 @@ async fn a_record_that_is_not_ours_is_refused_by_name() {
     assert!(refusal.contains("bus.redb") && refusal.contains("entry 1 of log `tasks`"), "{refusal}");
 }
 
-/// A disk that fails when told to.
+/// A disk that does so many more writes and syncs, and then fails until it is opened anew.
 #[derive(Debug)]
 struct Disk {
     inner: redb::backends::FileBackend,
-    failing: Arc<AtomicBool>,
+    good_for: Arc<AtomicUsize>,
 }
+
+/// More than any test does.
+const HEALTHY: usize = usize::MAX;
 
 impl Disk {
     fn check(&self) -> Result<(), std::io::Error> {
-        match self.failing.load(Ordering::Acquire) {
-            true => Err(std::io::Error::other("no space left")),
-            false => Ok(()),
-        }
+        let left = self.good_for.fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| match left {
+            HEALTHY => Some(HEALTHY),
+            left => left.checked_sub(1),
+        });
+        left.map(|_| ()).map_err(|_| std::io::Error::other("no space left"))
     }
 }
 
@@ -239,11 +243,11 @@ impl StorageBackend for Disk {
     }
 }
 
-/// A bus on a disk that fails when the first flag is set, and cannot be opened when the second is.
+/// A bus on such a disk, which may also be impossible to open.
 struct Failing {
     bus: EmbeddedBus,
-    writes: Arc<AtomicBool>,
-    opens: Arc<AtomicBool>,
+    good_for: Arc<AtomicUsize>,
+    away: Arc<AtomicBool>,
     _dir: tempfile::TempDir,
 }
 
@@ -251,17 +255,16 @@ impl Failing {
     fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(FILE);
-        let (writes, opens) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-        let (file, failing, shut) = (path.clone(), Arc::clone(&writes), Arc::clone(&opens));
+        let (good_for, away) = (Arc::new(AtomicUsize::new(HEALTHY)), Arc::new(AtomicBool::new(false)));
+        let (file, good, gone) = (path.clone(), Arc::clone(&good_for), Arc::clone(&away));
         let opener = Box::new(move || {
-            if shut.load(Ordering::Acquire) {
+            if gone.load(Ordering::Acquire) {
                 return Err(std::io::Error::other("no such disk").into());
             }
             let file =
                 std::fs::File::options().read(true).write(true).create(true).truncate(false).open(&file)?;
-            // The disk works again once it is opened anew, as after a remount.
-            failing.store(false, Ordering::Release);
-            let disk = Disk { inner: redb::backends::FileBackend::new(file)?, failing: Arc::clone(&failing) };
+            good.store(HEALTHY, Ordering::Release);
+            let disk = Disk { inner: redb::backends::FileBackend::new(file)?, good_for: Arc::clone(&good) };
             Database::builder().set_check_integrity_on_open(true).create_with_backend(disk)
         });
         let mut next = 0;
@@ -271,7 +274,7 @@ impl Failing {
         };
         let (store, ledgers) = Store::open_with(path, opener, &names(), new_epoch).unwrap();
         let bus = EmbeddedBus::start(ledgers, Some(store), Clock::start(), CALL_TIMEOUT).unwrap();
-        Self { bus, writes, opens, _dir: dir }
+        Self { bus, good_for, away, _dir: dir }
     }
 
     async fn hold(&self) -> SyncSender<()> {
@@ -297,7 +300,7 @@ async fn what_the_store_refused_is_not_remembered_and_told_to_nobody() {
     let (mut follow, _) = resets(&failing.bus, 2).await;
     assert_eq!(failing.seq(update(0, "a", 1)).await, 1);
     let held = failing.hold().await;
-    failing.writes.store(true, Ordering::Release);
+    failing.good_for.store(0, Ordering::Release);
     // One batch: the second and the third are decided by what the first would have stored.
     let first = failing.bus.publish(with_key("k1", update(0, "b", 2)));
     let repeat = failing.bus.publish(with_key("k1", update(0, "b", 2)));
@@ -319,8 +322,8 @@ async fn a_store_that_stays_away_refuses_until_it_is_back() {
     let failing = Failing::start();
     let (mut follow, _) = resets(&failing.bus, 2).await;
     assert_eq!(failing.seq(update(0, "a", 1)).await, 1);
-    failing.opens.store(true, Ordering::Release);
-    failing.writes.store(true, Ordering::Release);
+    failing.away.store(true, Ordering::Release);
+    failing.good_for.store(0, Ordering::Release);
     let refused = async |n| {
         let answer = failing.bus.publish(with_key("k1", update(0, "a", n))).await;
         assert!(matches!(answer, Err(PublishError::Unavailable(_))), "{answer:?}");
@@ -333,10 +336,33 @@ async fn a_store_that_stays_away_refuses_until_it_is_back() {
     let back = async {
         // Behind the probe and the request to join, on the same queue.
         refused(4).await;
-        failing.opens.store(false, Ordering::Release);
+        failing.away.store(false, Ordering::Release);
         failing.seq(with_key("k1", update(0, "a", 9))).await
     };
     let ((_, joined), seq) = tokio::join!(joining, back);
     assert_eq!((seq, joined[0].head), (2, 1));
     assert_eq!((next_seq(follow.as_mut()).await, next_seq(follow.as_mut()).await), (1, 2));
+}
+
+#[tokio::test]
+async fn whichever_step_of_a_write_fails_each_publication_is_stored_once() {
+    let failing = Failing::start();
+    let (mut follow, _) = resets(&failing.bus, 2).await;
+    let (mut unstored, mut found) = (0, 0);
+    for step in 0.. {
+        let publish = || with_key(&format!("k{step}"), occurrence(0, step));
+        failing.good_for.store(step, Ordering::Release);
+        let answer = failing.bus.publish(publish()).await;
+        let again = failing.bus.publish(publish()).await.unwrap();
+        let seq = step as u64 + 1;
+        assert_eq!((again.seq, next_seq(follow.as_mut()).await), (seq, seq), "step {step}");
+        match answer {
+            Ok(_) if failing.good_for.load(Ordering::Acquire) < HEALTHY => break,
+            Err(PublishError::Unavailable(_)) if again.duplicate => found += 1,
+            Err(PublishError::Unavailable(_)) => unstored += 1,
+            other => panic!("step {step}: {other:?}"),
+        }
+    }
+    // A sync that fails after everything was written leaves it in the file all the same.
+    assert!(unstored > 0 && found > 0, "{unstored} were not stored, {found} were");
 }
