@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::bus::conformance::{names, occurrence, removal, update, with_key};
+use crate::bus::embedded::ledger::Taken;
 use crate::bus::embedded::{Command, EmbeddedBus};
 use crate::bus::{Bus, BusEvent, CALL_TIMEOUT, Follow, PublishError, Reset};
 use crate::telemetry::Chain;
@@ -365,4 +366,29 @@ async fn whichever_step_of_a_write_fails_each_publication_is_stored_once() {
     }
     // A sync that fails after everything was written leaves it in the file all the same.
     assert!(unstored > 0 && found > 0, "{unstored} were not stored, {found} were");
+}
+
+#[test]
+fn of_what_came_and_went_in_one_batch_the_end_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = || Store::open(dir.path(), &names(), || Epoch::from_bits(1)).unwrap();
+    let (store, mut ledgers) = open();
+    let now = Clock::start().timestamp();
+    let later = now.plus_millis(120_001);
+    let mut change = Change::new(ledgers[0].sub);
+    for now in [now, later] {
+        change.forget(ledgers[0].forget_old(now));
+        let Taken::New(accepted) = ledgers[0].take(with_key("k1", update(0, "a", 1)), now).unwrap() else {
+            panic!("nothing is repeated");
+        };
+        change.add(&accepted.stored, accepted.repeat);
+        change.remove(accepted.replaced);
+    }
+    change.head = 2;
+    store.commit(&[change]).unwrap();
+    drop(store);
+    let (_, mut ledgers) = open();
+    assert_eq!(ledgers[0].log.entries().map(|stored| stored.seq).collect::<Vec<_>>(), [2]);
+    let repeat = ledgers[0].take(with_key("k1", update(0, "a", 1)), later).unwrap();
+    assert!(matches!(repeat, Taken::Repeat(ack) if ack.seq == 2));
 }
