@@ -36,9 +36,12 @@ const COMMANDS_MAX: usize = 1_024;
 /// Publications that a follower may be behind before it catches up from the logs instead.
 const FOLLOWER_LAG_MAX: usize = 1_024;
 
+/// Where a publisher waits for its answer.
+type Reply = oneshot::Sender<Result<Ack, PublishError>>;
+
 /// What the writer is asked.
 enum Command {
-    Publish(Box<Publish>, oneshot::Sender<Result<Ack, PublishError>>),
+    Publish(Box<Publish>, Reply),
     /// Everything that is left of the logs beyond these places, and the live end from there.
     Follow(Places, oneshot::Sender<Joined>),
     Probe(u64),

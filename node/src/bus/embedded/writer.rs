@@ -13,7 +13,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use super::follower::Places;
 use super::ledger::{Accepted, Ledger, Taken};
 use super::store::{Change, Store, StoreError};
-use super::{Command, FOLLOWER_LAG_MAX, Joined};
+use super::{Command, FOLLOWER_LAG_MAX, Joined, Reply};
 use crate::bus::{Ack, BusEvent, Publish, PublishError, Reset, Stored, Unavailable};
 use crate::catalog::SubId;
 use crate::telemetry::Chain;
@@ -46,7 +46,7 @@ pub(super) struct Writer {
 /// One batch in the making.
 #[derive(Default)]
 struct Batch {
-    answers: Vec<(oneshot::Sender<Result<Ack, PublishError>>, Result<Ack, PublishError>)>,
+    answers: Vec<(Reply, Result<Ack, PublishError>)>,
     changes: BTreeMap<SubId, Change>,
     /// In the order in which they were accepted, over all logs.
     stored: Vec<Arc<Stored>>,
