@@ -35,16 +35,23 @@ pub(crate) const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
 /// A boxed future of a bus call.
 pub(crate) type Call<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// One implementation of the bus.
+/// One implementation of the bus. Every call ends within [`CALL_TIMEOUT`].
 pub(crate) trait Bus: Send + Sync {
-    /// Puts a publication into the log. `Ok` means that the log has stored it.
+    /// Puts a publication into the log. `Ok` means that the log has stored it; after
+    /// [`PublishError::Timeout`] and [`PublishError::Unavailable`] it may or may not have, and asking again
+    /// is safe for whatever has a [`Repeat`].
     fn publish(&self, publish: Publish) -> Call<'_, Result<Ack, PublishError>>;
 
     /// Follows every log: first what is left of each, then what comes.
     fn follow(&self) -> Call<'_, Result<Box<dyn Follow>, Unavailable>>;
 
-    /// Sends a probe that comes back to every follower of this node.
+    /// Sends a probe that comes back to every follower of this node; one that lags may miss it. It does not
+    /// come back while the bus cannot store.
     fn probe(&self, nonce: u64) -> Call<'_, Result<(), Unavailable>>;
+
+    /// Stores what was accepted, then ends: later calls are [`Unavailable`], and followers read what is on
+    /// its way and then `None`.
+    fn shutdown(&self) -> Call<'_, ()>;
 
     /// What `health` calls it.
     fn kind(&self) -> &'static str;
@@ -52,7 +59,8 @@ pub(crate) trait Bus: Send + Sync {
 
 /// The receiving end of the bus.
 pub(crate) trait Follow: Send {
-    /// The next thing that happened; `None` when the bus has shut down.
+    /// The next thing that happened; `None` when the bus has shut down. Dropping the future before it is
+    /// ready loses nothing, so it may stand in a `select!`.
     fn next(&mut self) -> Call<'_, Option<BusEvent>>;
 }
 

@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use crate::bus::{
     Ack, DUPLICATE_WINDOW, Expect, Publish, PublishError, Repeat, STATE_BYTES_MAX, STATE_KEYS_MAX, Stored,
 };
+use crate::catalog::SubId;
 use crate::log::CompactedLog;
 
 /// Repeats that are remembered per subscription at most. At the default inbound rates this is far beyond
@@ -21,8 +22,10 @@ pub(super) type Fingerprint = [u8; 16];
 
 /// One subscription's log with what is needed to accept into it.
 pub(super) struct Ledger {
+    pub(super) sub: SubId,
     pub(super) log: CompactedLog<Arc<Stored>>,
     repeats: HashMap<Fingerprint, Seen>,
+    /// The names in the order of age, in which they are forgotten.
     order: VecDeque<Fingerprint>,
 }
 
@@ -35,6 +38,16 @@ pub(super) struct Seen {
 }
 
 /// What came of a publication.
+#[derive(Debug)]
+pub(super) enum Taken {
+    /// It repeats an earlier one, which has this place.
+    Repeat(Ack),
+    /// It is the new head of the log.
+    New(Accepted),
+}
+
+/// A publication that has its place, and what its log must remember of it.
+#[derive(Debug)]
 pub(super) struct Accepted {
     pub(super) stored: Arc<Stored>,
     /// The entry that it replaced.
@@ -44,29 +57,28 @@ pub(super) struct Accepted {
 }
 
 impl Ledger {
-    pub(super) fn new(log: CompactedLog<Arc<Stored>>, repeats: Vec<(Fingerprint, Seen)>) -> Self {
-        let mut ledger = Self { log, repeats: HashMap::new(), order: VecDeque::new() };
+    /// A ledger over `log`; `repeats` come in the order of their age.
+    pub(super) fn new(sub: SubId, log: CompactedLog<Arc<Stored>>, repeats: Vec<(Fingerprint, Seen)>) -> Self {
+        let mut ledger = Self { sub, log, repeats: HashMap::new(), order: VecDeque::new() };
         for (name, seen) in repeats {
             ledger.remember(name, seen);
         }
         ledger
     }
 
-    /// The earlier publication that this one repeats, if it does.
-    pub(super) fn repeated(&self, publish: &Publish) -> Result<Option<Ack>, PublishError> {
-        let Some((name, data)) = fingerprints(publish) else { return Ok(None) };
-        match self.repeats.get(&name) {
-            None => Ok(None),
-            Some(seen) if seen.data == data => Ok(Some(self.ack(seen.seq, true))),
-            Some(seen) => Err(PublishError::IdempotencyConflict { seq: seen.seq }),
+    /// Takes a publication, or says why not. What lies outside the window must have been forgotten before.
+    pub(super) fn take(&mut self, publish: Publish, now: Timestamp) -> Result<Taken, PublishError> {
+        let name = fingerprints(&publish);
+        if let Some((name, data)) = &name
+            && let Some(seen) = self.repeats.get(name)
+        {
+            return match seen.data == *data {
+                true => Ok(Taken::Repeat(self.ack(seen.seq, true))),
+                false => Err(PublishError::IdempotencyConflict { seq: seen.seq }),
+            };
         }
-    }
-
-    /// Stores a publication that repeats nothing, or says why not.
-    pub(super) fn accept(&mut self, publish: Publish, now: Timestamp) -> Result<Accepted, PublishError> {
         self.check_expected(&publish)?;
         self.check_room(&publish)?;
-        let name = fingerprints(&publish);
         let seq = self.log.head() + 1;
         let Publish { sub, key, removes, envelope, .. } = publish;
         let stored = Arc::new(Stored { sub, epoch: self.log.epoch().clone(), seq, key, removes, envelope });
@@ -75,7 +87,7 @@ impl Ledger {
         if let Some((name, seen)) = repeat {
             self.remember(name, seen);
         }
-        Ok(Accepted { stored, replaced, repeat })
+        Ok(Taken::New(Accepted { stored, replaced, repeat }))
     }
 
     pub(super) fn ack(&self, seq: u64, duplicate: bool) -> Ack {
@@ -131,14 +143,13 @@ impl Ledger {
 fn fingerprints(publish: &Publish) -> Option<(Fingerprint, Fingerprint)> {
     let envelope = &publish.envelope;
     let content = [envelope.message_type.as_str(), "\0", envelope.data.as_str()];
-    let data = fingerprint(&content);
     match &publish.repeat {
         Repeat::Never => None,
-        Repeat::Key(key) => Some((fingerprint(&["key\0", key.as_str()]), data)),
+        Repeat::Key(key) => Some((fingerprint(&["key\0", key.as_str()]), fingerprint(&content))),
         Repeat::Content => {
             let [kind, zero, text] = content;
             let name = ["content\0", envelope.correlation_id.as_str(), zero, kind, zero, text];
-            Some((fingerprint(&name), data))
+            Some((fingerprint(&name), fingerprint(&content)))
         }
     }
 }
@@ -151,4 +162,72 @@ fn fingerprint(parts: &[&str]) -> Fingerprint {
     let mut short = Fingerprint::default();
     short.copy_from_slice(&hash.finalize()[..16]);
     short
+}
+
+#[cfg(test)]
+mod tests {
+    use hiveops_proto::Epoch;
+
+    use super::*;
+    use crate::bus::conformance::{update, with_key};
+
+    const WINDOW_MS: u64 = 120_000;
+
+    fn ledger() -> Ledger {
+        let sub = SubId::from_index(0).unwrap();
+        Ledger::new(sub, CompactedLog::new(Epoch::from_bits(1), 0), Vec::new())
+    }
+
+    fn at(ms: u64) -> Timestamp {
+        Timestamp::from_millis(1_000_000).plus_millis(ms)
+    }
+
+    fn take(ledger: &mut Ledger, publish: Publish, now: Timestamp) -> (Vec<Fingerprint>, Option<u64>) {
+        let forgotten = ledger.forget_old(now);
+        match ledger.take(publish, now).unwrap() {
+            Taken::Repeat(ack) => (forgotten, Some(ack.seq)),
+            Taken::New(_) => (forgotten, None),
+        }
+    }
+
+    #[test]
+    fn a_repeat_is_known_for_the_window_and_then_forgotten() {
+        let mut ledger = ledger();
+        let publish = || with_key("k1", update(0, "a", 1));
+        assert_eq!(take(&mut ledger, publish(), at(0)), (vec![], None));
+        assert_eq!(take(&mut ledger, publish(), at(WINDOW_MS)), (vec![], Some(1)));
+        let (forgotten, repeats) = take(&mut ledger, publish(), at(WINDOW_MS + 1));
+        assert_eq!((forgotten.len(), repeats), (1, None));
+        // The window of the second place begins with it.
+        assert_eq!(take(&mut ledger, publish(), at(2 * WINDOW_MS + 1)), (vec![], Some(2)));
+    }
+
+    #[test]
+    fn a_repeat_does_not_prolong_its_window() {
+        let mut ledger = ledger();
+        let publish = || with_key("k1", update(0, "a", 1));
+        take(&mut ledger, publish(), at(0));
+        assert_eq!(take(&mut ledger, publish(), at(WINDOW_MS - 1)).1, Some(1));
+        assert_eq!(take(&mut ledger, publish(), at(WINDOW_MS + 1)).1, None);
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_forgets_nothing_early() {
+        let mut ledger = ledger();
+        let publish = || with_key("k1", update(0, "a", 1));
+        take(&mut ledger, publish(), at(WINDOW_MS));
+        assert_eq!(take(&mut ledger, publish(), at(0)), (vec![], Some(1)));
+    }
+
+    #[test]
+    fn repeats_are_bounded_and_the_oldest_goes_first() {
+        let mut ledger = ledger();
+        for n in 0..REPEATS_MAX {
+            assert_eq!(take(&mut ledger, with_key(&format!("k{n}"), update(0, "a", 1)), at(0)).1, None);
+        }
+        assert_eq!(ledger.repeats.len(), REPEATS_MAX);
+        let (forgotten, _) = take(&mut ledger, with_key("one-more", update(0, "a", 1)), at(0));
+        assert_eq!((forgotten.len(), ledger.repeats.len()), (1, REPEATS_MAX));
+        assert_eq!(take(&mut ledger, with_key("k0", update(0, "a", 1)), at(0)).1, None);
+    }
 }

@@ -4,18 +4,28 @@
 //! publishers hears that it is stored. Without a data directory the logs live in memory, and every start
 //! is a new epoch.
 
+mod follower;
 mod ledger;
 mod store;
 mod writer;
 
+#[cfg(test)]
+pub(crate) mod tests;
+
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use hiveops_proto::{Epoch, SubscriptionName};
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
-use super::{Ack, Bus, BusEvent, CALL_TIMEOUT, Call, Follow, Publish, PublishError, Reset, Unavailable};
+use self::follower::{Follower, Places};
+use self::ledger::Ledger;
+use self::store::Store;
+use self::writer::Writer;
+use super::{Ack, Bus, BusEvent, CALL_TIMEOUT, Call, Follow, Publish, PublishError, Unavailable};
 use crate::time::Clock;
 
 pub(crate) use store::StoreError;
@@ -26,33 +36,38 @@ const COMMANDS_MAX: usize = 1_024;
 /// Publications that a follower may be behind before it catches up from the logs instead.
 const FOLLOWER_LAG_MAX: usize = 1_024;
 
+/// Where a publisher waits for its answer.
+type Reply = oneshot::Sender<Result<Ack, PublishError>>;
+
 /// What the writer is asked.
 enum Command {
-    Publish(Box<Publish>, oneshot::Sender<Result<Ack, PublishError>>),
-    /// Everything that is left of the logs beyond what the follower has, and the live end from there.
-    Follow(Vec<(Epoch, u64)>, oneshot::Sender<Joined>),
+    Publish(Box<Publish>, Reply),
+    /// Everything that is left of the logs beyond these places, and the live end from there.
+    Follow(Places, oneshot::Sender<Joined>),
     Probe(u64),
-    Stop,
+    /// Look whether to stop.
+    Wake,
+    /// Do nothing until the other end is dropped.
+    #[cfg(test)]
+    Hold(oneshot::Sender<()>, std::sync::mpsc::Receiver<()>),
 }
 
 /// A follower's start: what it missed, and what comes.
 struct Joined {
-    missed: Vec<Missed>,
+    missed: Vec<BusEvent>,
     live: broadcast::Receiver<BusEvent>,
-}
-
-/// What one log has for a follower.
-enum Missed {
-    /// It knew nothing, or too little: the whole.
-    All(Reset),
-    /// What came since.
-    Rest(Vec<Arc<super::Stored>>),
 }
 
 /// The handle; the thread ends when it is dropped.
 pub(crate) struct EmbeddedBus {
     commands: mpsc::Sender<Command>,
+    /// Read by the writer: take what is queued, then end. A flag beside the queue, because the queue may
+    /// be full.
+    stopping: Arc<AtomicBool>,
+    /// Closed by the writer as the last thing that it does.
+    ended: watch::Receiver<()>,
     writer: Option<JoinHandle<()>>,
+    deadline: Duration,
     durable: bool,
 }
 
@@ -64,16 +79,37 @@ impl EmbeddedBus {
         clock: Clock,
         new_epoch: impl FnMut() -> Epoch,
     ) -> Result<Self, StoreError> {
-        let (store, logs) = store::open(names, data_dir, new_epoch)?;
+        let (store, ledgers) = match data_dir {
+            None => (None, store::in_memory(names, new_epoch)?),
+            Some(dir) => {
+                let (store, ledgers) = Store::open(dir, names, new_epoch)?;
+                (Some(store), ledgers)
+            }
+        };
+        Self::start(ledgers, store, clock, CALL_TIMEOUT)
+    }
+
+    fn start(
+        ledgers: Vec<Ledger>,
+        store: Option<Store>,
+        clock: Clock,
+        deadline: Duration,
+    ) -> Result<Self, StoreError> {
         let durable = store.is_some();
         let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
-        let (live, _) = broadcast::channel(FOLLOWER_LAG_MAX);
-        let writer = writer::Writer::new(logs, store, live, clock);
+        let (end, ended) = watch::channel(());
+        let stopping = Arc::new(AtomicBool::new(false));
+        let writer = Writer::new(ledgers, store, clock);
+        let stop = Arc::clone(&stopping);
         let writer = std::thread::Builder::new()
             .name("bus-writer".to_owned())
-            .spawn(move || writer.run(inbox))
+            .spawn(move || {
+                writer.run(inbox, &stop);
+                // By now the writer is gone and its store closed.
+                drop(end);
+            })
             .map_err(StoreError::Thread)?;
-        Ok(Self { commands, writer: Some(writer), durable })
+        Ok(Self { commands, stopping, ended, writer: Some(writer), deadline, durable })
     }
 
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, PublishError> {
@@ -82,21 +118,31 @@ impl EmbeddedBus {
             self.commands.send(command(reply)).await.map_err(|_| stopped())?;
             answer.await.map_err(|_| stopped())
         };
-        match tokio::time::timeout(CALL_TIMEOUT, call).await {
+        match tokio::time::timeout(self.deadline, call).await {
             Ok(result) => result.map_err(PublishError::Unavailable),
             Err(_) => Err(PublishError::Timeout),
         }
     }
 
-    async fn join(commands: &mpsc::Sender<Command>, known: Vec<(Epoch, u64)>) -> Option<Joined> {
-        let (reply, answer) = oneshot::channel();
-        commands.send(Command::Follow(known, reply)).await.ok()?;
-        answer.await.ok()
+    /// Tells the writer to take what is queued and then to end.
+    fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+        // When the queue is full the writer has yet to take from it, and then sees the flag; when it is
+        // closed the writer has ended already.
+        let _ = self.commands.try_send(Command::Wake);
     }
 }
 
 fn stopped() -> Unavailable {
     Unavailable { reason: "the embedded bus has stopped".to_owned() }
+}
+
+/// Calls other than to publish have no timeout of their own to report.
+fn unavailable(error: PublishError) -> Unavailable {
+    match error {
+        PublishError::Unavailable(unavailable) => unavailable,
+        other => Unavailable { reason: other.to_string() },
+    }
 }
 
 impl Bus for EmbeddedBus {
@@ -106,19 +152,31 @@ impl Bus for EmbeddedBus {
 
     fn follow(&self) -> Call<'_, Result<Box<dyn Follow>, Unavailable>> {
         Box::pin(async move {
-            let joined = Self::join(&self.commands, Vec::new()).await.ok_or_else(stopped)?;
-            let follower = Follower {
-                commands: self.commands.clone(),
-                known: Vec::new(),
-                pending: std::collections::VecDeque::new(),
-                live: joined.live,
-            };
-            Ok(Box::new(follower.with(joined.missed)) as Box<dyn Follow>)
+            let joined =
+                self.ask(|reply| Command::Follow(Places::new(), reply)).await.map_err(unavailable)?;
+            Ok(Box::new(Follower::new(self.commands.clone(), joined)) as Box<dyn Follow>)
         })
     }
 
     fn probe(&self, nonce: u64) -> Call<'_, Result<(), Unavailable>> {
-        Box::pin(async move { self.commands.send(Command::Probe(nonce)).await.map_err(|_| stopped()) })
+        Box::pin(async move {
+            match self.commands.send_timeout(Command::Probe(nonce), self.deadline).await {
+                Ok(()) => Ok(()),
+                Err(mpsc::error::SendTimeoutError::Closed(_)) => Err(stopped()),
+                Err(mpsc::error::SendTimeoutError::Timeout(_)) => Err(unavailable(PublishError::Timeout)),
+            }
+        })
+    }
+
+    fn shutdown(&self) -> Call<'_, ()> {
+        Box::pin(async move {
+            self.stop();
+            let mut ended = self.ended.clone();
+            let end = async { while ended.changed().await.is_ok() {} };
+            if tokio::time::timeout(self.deadline, end).await.is_err() {
+                tracing::warn!("embedded bus did not end in time");
+            }
+        })
     }
 
     fn kind(&self) -> &'static str {
@@ -127,85 +185,14 @@ impl Bus for EmbeddedBus {
 }
 
 impl Drop for EmbeddedBus {
-    /// Lets the writer finish what it has accepted: the store is closed when this returns.
+    /// Lets the writer finish what it has accepted: the store is closed when this returns. It blocks for
+    /// as long as that takes; async code calls [`Bus::shutdown`] first, after which it does not.
     fn drop(&mut self) {
-        let stop = self.commands.clone();
-        if let Some(writer) = self.writer.take() {
-            // A full queue is emptied by the writer; a closed one means that it has ended already.
-            while let Err(mpsc::error::TrySendError::Full(_)) = stop.try_send(Command::Stop) {
-                std::thread::yield_now();
-            }
-            let _ = writer.join();
+        self.stop();
+        if let Some(writer) = self.writer.take()
+            && writer.join().is_err()
+        {
+            tracing::error!("bus thread panicked");
         }
-    }
-}
-
-/// Follows the writer's live end and, when it falls behind, reads on from the logs.
-struct Follower {
-    commands: mpsc::Sender<Command>,
-    /// Where this follower stands in each log, by [`SubId`](crate::catalog::SubId).
-    known: Vec<(Epoch, u64)>,
-    pending: std::collections::VecDeque<BusEvent>,
-    live: broadcast::Receiver<BusEvent>,
-}
-
-impl Follower {
-    fn with(mut self, missed: Vec<Missed>) -> Self {
-        self.take(missed);
-        self
-    }
-
-    fn take(&mut self, missed: Vec<Missed>) {
-        for (index, missed) in missed.into_iter().enumerate() {
-            match missed {
-                Missed::All(reset) => {
-                    let place = (reset.epoch.clone(), reset.head);
-                    match self.known.get_mut(index) {
-                        Some(known) => *known = place,
-                        None => self.known.push(place),
-                    }
-                    self.pending.push_back(BusEvent::Reset(reset));
-                }
-                Missed::Rest(entries) => self.pending.extend(entries.into_iter().map(BusEvent::Stored)),
-            }
-        }
-    }
-
-    /// Notes where the event leaves the follower; false when it has it already.
-    fn is_news(&mut self, event: &BusEvent) -> bool {
-        let BusEvent::Stored(stored) = event else { return true };
-        match self.known.get_mut(stored.sub.index()) {
-            Some((_, seq)) if stored.seq > *seq => {
-                *seq = stored.seq;
-                true
-            }
-            _ => false,
-        }
-    }
-}
-
-impl Follow for Follower {
-    fn next(&mut self) -> Call<'_, Option<BusEvent>> {
-        Box::pin(async move {
-            loop {
-                let event = match self.pending.pop_front() {
-                    Some(event) => event,
-                    None => match self.live.recv().await {
-                        Ok(event) => event,
-                        Err(broadcast::error::RecvError::Closed) => return None,
-                        Err(broadcast::error::RecvError::Lagged(missed)) => {
-                            tracing::warn!(missed, "bus follower lags and reads on from the logs");
-                            let joined = EmbeddedBus::join(&self.commands, self.known.clone()).await?;
-                            self.live = joined.live;
-                            self.take(joined.missed);
-                            continue;
-                        }
-                    },
-                };
-                if self.is_news(&event) {
-                    return Some(event);
-                }
-            }
-        })
     }
 }
