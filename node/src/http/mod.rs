@@ -12,6 +12,8 @@ pub(crate) mod problem;
 mod routes;
 pub(crate) mod server;
 pub(crate) mod tasks;
+#[cfg(test)]
+pub(crate) mod testing;
 mod upgrade;
 
 use std::sync::Arc;

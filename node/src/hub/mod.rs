@@ -131,6 +131,12 @@ impl Hub {
         }
     }
 
+    /// Ends when a shard has ended.
+    pub(crate) async fn ended(&self) {
+        let ended = self.inner.mailboxes.iter().map(|mailbox| Box::pin(mailbox.ended()));
+        futures_util::future::select_all(ended).await;
+    }
+
     /// Sessions joined to a subscription.
     pub(crate) fn joined(&self, sub: SubId) -> usize {
         self.inner.gauges.iter().map(|gauges| gauges.joined(sub)).sum()
@@ -158,8 +164,4 @@ impl Threads {
         result
     }
 
-    /// Whether a shard has ended by itself.
-    pub(crate) fn any_ended(&self) -> bool {
-        self.handles.iter().any(|handle| handle.thread.is_finished())
-    }
 }

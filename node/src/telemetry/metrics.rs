@@ -11,6 +11,8 @@ use prometheus::{
     Opts, Registry, TextEncoder,
 };
 
+use super::quantile::Bucket;
+
 /// Seconds; the edges of the delivery objective (0.25) and of its neighbours are exact.
 const LATENCY: &[f64] =
     &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
@@ -296,6 +298,20 @@ impl Metrics {
             probe_failures = counter("hiveops_bus_probe_failures_total", "Probes that did not come back in time.");
             log_lines_dropped = counter("hiveops_log_lines_dropped_total", "Log lines dropped because nobody read them fast enough.");
         }
+    }
+
+    /// The buckets of the delivery histogram, the one without an edge included.
+    pub(crate) fn delivery_buckets(&self) -> Vec<Bucket> {
+        let families = self.delivery.collect();
+        let Some(metric) = families.first().and_then(|family| family.get_metric().first()) else {
+            return Vec::new();
+        };
+        let histogram = metric.get_histogram();
+        let buckets = histogram.get_bucket().iter();
+        let mut buckets: Vec<Bucket> =
+            buckets.map(|bucket| (bucket.upper_bound(), bucket.cumulative_count())).collect();
+        buckets.push((f64::INFINITY, histogram.get_sample_count()));
+        buckets
     }
 
     /// Everything in the Prometheus text format.

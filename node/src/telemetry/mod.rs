@@ -2,6 +2,7 @@
 
 pub(crate) mod log;
 pub(crate) mod metrics;
+pub(crate) mod quantile;
 
 use std::error::Error;
 use std::fmt;

@@ -12,7 +12,7 @@ use crate::hub::catch_up::Fed;
 use crate::hub::connection::{Connection, Role};
 use crate::hub::frame::SealedFrame;
 use crate::hub::outbox::{Item, Omission, Room};
-use crate::session::{Event, Session, World};
+use crate::session::{Event, Session};
 use crate::ws::closing::{self, Cause};
 use crate::ws::{self, Caps, Incoming, ProtocolError};
 use hiveops_proto::frame::Coalesced;
@@ -351,14 +351,9 @@ fn session_step(
 
 #[cfg(feature = "echo-endpoint")]
 fn echo_step(incoming: Incoming<'_>) -> Step {
-    let frame = |opcode, payload: &[u8]| {
-        let mut bytes = ws::header(opcode, payload.len()).to_vec();
-        bytes.extend_from_slice(payload);
-        Step::Echo(bytes.into())
-    };
     match incoming {
-        Incoming::Text(text) => frame(ws::Opcode::Text, text.as_bytes()),
-        Incoming::Binary(bytes) => frame(ws::Opcode::Binary, &bytes),
+        Incoming::Text(text) => Step::Echo(ws::text_frame(text.as_bytes())),
+        Incoming::Binary(bytes) => Step::Echo(ws::binary_frame(&bytes)),
         Incoming::Ping(payload) => Step::Echo(ws::pong_frame(&payload)),
         Incoming::Pong | Incoming::TooLarge { .. } => Step::Nothing,
         Incoming::Close { code, .. } => Step::PeerClose(code),

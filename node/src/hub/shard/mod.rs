@@ -60,7 +60,7 @@ pub(crate) struct Shared {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) answers: Box<dyn Answers>,
     /// Whether the bus has lately proved that it delivers; written by the probe.
-    pub(crate) bus_live: AtomicBool,
+    pub(crate) bus_live: Arc<AtomicBool>,
     /// The view at the start; later ones come as commands.
     pub(crate) control: Arc<ControlView>,
 }
@@ -138,6 +138,11 @@ impl Mailbox {
             let _ = self.waker.wake();
         }
         Ok(())
+    }
+
+    /// Ends when the shard takes no more commands.
+    pub(crate) async fn ended(&self) {
+        self.commands.closed().await;
     }
 }
 

@@ -1,0 +1,42 @@
+//! Answers `request_data` from the same state that the REST routes show.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use hiveops_proto::control::ControlView;
+use hiveops_proto::{ErrorCode, Payload, Timestamp};
+use tokio::sync::watch;
+
+use super::control_component;
+use crate::board::query::answer;
+use crate::board::{BoardHandle, BusReport, Components, SystemHealth};
+use crate::hub::Answers;
+use crate::session::Request;
+
+pub(super) struct BoardAnswers {
+    pub(super) board: Arc<BoardHandle>,
+    pub(super) control: watch::Receiver<Arc<ControlView>>,
+    pub(super) bus_kind: &'static str,
+    pub(super) bus_live: Arc<AtomicBool>,
+}
+
+impl Answers for BoardAnswers {
+    fn answer(&self, request: &Request<'_>, now: Timestamp) -> Result<Payload, (ErrorCode, String)> {
+        let live = self.bus_live.load(Ordering::Relaxed);
+        let control = control_component(&self.control.borrow(), 0);
+        let board = self.board.read();
+        answer(&board, request.data_type, request.params, now, |board| {
+            let nodes = board.shown_nodes(now);
+            let worst = nodes.iter().map(|node| node.score).min().unwrap_or(100);
+            let score = if live { worst } else { 0 };
+            SystemHealth {
+                overall_status: super::Health { score }.status().to_owned(),
+                components: Components {
+                    bus: BusReport { kind: self.bus_kind.to_owned(), live },
+                    control,
+                    nodes,
+                },
+            }
+        })
+    }
+}

@@ -1,0 +1,174 @@
+//! The node put together: what runs, in which order it starts and stops, and what the routes may see of it.
+
+mod answers;
+mod control_link;
+mod figures;
+mod probe;
+mod receive;
+mod start;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use hiveops_proto::Limits;
+use hiveops_proto::control::ControlView;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+pub use start::{RunError, run};
+
+use crate::board::BoardService;
+use crate::bus::{Bus, PublishError};
+use crate::config::Config;
+use crate::http::handshakes::Handshakes;
+use crate::hub::{Hub, Registry, Shared};
+use crate::publisher::{Publisher, Refused};
+use crate::tasks::Tasks;
+use crate::telemetry::metrics::{Metrics, Refusal};
+use crate::time::{Clock, Moment};
+
+/// What the routes and the background tasks share.
+pub(crate) struct App {
+    pub(crate) config: Config,
+    pub(crate) clock: Clock,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) hub: Hub,
+    pub(crate) publisher: Publisher,
+    pub(crate) board: Arc<BoardService>,
+    pub(crate) tasks: Tasks,
+    pub(crate) handshakes: Handshakes,
+    bus: Arc<dyn Bus>,
+    control: watch::Receiver<Arc<ControlView>>,
+    shared: Arc<Shared>,
+    draining: AtomicBool,
+    started: Moment,
+    /// Sockets that the process may hold, less what it needs for itself.
+    sockets_max: u64,
+}
+
+/// How the node is, as one number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Health {
+    pub(crate) score: u64,
+}
+
+impl Health {
+    /// Takes off what is wrong: a bus that does not deliver or a node that goes away leaves nothing live, a
+    /// missing task leaves something out.
+    fn of(bus_live: bool, draining: bool, missing_tasks: usize) -> Self {
+        let lost = 50 * u64::from(!bus_live) + 50 * u64::from(draining) + 20 * missing_tasks as u64;
+        Self { score: 100_u64.saturating_sub(lost) }
+    }
+
+    pub(crate) fn status(self) -> &'static str {
+        match self.score {
+            90.. => "healthy",
+            70..90 => "degraded",
+            _ => "unhealthy",
+        }
+    }
+}
+
+impl App {
+    pub(crate) fn control(&self) -> Arc<ControlView> {
+        Arc::clone(&self.control.borrow())
+    }
+
+    /// Whole seconds since the control view was known to be the latest one. In one process with the plane,
+    /// that is now.
+    pub(crate) fn control_age_seconds(&self) -> u64 {
+        0
+    }
+
+    /// The limits in force, with the cap of the node at what the process can hold.
+    pub(crate) fn limits(&self) -> Limits {
+        let mut limits = self.control.borrow().limits.clone();
+        limits.max_connections_per_node = limits.max_connections_per_node.min(self.sockets_max);
+        limits
+    }
+
+    pub(crate) fn registry(&self) -> &Registry {
+        &self.shared.registry
+    }
+
+    pub(crate) fn bus_live(&self) -> bool {
+        self.shared.bus_live.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn health(&self) -> Health {
+        let missing = self.tasks.health().values().filter(|running| !**running).count();
+        Health::of(self.bus_live(), self.is_draining(), missing)
+    }
+
+    pub(crate) fn bus_component(&self) -> Value {
+        let live = self.bus_live();
+        json!({ "status": if live { "live" } else { "not_live" }, "kind": self.bus.kind(), "live": live })
+    }
+
+    pub(crate) fn control_component(&self) -> Value {
+        control_component(&self.control(), self.control_age_seconds())
+    }
+
+    pub(crate) fn uptime_seconds(&self) -> u64 {
+        self.clock.moment().millis_since(self.started) / 1_000
+    }
+
+    /// Gauges are read from what owns the thing, when somebody asks.
+    pub(crate) fn refresh_gauges(&self) {
+        let metrics = &self.metrics;
+        let count = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
+        metrics.connections_active.set(count(self.hub.sessions()));
+        metrics.outbox_frames.set(count(self.hub.outbox_frames()));
+        metrics.bus_live.set(i64::from(self.bus_live()));
+        metrics.control_view_age.set(self.control_age_seconds() as f64);
+        let catalog = self.publisher.catalog();
+        for sub in catalog.ids() {
+            let gauge = metrics.subscriptions.with_label_values(&[catalog.name(sub).as_str()]);
+            gauge.set(count(self.hub.joined(sub)));
+        }
+        let dropped = crate::telemetry::log::log_lines_dropped();
+        metrics.log_lines_dropped.inc_by(dropped.saturating_sub(metrics.log_lines_dropped.get()));
+    }
+
+    pub(crate) fn count_refused(&self, refused: &Refused) {
+        let refusal = match refused {
+            Refused::Invalid(_) => Refusal::Invalid,
+            Refused::TooLarge { .. } => Refusal::TooLarge,
+            Refused::Bus(PublishError::WrongExpected { .. } | PublishError::IdempotencyConflict { .. }) => {
+                Refusal::Conflict
+            }
+            Refused::Bus(PublishError::StateFull { .. }) => Refusal::StateFull,
+            Refused::Bus(PublishError::Timeout) => Refusal::Timeout,
+            Refused::Bus(PublishError::Unavailable(_)) => Refusal::Unavailable,
+        };
+        self.metrics.publications_refused.with_label_values(&[refusal.as_str()]).inc();
+    }
+}
+
+/// What health says of the control view.
+fn control_component(view: &ControlView, age_seconds: u64) -> Value {
+    json!({
+        "status": "ok",
+        "mode": "standalone",
+        "revision": view.revision,
+        "age_seconds": age_seconds,
+        "stale": false,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_score_falls_with_what_is_wrong_and_never_below_zero() {
+        assert_eq!(Health::of(true, false, 0).status(), "healthy");
+        assert_eq!(Health::of(true, false, 1).status(), "degraded");
+        assert_eq!(Health::of(false, false, 0).status(), "unhealthy");
+        assert_eq!(Health::of(false, true, 6), Health { score: 0 });
+    }
+}

@@ -1,0 +1,272 @@
+//! Start and stop, in order.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use hiveops_proto::control::ControlView;
+use hiveops_proto::{DisconnectReason, Epoch};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use super::answers::BoardAnswers;
+use super::figures::AppFigures;
+use super::probe::Probe;
+use super::receive::Receive;
+use super::{App, control_link};
+use crate::board::leases;
+use crate::board::reporter::Reporter;
+use crate::board::{BoardHandle, BoardService};
+use crate::bus::embedded::{EmbeddedBus, StoreError};
+use crate::bus::{Bus, Unavailable};
+use crate::catalog::{Catalog, CompileError};
+use crate::config::Config;
+use crate::http::handshakes::Handshakes;
+use crate::http::{Accepting, router, server};
+use crate::hub::{Hub, Registry, Shared, ShardError, Stop, Threads};
+use crate::publisher::Publisher;
+use crate::tasks::{TaskKind, Tasks};
+use crate::telemetry::metrics::Metrics;
+use crate::time::Clock;
+
+/// Connections that the kernel may hold before the accept loop takes them.
+const BACKLOG: i32 = 4_096;
+
+/// File descriptors kept back for listeners, the store, the bus and HTTP (CONTRACT section 6).
+const DESCRIPTORS_RESERVED: u64 = 256;
+
+/// How long the logs may take to be read at the start, and the first probe to come back.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long sessions may take to see their notice when the node stops.
+const STOP_LINGER: Duration = Duration::from_secs(5);
+
+/// How long requests that are being answered may take after that.
+const STOP_REQUESTS: Duration = Duration::from_secs(2);
+
+/// Why a node cannot run, or cannot run on.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct RunError(#[from] Cause);
+
+#[derive(Debug, thiserror::Error)]
+enum Cause {
+    #[error("the contract cannot be used (HIVEOPS_CONTRACT)")]
+    Contract(#[from] CompileError),
+    #[error("the metrics cannot be registered")]
+    Metrics(#[from] prometheus::Error),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Bus(#[from] Unavailable),
+    #[error("the logs could not be read from the bus within {} s", START_TIMEOUT.as_secs())]
+    BusSilent,
+    #[error(transparent)]
+    Hub(#[from] ShardError),
+    #[error("cannot listen on {address} (HIVEOPS_LISTEN); is another program using it?")]
+    Listen {
+        address: SocketAddr,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("a shard has ended by itself")]
+    ShardEnded,
+    #[error("the bus has ended by itself")]
+    BusEnded,
+}
+
+/// Runs a node until `shutdown` ends. `ready` hears the address once the node serves.
+pub async fn run(
+    config: Config,
+    control: watch::Receiver<Arc<ControlView>>,
+    ready: impl FnOnce(SocketAddr) + Send,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), RunError> {
+    let listener = listen(config.listen)?;
+    let address = listener.local_addr().map_err(|source| Cause::Listen { address: config.listen, source })?;
+    let (stop, stopped) = watch::channel(false);
+    let (node, threads, logs_read) = assemble(config, control, stopped).await?;
+    let app = &node.app;
+    let mut logs_read = logs_read;
+    let all = app.publisher.catalog().names().len();
+    let loaded = tokio::time::timeout(START_TIMEOUT, logs_read.wait_for(|count| *count >= all)).await;
+    loaded.ok().and_then(Result::ok).map(drop).ok_or(Cause::BusSilent)?;
+    node.start(listener);
+    first_probe(app).await?;
+    tracing::info!(node_id = %app.config.node_id, address = %address, "node is ready");
+    ready(address);
+    let result = tokio::select! {
+        () = shutdown => Ok(()),
+        () = app.hub.ended() => Err(Cause::ShardEnded),
+        () = bus_ended(app) => Err(Cause::BusEnded),
+    };
+    tracing::info!(node_id = %app.config.node_id, "node stops");
+    stop_node(app, threads, &stop).await;
+    Ok(result?)
+}
+
+/// A node whose logs are being read, and that does not serve yet.
+struct Assembled {
+    app: Arc<App>,
+    probe: Probe,
+}
+
+async fn assemble(
+    config: Config,
+    control: watch::Receiver<Arc<ControlView>>,
+    stopped: watch::Receiver<bool>,
+) -> Result<(Assembled, Threads, watch::Receiver<usize>), Cause> {
+    let clock = Clock::start();
+    let view = Arc::clone(&control.borrow());
+    let catalog = Catalog::compile(view.contract.current.clone())?;
+    let metrics = Metrics::new(catalog.names())?;
+    let bus = EmbeddedBus::open(catalog.names(), config.data_dir.as_deref(), clock, new_epoch)?;
+    let bus: Arc<dyn Bus> = Arc::new(bus);
+    let board = Arc::new(BoardHandle::new());
+    let bus_live = Arc::new(AtomicBool::new(false));
+    let answers = BoardAnswers {
+        board: Arc::clone(&board),
+        control: control.clone(),
+        bus_kind: bus.kind(),
+        bus_live: Arc::clone(&bus_live),
+    };
+    let shared = Arc::new(Shared {
+        catalog: Arc::clone(&catalog),
+        node_id: config.node_id.clone(),
+        clock,
+        registry: Registry::default(),
+        metrics: Arc::clone(&metrics),
+        answers: Box::new(answers),
+        bus_live: Arc::clone(&bus_live),
+        control: view,
+    });
+    let (hub, threads) = Hub::start(config.shards, &shared)?;
+    let tasks = Tasks::new(stopped);
+    let (probes, seen) = watch::channel(0);
+    let (logs_read, read) = watch::channel(0);
+    let receive = Receive {
+        follow: bus.follow().await?,
+        hub: hub.clone(),
+        board: Arc::clone(&board),
+        catalog: Arc::clone(&catalog),
+        metrics: Arc::clone(&metrics),
+        clock,
+        probes,
+        logs_read,
+    };
+    tasks.spawn(TaskKind::Receive, receive.run(tasks.shutdown()));
+    let publisher = Publisher::new(Arc::clone(&bus), catalog, control.clone(), clock);
+    let probe = Probe { bus: Arc::clone(&bus), seen, live: bus_live, metrics: Arc::clone(&metrics) };
+    let app = Arc::new(App {
+        board: Arc::new(BoardService::new(publisher.clone(), board, clock)),
+        config,
+        clock,
+        metrics,
+        hub,
+        publisher,
+        tasks,
+        handshakes: Handshakes::default(),
+        bus,
+        control,
+        shared,
+        draining: AtomicBool::new(false),
+        started: clock.moment(),
+        sockets_max: raise_descriptors().saturating_sub(DESCRIPTORS_RESERVED),
+    });
+    Ok((Assembled { app, probe }, threads, read))
+}
+
+impl Assembled {
+    /// Spawns everything that runs as long as the node does.
+    fn start(self: &Assembled, listener: TcpListener) {
+        let app = &self.app;
+        let tasks = &app.tasks;
+        let timeout = Duration::from_secs(app.limits().handshake_timeout_seconds);
+        let (head_timeout, accepting) = watch::channel(timeout);
+        let accepting = Accepting { head_timeout: accepting };
+        let link = control_link::run(app.control.clone(), app.hub.clone(), head_timeout, tasks.shutdown());
+        tasks.spawn(TaskKind::ControlLink, link);
+        let probe = Probe {
+            bus: Arc::clone(&self.probe.bus),
+            seen: self.probe.seen.clone(),
+            live: Arc::clone(&self.probe.live),
+            metrics: Arc::clone(&self.probe.metrics),
+        };
+        tasks.spawn(TaskKind::Probe, probe.run(tasks.shutdown()));
+        let figures = Arc::new(AppFigures::new(Arc::clone(app)));
+        let reporter = Reporter::new(Arc::clone(&app.board), figures, &app.config.node_id);
+        tasks.spawn(TaskKind::Report, reporter.run(tasks.shutdown()));
+        tasks.spawn(TaskKind::Lease, leases::run(Arc::clone(&app.board), tasks.shutdown()));
+        tasks.spawn(TaskKind::Accept, server::run(listener, router(app), accepting, tasks.clone()));
+    }
+}
+
+fn listen(address: SocketAddr) -> Result<TcpListener, Cause> {
+    let refused = |source| Cause::Listen { address, source };
+    let domain = socket2::Domain::for_address(address);
+    let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None).map_err(refused)?;
+    // A node that restarts does not wait for the connections of its last life to be forgotten.
+    socket.set_reuse_address(true).map_err(refused)?;
+    socket.set_nonblocking(true).map_err(refused)?;
+    socket.bind(&address.into()).map_err(refused)?;
+    socket.listen(BACKLOG).map_err(refused)?;
+    TcpListener::from_std(socket.into()).map_err(refused)
+}
+
+/// A log that begins now: the time and 62 random bits, mixed, are as good as unique.
+fn new_epoch() -> Epoch {
+    let (high, low) = uuid::Uuid::now_v7().as_u64_pair();
+    Epoch::from_bits(high ^ low.rotate_left(32))
+}
+
+/// Lets the process hold as many sockets as it is allowed to, and says how many that is.
+fn raise_descriptors() -> u64 {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).is_ok() {
+        return maximum.unwrap_or(u64::MAX);
+    }
+    current.unwrap_or(u64::MAX)
+}
+
+/// The node is not called ready before its bus has delivered once.
+async fn first_probe(app: &App) -> Result<(), Cause> {
+    let mut ticks = tokio::time::interval(Duration::from_millis(5));
+    let live = async {
+        while !app.bus_live() {
+            ticks.tick().await;
+        }
+    };
+    tokio::time::timeout(START_TIMEOUT, live).await.map_err(|_| Cause::BusSilent)
+}
+
+/// Ends when the receive loop has ended by itself.
+async fn bus_ended(app: &App) {
+    let mut ticks = tokio::time::interval(Duration::from_millis(500));
+    while app.tasks.running(TaskKind::Receive) > 0 {
+        ticks.tick().await;
+    }
+}
+
+/// Sessions first, so that they hear why; then requests; the bus last, so that nothing accepted is lost.
+async fn stop_node(app: &Arc<App>, threads: Threads, stop: &watch::Sender<bool>) {
+    app.draining.store(true, Ordering::Relaxed);
+    app.hub.stop(Stop { reason: DisconnectReason::Draining, linger: STOP_LINGER }).await;
+    let joined = tokio::task::spawn_blocking(move || threads.join()).await;
+    if let Ok(Err(error)) = joined {
+        tracing::error!(error = %error, "shard did not end in order");
+    }
+    stop.send_replace(true);
+    let requests = async {
+        let mut ticks = tokio::time::interval(Duration::from_millis(10));
+        while app.tasks.running(TaskKind::HttpConnection) > 0 {
+            ticks.tick().await;
+        }
+    };
+    if tokio::time::timeout(STOP_REQUESTS, requests).await.is_err() {
+        tracing::warn!("requests were cut off");
+    }
+    app.bus.shutdown().await;
+    app.tasks.abort_all();
+}
