@@ -10,7 +10,7 @@ use hiveops_proto::board::{
 use hiveops_proto::control::Source;
 use hiveops_proto::http::{BroadcastReply, Problem, ProblemKind};
 use hiveops_proto::path::{Endpoint, WS_SCHEMA};
-use hiveops_proto::{Contract, Limits};
+use hiveops_proto::{ClientFrame, CloseCode, Contract, ErrorCode, Limits, ServerFrame};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -178,4 +178,23 @@ fn requests_are_what_the_types_read() {
     check_request::<TaskCreation>("TaskCreation");
     check_request::<TaskPatch>("TaskPatch");
     check_request::<TaskBatch>("TaskBatch");
+}
+
+#[test]
+fn the_protocol_page_names_every_frame_code_and_route() {
+    let page = include_str!("../../../docs/protocol.md");
+    let contract = Contract::parse(hiveops_proto::CONTRACT).unwrap();
+    let published = contract.subscriptions.iter().flat_map(|subscription| &subscription.messages);
+    let words = ServerFrame::FIXED_TYPES.iter().chain(ClientFrame::TYPES).map(ToString::to_string);
+    let words = words
+        .chain(published.map(|message| message.message_type.to_string()))
+        .chain(ErrorCode::ALL.iter().map(ToString::to_string))
+        .chain(Endpoint::ALL.iter().map(|endpoint| endpoint.path().to_owned()));
+    for word in words {
+        assert!(page.contains(&format!("`{word}`")), "docs/protocol.md does not name {word}");
+    }
+    for code in CloseCode::ALL {
+        let row = format!("| {} | ", code.as_u16());
+        assert!(page.contains(&row), "docs/protocol.md does not say what to do on {}", code.as_u16());
+    }
 }
