@@ -326,7 +326,7 @@ fn print_lines(who: &str, arguments: &Arguments, measured: &Measurement) {
     }
     if measured.published.late > 0 {
         eprintln!(
-            "{who}: {} publications began more than an interval late: the rate is more than one publisher gets",
+            "{who}: {} publications began more than an interval late: the server or this machine is busier than the rate allows",
             measured.published.late
         );
     }
