@@ -301,4 +301,21 @@ mod tests {
         assert_eq!(response.headers()[header::RETRY_AFTER], "1");
         assert_eq!(response.headers()[header::CONTENT_TYPE], PROBLEM_JSON);
     }
+
+    #[test]
+    fn a_wrong_name_is_answered_with_the_right_ones() {
+        let catalog = crate::board::testing::catalog();
+        let refused = |subscription: &str, message_type: &str| {
+            let data = hiveops_proto::Payload::parse("{}").unwrap();
+            let invalid = catalog.check(subscription, message_type, &data).unwrap_err();
+            ApiError::refused(invalid.into(), &catalog)
+        };
+        let error = refused("nope", "x");
+        assert_eq!(error.kind(), ProblemKind::UnknownSubscription);
+        assert_eq!(error.0.valid_subscriptions.as_deref(), Some(catalog.names()));
+        let error = refused("tasks", "x");
+        assert_eq!(error.kind(), ProblemKind::UnknownMessageType);
+        let types: Vec<_> = error.0.valid_message_types.iter().flatten().map(MessageType::as_str).collect();
+        assert_eq!(types, ["task_update", "task_event"]);
+    }
 }

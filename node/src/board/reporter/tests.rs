@@ -89,3 +89,23 @@ async fn a_change_is_reported_when_the_least_interval_has_passed() {
     reporter.report_coordination(at(36_000), time).await;
     assert_eq!(seq(), 3);
 }
+
+#[tokio::test]
+async fn the_loops_run_as_tasks_and_end_with_the_node() {
+    use crate::tasks::{TaskKind, Tasks};
+    let bench = Bench::new();
+    let service = bench.node().await;
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let tasks = Tasks::new(stopped);
+    tasks.spawn(TaskKind::Report, reporter(&service, "n1").run(tasks.shutdown()));
+    tasks.spawn(TaskKind::Lease, crate::board::leases::run(Arc::clone(&service), tasks.shutdown()));
+    let first = hiveops_proto::Position { epoch: hiveops_proto::Epoch::from_bits(1), seq: 1 };
+    assert!(service.board().reached(Section::System, &first).await);
+    stop.send(true).unwrap();
+    let ended = async {
+        while tasks.running(TaskKind::Report) + tasks.running(TaskKind::Lease) > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), ended).await.unwrap();
+}
