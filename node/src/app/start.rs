@@ -95,6 +95,10 @@ pub async fn run(
     loaded.ok().and_then(Result::ok).map(drop).ok_or(Cause::BusSilent)?;
     node.start(listener);
     first_probe(app).await?;
+    // Its first report is not to say that the bus is dead because nobody has asked it yet.
+    let figures = Arc::new(AppFigures::new(Arc::clone(app)));
+    let reporter = Reporter::new(Arc::clone(&app.board), figures, &app.config.node_id);
+    app.tasks.spawn(TaskKind::Report, reporter.run(app.tasks.shutdown()));
     tracing::info!(node_id = %app.config.node_id, address = %address, "node is ready");
     ready(address);
     let result = tokio::select! {
@@ -195,9 +199,6 @@ impl Assembled {
             metrics: Arc::clone(&self.probe.metrics),
         };
         tasks.spawn(TaskKind::Probe, probe.run(tasks.shutdown()));
-        let figures = Arc::new(AppFigures::new(Arc::clone(app)));
-        let reporter = Reporter::new(Arc::clone(&app.board), figures, &app.config.node_id);
-        tasks.spawn(TaskKind::Report, reporter.run(tasks.shutdown()));
         tasks.spawn(TaskKind::Lease, leases::run(Arc::clone(&app.board), tasks.shutdown()));
         tasks.spawn(TaskKind::Accept, server::run(listener, router(app), accepting, tasks.clone()));
     }
