@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::str;
 
+use super::frame::Header;
 use super::{Caps, Incoming, ProtocolError};
 
 /// What the first frame of a message said it is.
@@ -32,8 +33,8 @@ pub(super) struct Message {
     kind: Kind,
     /// What the headers so far announced.
     announced: u64,
-    /// Frames without payload. Each counts as a byte against the hard cap, or a client could keep a
-    /// message open, and the rate limit waiting, with them for ever.
+    /// Frames that neither carried nor ended anything. Each counts as a byte against the hard cap, or a
+    /// client could keep a message open, and the rate limit waiting, with them for ever.
     empty_frames: u64,
     body: Body,
 }
@@ -55,9 +56,9 @@ impl Message {
     }
 
     /// A frame of this message begins.
-    pub(super) fn begin_frame(&mut self, payload_len: u64, caps: &Caps) -> Result<(), ProtocolError> {
-        self.announced = self.announced.saturating_add(payload_len);
-        self.empty_frames += u64::from(payload_len == 0);
+    pub(super) fn begin_frame(&mut self, header: &Header, caps: &Caps) -> Result<(), ProtocolError> {
+        self.announced = self.announced.saturating_add(header.payload_len);
+        self.empty_frames += u64::from(header.payload_len == 0 && !header.fin);
         if self.announced.saturating_add(self.empty_frames) > caps.hard as u64 {
             return Err(ProtocolError::TooBig);
         }

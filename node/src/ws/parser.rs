@@ -156,7 +156,7 @@ impl Pending {
                 return Err(ProtocolError::Protocol("continuation of no message"));
             }
         };
-        message.begin_frame(header.payload_len, caps)?;
+        message.begin_frame(&header, caps)?;
         Ok(Frame::new(Target::Message { fin: header.fin }, header))
     }
 

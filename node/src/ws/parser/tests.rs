@@ -237,6 +237,16 @@ fn empty_fragments_do_not_go_on_for_ever() {
     check_error(&frames, ProtocolError::TooBig);
 }
 
+#[test]
+fn an_empty_last_fragment_takes_nothing_from_the_caps() {
+    let frames = [frame(TEXT_BEGIN, &[b'a'; 4_000], MASK), frame(LAST, b"", MASK)];
+    check(&frames, &[Incoming::TooLarge { kind: Kind::Text, bytes: 4_000 }]);
+    for piece_lens in [&[][..], &[1]] {
+        let (outcome, _) = drive(&frame(TEXT, b"", MASK), piece_lens, &Caps { soft: 0, hard: 0 });
+        assert_eq!(outcome.incoming, [text("")]);
+    }
+}
+
 /// A message or control frame, and the sizes of the fragments to send it in.
 fn sent() -> impl Strategy<Value = (Incoming<'static>, Vec<usize>)> {
     let incoming = prop_oneof![
