@@ -175,7 +175,13 @@ impl Outbox {
     pub(crate) fn tail(&self, sub: SubId) -> Option<u64> {
         let queued = self.entries.iter().rev().filter_map(|entry| entry.item.place());
         let last = queued.filter(|place| place.sub == sub).map(|place| place.seq).next();
-        last.or_else(|| self.cursors.iter().find(|(known, _)| *known == sub).map(|(_, seq)| *seq))
+        last.or_else(|| self.cursor(sub))
+    }
+
+    /// The last `seq` of a subscription that left or is settled to leave; none when it never passed
+    /// through.
+    pub(crate) fn cursor(&self, sub: SubId) -> Option<u64> {
+        self.cursors.iter().find(|(known, _)| *known == sub).map(|(_, seq)| *seq)
     }
 
     fn same_value(&self, place: &Place) -> Option<usize> {

@@ -72,7 +72,7 @@ impl Session {
                 let frame = Pong {
                     correlation_id: ping.correlation_id.unwrap_or_else(|| world.new_id()),
                     timestamp: world.timestamp(),
-                    positions: self.positions(world),
+                    positions: self.sent_positions(world),
                     live: world.bus_live(),
                 };
                 actions.push(Action::Send(frame.into()));
@@ -107,7 +107,7 @@ impl Session {
                     let frame = Heartbeat {
                         correlation_id: world.new_id(),
                         timestamp: world.timestamp(),
-                        positions: self.positions(world),
+                        positions: self.sent_positions(world),
                         live: world.bus_live(),
                     };
                     actions.push(Action::Send(frame.into()));

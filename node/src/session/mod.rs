@@ -31,6 +31,9 @@ pub(crate) trait World {
     fn node_id(&self) -> &NodeId;
     /// The head of a log.
     fn position(&self, sub: SubId) -> Position;
+    /// How far the session has been sent a subscription; none while it gets a snapshot or a replay. A
+    /// client that is told a later position would take what still waits for it as lost.
+    fn sent_position(&self, sub: SubId) -> Option<Position>;
     /// Whether everything after `since` can be sent again.
     fn can_continue(&self, sub: SubId, since: &Position) -> bool;
     /// Whether the bus has proved lately that it delivers.

@@ -117,6 +117,12 @@ impl Session {
         self.joined.iter().map(|sub| world.catalog().name(sub).clone()).collect()
     }
 
+    /// How far the session has been sent each of its subscriptions.
+    pub(super) fn sent_positions(&self, world: &impl World) -> Positions {
+        let place = |sub| Some((world.catalog().name(sub).clone(), world.sent_position(sub)?));
+        self.joined.iter().filter_map(place).collect()
+    }
+
     /// The head of each subscription of the session.
     pub(super) fn positions(&self, world: &impl World) -> Positions {
         let place = |sub| (world.catalog().name(sub).clone(), world.position(sub));

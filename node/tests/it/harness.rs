@@ -20,10 +20,10 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
 /// How long a test waits for something that must come. Long, because a busy machine is no failure.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Waits with [`PATIENCE`].
-pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     match tokio::time::timeout(PATIENCE, future).await {
         Ok(value) => value,
         Err(_) => panic!("{what} did not come within {PATIENCE:?}"),
@@ -31,8 +31,8 @@ pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
 }
 
 /// A running node.
-pub struct Node {
-    pub address: SocketAddr,
+pub(crate) struct Node {
+    pub(crate) address: SocketAddr,
     control: watch::Sender<Arc<ControlView>>,
     stop: Option<oneshot::Sender<()>>,
     running: JoinHandle<Result<(), RunError>>,
@@ -40,13 +40,13 @@ pub struct Node {
 
 impl Node {
     /// Starts a node with these settings, as its environment would say them.
-    pub async fn start(settings: &[(&str, &str)]) -> Self {
+    pub(crate) async fn start(settings: &[(&str, &str)]) -> Self {
         Self::start_in(None, settings).await
     }
 
     /// Starts a node that keeps its logs in `data_dir`.
     #[expect(clippy::disallowed_methods, reason = "the node runs beside the test; there is no owner to spawn by")]
-    pub async fn start_in(data_dir: Option<&Path>, settings: &[(&str, &str)]) -> Self {
+    pub(crate) async fn start_in(data_dir: Option<&Path>, settings: &[(&str, &str)]) -> Self {
         let config = config(data_dir, settings);
         let (control, view) = watch::channel(Arc::new(view(&config, config.limits.clone(), 1)));
         let (stop, stopped) = oneshot::channel::<()>();
@@ -66,7 +66,7 @@ impl Node {
     }
 
     /// Puts other limits in force, as the control plane would.
-    pub fn set_limits(&self, change: impl FnOnce(&mut Limits)) {
+    pub(crate) fn set_limits(&self, change: impl FnOnce(&mut Limits)) {
         self.control.send_modify(|view| {
             let mut next = ControlView::clone(view);
             change(&mut next.limits);
@@ -76,22 +76,22 @@ impl Node {
     }
 
     /// Stops the node in order and waits for its end.
-    pub async fn stop(mut self) {
+    pub(crate) async fn stop(mut self) {
         drop(self.stop.take());
         soon("the end of the node", &mut self.running).await.expect("no panic").expect("an orderly end");
     }
 
-    pub fn http(&self, path: &str) -> String {
+    pub(crate) fn http(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
-    pub async fn get(&self, path: &str) -> Value {
+    pub(crate) async fn get(&self, path: &str) -> Value {
         let response = soon("a response", reqwest::get(self.http(path))).await.expect("an answer");
         response.json().await.expect("JSON")
     }
 
     /// Publishes through the broadcast route and returns the reply, which must be a success.
-    pub async fn publish(&self, subscription: &str, message_type: &str, data: Value) -> Value {
+    pub(crate) async fn publish(&self, subscription: &str, message_type: &str, data: Value) -> Value {
         let response = self.try_publish(subscription, message_type, data).await;
         let status = response.status();
         let body: Value = response.json().await.expect("JSON");
@@ -99,7 +99,7 @@ impl Node {
         body
     }
 
-    pub async fn try_publish(&self, subscription: &str, message_type: &str, data: Value) -> reqwest::Response {
+    pub(crate) async fn try_publish(&self, subscription: &str, message_type: &str, data: Value) -> reqwest::Response {
         let path = format!(
             "/api/dashboard/websocket/broadcast?subscription={subscription}&message_type={message_type}"
         );
@@ -108,14 +108,14 @@ impl Node {
     }
 
     /// The value of a metric, labels and all as they are written in the text format; 0 when it is absent.
-    pub async fn metric(&self, name: &str) -> f64 {
+    pub(crate) async fn metric(&self, name: &str) -> f64 {
         let text = reqwest::get(self.http("/metrics")).await.unwrap().text().await.unwrap();
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         line.map_or(0.0, |value| value.parse().unwrap())
     }
 
     /// Waits until a metric satisfies a condition: a level, not a moment.
-    pub async fn metric_reaches(&self, name: &str, holds: impl Fn(f64) -> bool) -> f64 {
+    pub(crate) async fn metric_reaches(&self, name: &str, holds: impl Fn(f64) -> bool) -> f64 {
         let mut ticks = tokio::time::interval(Duration::from_millis(20));
         soon(name, async {
             loop {
@@ -139,11 +139,22 @@ fn config(data_dir: Option<&Path>, settings: &[(&str, &str)]) -> Config {
         env.insert("HIVEOPS_DATA_DIR".to_owned(), dir.to_str().expect("a UTF-8 path").to_owned());
     }
     env.extend(settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
-    let read = |path: &Path| std::fs::read_to_string(path);
-    let inputs = Inputs { flags: BTreeMap::new(), env: env.into_iter().collect(), read: &read };
-    match resolve(&inputs, &Defaults::default()) {
+    let env = env.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
+    let read = Box::new(|path: &Path| std::fs::read_to_string(path));
+    let inputs = Inputs { flags: BTreeMap::new(), env, read };
+    match resolve(&inputs, &defaults()) {
         Ok(loaded) => loaded.config,
         Err(mistakes) => panic!("{mistakes}"),
+    }
+}
+
+fn defaults() -> Defaults {
+    Defaults {
+        host: None,
+        process: 1,
+        cores: 2,
+        log: "off".to_owned(),
+        log_format: hiveops_node::config::LogFormat::Json,
     }
 }
 
@@ -162,24 +173,24 @@ fn view(config: &Config, limits: Limits, index: u64) -> ControlView {
 }
 
 /// A WebSocket client.
-pub struct Socket {
-    pub stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
+pub(crate) struct Socket {
+    pub(crate) stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
 }
 
 /// What a socket ended with.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Closed {
-    pub code: u16,
-    pub reason: String,
+pub(crate) struct Closed {
+    pub(crate) code: u16,
+    pub(crate) reason: String,
 }
 
 impl Socket {
     /// Connects to `/api/dashboard/ws/` and `path`, such as `dashboard?subscriptions=tasks`.
-    pub async fn connect(node: &Node, path: &str) -> Self {
+    pub(crate) async fn connect(node: &Node, path: &str) -> Self {
         Self::connect_with(node, path, &[]).await
     }
 
-    pub async fn connect_with(node: &Node, path: &str, headers: &[(&'static str, &str)]) -> Self {
+    pub(crate) async fn connect_with(node: &Node, path: &str, headers: &[(&'static str, &str)]) -> Self {
         let url = format!("ws://{}/api/dashboard/ws/{path}", node.address);
         let mut request = url.into_client_request().expect("a request");
         for (name, value) in headers {
@@ -191,7 +202,7 @@ impl Socket {
     }
 
     /// Connects and reads the first frames, up to the last part of the snapshots of what was joined.
-    pub async fn joined(node: &Node, path: &str) -> Self {
+    pub(crate) async fn joined(node: &Node, path: &str) -> Self {
         let mut socket = Self::connect(node, path).await;
         socket.expect("connection_established").await;
         let initialized = socket.wait_for("dashboard_initialized").await;
@@ -207,16 +218,16 @@ impl Socket {
         socket
     }
 
-    pub async fn send(&mut self, frame: Value) {
+    pub(crate) async fn send(&mut self, frame: Value) {
         self.send_text(&frame.to_string()).await;
     }
 
-    pub async fn send_text(&mut self, text: &str) {
+    pub(crate) async fn send_text(&mut self, text: &str) {
         soon("a send", self.stream.send(Message::text(text))).await.expect("the socket is open");
     }
 
     /// The next frame; control frames of the protocol are passed over.
-    pub async fn next(&mut self) -> Value {
+    pub(crate) async fn next(&mut self) -> Value {
         match soon("a frame", self.next_message()).await {
             Ok(frame) => frame,
             Err(closed) => panic!("closed instead of a frame: {closed:?}"),
@@ -228,6 +239,8 @@ impl Socket {
             match self.stream.next().await {
                 Some(Ok(Message::Text(text))) => return Ok(serde_json::from_str(&text).expect("JSON")),
                 Some(Ok(Message::Close(frame))) => {
+                    // The next read sends the answer; the node has then no reason to linger.
+                    let _ = self.stream.next().await;
                     return Err(frame.map(|frame| Closed {
                         code: frame.code.into(),
                         reason: frame.reason.to_string(),
@@ -240,14 +253,14 @@ impl Socket {
     }
 
     /// The next frame, which must be of this type.
-    pub async fn expect(&mut self, frame_type: &str) -> Value {
+    pub(crate) async fn expect(&mut self, frame_type: &str) -> Value {
         let frame = self.next().await;
         assert_eq!(frame["type"], frame_type, "{frame}");
         frame
     }
 
     /// The next frame of this type; others are passed over.
-    pub async fn wait_for(&mut self, frame_type: &str) -> Value {
+    pub(crate) async fn wait_for(&mut self, frame_type: &str) -> Value {
         loop {
             let frame = self.next().await;
             if frame["type"] == frame_type {
@@ -257,7 +270,7 @@ impl Socket {
     }
 
     /// Reads to the end: the frames that still came, and the close frame.
-    pub async fn rest(&mut self) -> (Vec<Value>, Option<Closed>) {
+    pub(crate) async fn rest(&mut self) -> (Vec<Value>, Option<Closed>) {
         let mut frames = Vec::new();
         loop {
             match soon("a frame or the end", self.next_message()).await {

@@ -7,6 +7,8 @@ use hiveops_proto::{CorrelationId, ErrorCode, NodeId, Payload, Position, Timesta
 
 use super::Shared;
 use crate::catalog::{Catalog, SubId};
+use crate::hub::catch_up::CatchUp;
+use crate::hub::connection::Pending;
 use crate::hub::view::View;
 use crate::session::{Request, World};
 use crate::time::Moment;
@@ -17,6 +19,8 @@ pub(super) struct Env<'a> {
     pub(super) control: &'a ControlView,
     pub(super) views: &'a [View],
     pub(super) now: Moment,
+    /// What waits for the session that is asking.
+    pub(super) pending: Option<&'a Pending>,
 }
 
 impl World for Env<'_> {
@@ -34,6 +38,19 @@ impl World for Env<'_> {
 
     fn position(&self, sub: SubId) -> Position {
         self.views[sub.index()].position()
+    }
+
+    fn sent_position(&self, sub: SubId) -> Option<Position> {
+        let head = self.position(sub);
+        let Some(pending) = self.pending else { return Some(head) };
+        match pending.catch_up(sub) {
+            Some(CatchUp::Frames { .. }) => None,
+            // What is only queued may still be replaced by a later value behind the answer.
+            Some(CatchUp::After { .. }) | None => {
+                let seq = pending.outbox.cursor(sub).unwrap_or(head.seq);
+                Some(Position { epoch: head.epoch, seq })
+            }
+        }
     }
 
     fn can_continue(&self, sub: SubId, since: &Position) -> bool {

@@ -152,6 +152,7 @@ impl Shard {
             control: &self.control,
             views: &self.views,
             now: self.shared.clock.moment(),
+            pending: None,
         };
         let Some(connection) = self.connections.get_mut(key as usize) else { return };
         let Some(session) = connection.session() else { return };

@@ -128,14 +128,16 @@ impl Shard {
 
     fn on_incoming(&mut self, key: u32, incoming: Incoming<'_>) {
         let mut actions = Vec::new();
+        let Some(connection) = self.connections.get_mut(key as usize) else { return };
+        let Connection { role, pending, .. } = connection;
         let env = Env {
             shared: &self.shared,
             control: &self.control,
             views: &self.views,
             now: self.shared.clock.moment(),
+            pending: pending.as_deref(),
         };
-        let Some(connection) = self.connections.get_mut(key as usize) else { return };
-        let step = match &mut connection.role {
+        let step = match role {
             Role::Session(session) => {
                 match &incoming {
                     Incoming::Text(text) => {

@@ -72,7 +72,7 @@ impl Shard {
     }
 
     pub(super) fn env(&self) -> Env<'_> {
-        Env { shared: &self.shared, control: &self.control, views: &self.views, now: self.now() }
+        Env { shared: &self.shared, control: &self.control, views: &self.views, now: self.now(), pending: None }
     }
 
     /// Carries out what a session decided, in its order. `ping` is the payload of the ping being handled.
@@ -307,14 +307,15 @@ impl Shard {
     /// Lets a session handle an event that does not come from its socket.
     pub(super) fn handle(&mut self, key: u32, event: Event<'_>) {
         let mut actions = Vec::new();
+        let Some(Connection { role, pending, .. }) = self.connections.get_mut(key as usize) else { return };
         let env = Env {
             shared: &self.shared,
             control: &self.control,
             views: &self.views,
             now: self.shared.clock.moment(),
+            pending: pending.as_deref(),
         };
-        let session = self.connections.get_mut(key as usize).and_then(Connection::session);
-        if let Some(session) = session {
+        if let Role::Session(session) = role {
             session.handle(event, &env, &mut actions);
         }
         self.apply(key, actions, None);
