@@ -17,6 +17,7 @@ async fn a_publication_reaches_a_subscriber_with_every_field_of_the_contract() {
     assert_eq!(frame["correlation_id"], reply["correlation_id"]);
     assert!(frame["timestamp"].is_string() && frame.get("replayed").is_none());
     assert_eq!((&reply["clients_reached"], &reply["scope"]), (&json!(1), &json!("node")));
+    drop(socket);
     node.stop().await;
 }
 
