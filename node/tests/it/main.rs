@@ -1,4 +1,6 @@
 //! The node from outside: HTTP and WebSocket over real sockets, one module per promise of the contract.
 
+#![expect(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod harness;
 mod smoke;
