@@ -25,7 +25,7 @@ use crate::catalog::{Catalog, CompileError};
 use crate::config::Config;
 use crate::http::handshakes::Handshakes;
 use crate::http::{Accepting, router, server};
-use crate::hub::{Hub, Registry, Shared, ShardError, Stop, Threads};
+use crate::hub::{Hub, Registry, ShardError, Shared, Stop, Threads};
 use crate::publisher::Publisher;
 use crate::tasks::{TaskKind, Tasks};
 use crate::telemetry::metrics::Metrics;

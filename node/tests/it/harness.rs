@@ -9,8 +9,8 @@ use std::time::Duration;
 use futures_util::{SinkExt, StreamExt};
 use hiveops_node::config::{Defaults, Inputs, resolve};
 use hiveops_node::{Config, RunError};
-use hiveops_proto::control::{ContractView, ControlView, DeprecationPolicy, Revision};
 use hiveops_proto::Limits;
+use hiveops_proto::control::{ContractView, ControlView, DeprecationPolicy, Revision};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::sync::{oneshot, watch};
@@ -45,7 +45,10 @@ impl Node {
     }
 
     /// Starts a node that keeps its logs in `data_dir`.
-    #[expect(clippy::disallowed_methods, reason = "the node runs beside the test; there is no owner to spawn by")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the node runs beside the test; there is no owner to spawn by"
+    )]
     pub(crate) async fn start_in(data_dir: Option<&Path>, settings: &[(&str, &str)]) -> Self {
         let config = config(data_dir, settings);
         let (control, view) = watch::channel(Arc::new(view(&config, config.limits.clone(), 1)));
@@ -99,7 +102,12 @@ impl Node {
         body
     }
 
-    pub(crate) async fn try_publish(&self, subscription: &str, message_type: &str, data: Value) -> reqwest::Response {
+    pub(crate) async fn try_publish(
+        &self,
+        subscription: &str,
+        message_type: &str,
+        data: Value,
+    ) -> reqwest::Response {
         let path = format!(
             "/api/dashboard/websocket/broadcast?subscription={subscription}&message_type={message_type}"
         );
@@ -241,10 +249,8 @@ impl Socket {
                 Some(Ok(Message::Close(frame))) => {
                     // The next read sends the answer; the node has then no reason to linger.
                     let _ = self.stream.next().await;
-                    return Err(frame.map(|frame| Closed {
-                        code: frame.code.into(),
-                        reason: frame.reason.to_string(),
-                    }));
+                    return Err(frame
+                        .map(|frame| Closed { code: frame.code.into(), reason: frame.reason.to_string() }));
                 }
                 Some(Ok(_)) => {}
                 Some(Err(_)) | None => return Err(None),
