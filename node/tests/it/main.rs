@@ -8,4 +8,5 @@ mod harness;
 mod protocol;
 mod raw;
 mod schema;
+mod session;
 mod smoke;
