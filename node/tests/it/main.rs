@@ -2,5 +2,9 @@
 
 #![expect(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod handshake;
 mod harness;
+mod protocol;
+mod raw;
+mod schema;
 mod smoke;
