@@ -139,9 +139,12 @@ async fn a_wish_that_cannot_be_read_is_refused_before_the_upgrade() {
 #[tokio::test]
 async fn the_subprotocol_is_answered_only_when_it_was_offered() {
     let node = Node::start(&[]).await;
-    for (offered, answer) in
-        [("", None), ("chat", None), ("hiveops.v1", Some("hiveops.v1")), ("chat, hiveops.v1", Some("hiveops.v1"))]
-    {
+    for (offered, answer) in [
+        ("", None),
+        ("chat", None),
+        ("hiveops.v1", Some("hiveops.v1")),
+        ("chat, hiveops.v1", Some("hiveops.v1")),
+    ] {
         let mut raw = Raw::connect(&node).await;
         raw.write(&handshake(QUIET, &[("Sec-WebSocket-Protocol", offered)])).await;
         let head = raw.head().await;

@@ -7,4 +7,5 @@ mod harness;
 mod protocol;
 mod raw;
 mod schema;
+mod session;
 mod smoke;

@@ -81,9 +81,7 @@ async fn a_message_in_fragments_is_answered_once_it_is_whole() {
     let text = ping_message("pieces");
     let (head, rest) = text.as_bytes().split_at(7);
     let (middle, tail) = rest.split_at(9);
-    for piece in
-        [frame(TEXT_BEGINS, head), frame(GOES_ON, middle), frame(GOES_ON, b""), frame(ENDS, tail)]
-    {
+    for piece in [frame(TEXT_BEGINS, head), frame(GOES_ON, middle), frame(GOES_ON, b""), frame(ENDS, tail)] {
         raw.write(&piece).await;
     }
     assert_eq!(raw.expect("pong").await["correlation_id"], "pieces");
@@ -210,7 +208,8 @@ async fn a_connection_that_breaks_frees_its_name_and_its_subscriptions() {
     socket2::SockRef::from(socket).set_linger(Some(std::time::Duration::ZERO)).unwrap();
     drop(first);
     node.metric_reaches("hiveops_ws_connections_active", |active| active == 0.0).await;
-    node.metric_reaches(r#"hiveops_ws_disconnections_total{reason="client_gone"}"#, |count| count == 1.0).await;
+    node.metric_reaches(r#"hiveops_ws_disconnections_total{reason="client_gone"}"#, |count| count == 1.0)
+        .await;
     let stats = node.get("/api/dashboard/websocket/stats").await;
     assert_eq!(stats["websocket_stats"]["active_connections"], 0);
     assert_eq!(stats["websocket_stats"]["subscription_counts"]["tasks"], 0);
