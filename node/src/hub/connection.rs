@@ -28,6 +28,8 @@ pub(super) struct Connection {
     pub(super) visited: u64,
     /// Tells its timer from that of an earlier holder of the same key, and from one set before a change.
     pub(super) generation: u32,
+    /// The peer's end of the stream has arrived; bytes before it may still be unread.
+    pub(super) peer_done: bool,
     /// Why it ended, once it is only to be removed.
     pub(super) gone: Option<DisconnectReason>,
 }

@@ -3,5 +3,10 @@
 #![expect(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod control;
+mod handshake;
 mod harness;
+mod protocol;
+mod raw;
+mod schema;
+mod session;
 mod smoke;

@@ -40,6 +40,11 @@ impl Shard {
         if event.is_writable() {
             self.flush(key);
         }
+        if event.is_read_closed()
+            && let Some(connection) = self.connections.get_mut(key as usize)
+        {
+            connection.peer_done = true;
+        }
         if event.is_readable() || event.is_read_closed() || event.is_error() {
             self.read(key);
         }
@@ -68,10 +73,12 @@ impl Shard {
                     break;
                 }
                 Ok(count) => {
+                    // Less than the buffer holds: what comes next is another readiness. The end of the
+                    // stream is not, when this readiness told of it together with the last bytes.
+                    let is_all = count < buffer.len() && !connection.peer_done;
                     self.local.bytes_received.inc_by(count as u64);
                     self.consume(key, &mut buffer[..count]);
-                    // Less than the buffer holds: what comes next is another readiness.
-                    if count < buffer.len() {
+                    if is_all {
                         break;
                     }
                 }

@@ -45,6 +45,7 @@ impl Shard {
             pending: None,
             visited: self.stamp,
             generation: self.generation,
+            peer_done: false,
             gone: None,
         });
         self.schedule(key);
