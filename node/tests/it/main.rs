@@ -5,6 +5,7 @@
 mod control;
 mod handshake;
 mod harness;
+mod limits;
 mod protocol;
 mod raw;
 mod schema;

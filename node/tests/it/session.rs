@@ -141,7 +141,10 @@ async fn unsubscribing_tolerates_every_name_and_ends_what_it_names() {
     let wanted = json!(["project_index", "zoo", "tasks", "project_index", "Ä"]);
     let message = json!({"type": "unsubscribe", "subscriptions": wanted, "correlation_id": "u1"});
     let updated = ask(&mut socket, message).await;
-    assert_eq!((&updated["type"], &updated["correlation_id"]), (&json!("subscription_updated"), &json!("u1")));
+    assert_eq!(
+        (&updated["type"], &updated["correlation_id"]),
+        (&json!("subscription_updated"), &json!("u1"))
+    );
     assert_eq!(updated["subscriptions"], json!(["alerts"]));
     assert_eq!(names(&updated["positions"]), ["alerts"]);
     assert_eq!(updated["recovered"], json!({}));
@@ -263,7 +266,10 @@ async fn data_is_answered_from_the_live_state_with_the_ids_of_its_request() {
         let answer = ask(&mut socket, message).await;
         assert_eq!(answer["type"], "data_response", "{answer}");
         assert_eq!(answer["data_type"], data_type);
-        assert_eq!(json!({"correlation_id": answer["correlation_id"], "request_id": answer["request_id"]}), ids);
+        assert_eq!(
+            json!({"correlation_id": answer["correlation_id"], "request_id": answer["request_id"]}),
+            ids
+        );
         for member in members {
             assert!(answer["data"].get(member).is_some(), "{data_type} has {member}: {answer}");
         }
