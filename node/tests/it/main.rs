@@ -2,9 +2,11 @@
 
 #![expect(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod backpressure;
 mod control;
 mod handshake;
 mod harness;
+mod limits;
 mod protocol;
 mod raw;
 mod recovery;

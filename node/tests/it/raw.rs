@@ -142,6 +142,12 @@ impl Raw {
     /// Reads a response that is a problem document.
     pub(crate) async fn problem(&mut self) -> (Head, Value) {
         let head = self.head().await;
+        let body = self.problem_after(&head).await;
+        (head, body)
+    }
+
+    /// Reads the problem document behind the head of its response.
+    pub(crate) async fn problem_after(&mut self, head: &Head) -> Value {
         assert_eq!(head.headers["content-type"], "application/problem+json", "{head:?}");
         let len = head.headers["content-length"].parse().unwrap();
         while self.read.len() < len {
@@ -150,7 +156,7 @@ impl Raw {
         let body: Value = serde_json::from_slice(&self.read[..len]).unwrap();
         assert_eq!(body["status"], head.status, "{body}");
         assert_eq!(body["correlation_id"], head.headers["x-correlation-id"]);
-        (head, body)
+        body
     }
 
     /// Reads the next frame of whatever kind.
