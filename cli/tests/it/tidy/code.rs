@@ -30,7 +30,10 @@ fn a_lint_is_expected_with_a_reason_and_never_allowed() {
 
 #[test]
 fn no_test_is_ignored() {
-    check("a test that fails at times is a bug", &lines_with(|code| code.trim_start().starts_with("#[ignore")));
+    check(
+        "a test that fails at times is a bug",
+        &lines_with(|code| code.trim_start().starts_with("#[ignore")),
+    );
 }
 
 #[test]
@@ -55,7 +58,8 @@ fn a_crate_has_one_integration_binary() {
     let mut binaries: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for source in rust() {
         if let Some((owner, test)) = source.name.split_once("/tests/") {
-            let is_binary = !test.contains('/') || test.matches('/').count() == 1 && test.ends_with("/main.rs");
+            let is_binary =
+                !test.contains('/') || test.matches('/').count() == 1 && test.ends_with("/main.rs");
             if is_binary {
                 binaries.entry(owner.to_owned()).or_default().push(test.to_owned());
             }
@@ -68,8 +72,11 @@ fn a_crate_has_one_integration_binary() {
 
 #[test]
 fn the_edge_and_the_plane_do_not_know_each_other_and_the_hub_knows_no_bus_by_name() {
-    let forbidden =
-        [("node/src/", "hiveops_control"), ("control/src/", "hiveops_node"), ("node/src/hub/", "bus::embedded")];
+    let forbidden = [
+        ("node/src/", "hiveops_control"),
+        ("control/src/", "hiveops_node"),
+        ("node/src/hub/", "bus::embedded"),
+    ];
     let broken = rust().flat_map(|source| {
         let met = forbidden.iter().filter(|(place, name)| {
             source.name.starts_with(place) && code_of(&source.text).any(|(_, code)| code.contains(name))

@@ -27,8 +27,10 @@ fn the_metrics_page_lists_exactly_what_a_node_exports() {
 fn the_configuration_page_lists_every_setting_and_limit_as_it_is() {
     let page = read("docs/configuration.md");
     let wanted = settings().iter().filter(|setting| setting.kind != Kind::Limit).map(|setting| {
-        let file = if setting.kind == Kind::Secret { format!(", `{}_FILE`", setting.env) } else { String::new() };
-        let default = if setting.default.is_empty() { String::new() } else { format!("`{}`", setting.default) };
+        let file =
+            if setting.kind == Kind::Secret { format!(", `{}_FILE`", setting.env) } else { String::new() };
+        let default =
+            if setting.default.is_empty() { String::new() } else { format!("`{}`", setting.default) };
         let (value, doc) = (cell(setting.placeholder), cell(setting.doc));
         format!("| `{}` | `{}`{file} | {value} | {default} | {doc} |", setting.name, setting.env)
     });
@@ -57,7 +59,8 @@ fn the_readme_names_the_two_commands_and_every_subcommand() {
     let readme = read("README.md");
     let help = hiveops(&["--help"]).out;
     let commands = help.lines().skip_while(|line| *line != "Commands:").skip(1);
-    let commands = commands.take_while(|line| !line.is_empty()).filter_map(|line| line.split_whitespace().next());
+    let commands =
+        commands.take_while(|line| !line.is_empty()).filter_map(|line| line.split_whitespace().next());
     let commands = commands.filter(|name| *name != "help").map(|name| format!("`hiveops {name}`"));
     let wanted: Vec<String> = commands.chain(["make run".to_owned(), "make test".to_owned()]).collect();
     assert!(wanted.len() > 5, "the list of commands was not found: {help}");
@@ -69,7 +72,8 @@ fn the_readme_names_the_two_commands_and_every_subcommand() {
 fn every_link_between_documents_leads_somewhere() {
     let broken = sources(&[".md"]).into_iter().flat_map(|page| {
         let directory = root().join(&page.name).parent().unwrap().to_owned();
-        let links = targets(&page.text).into_iter().filter(|link| !link.contains("://") && !link.starts_with('#'));
+        let links =
+            targets(&page.text).into_iter().filter(|link| !link.contains("://") && !link.starts_with('#'));
         let dead = links.filter(|link| {
             let path = link.split('#').next().unwrap_or_default();
             !directory.join(path).exists()
@@ -121,8 +125,5 @@ fn grouped(number: u64) -> String {
 
 #[test]
 fn numbers_are_grouped_by_thousands() {
-    assert_eq!(
-        [0, 999, 1_000, 65_536, 1_048_576].map(grouped),
-        ["0", "999", "1,000", "65,536", "1,048,576"]
-    );
+    assert_eq!([0, 999, 1_000, 65_536, 1_048_576].map(grouped), ["0", "999", "1,000", "65,536", "1,048,576"]);
 }
