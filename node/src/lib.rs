@@ -7,10 +7,10 @@ mod board;
 mod bus;
 mod catalog;
 pub mod config;
-mod http;
-mod hub;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
+mod http;
+mod hub;
 mod log;
 mod publisher;
 mod session;

@@ -101,7 +101,11 @@ fn bearer(headers: &HeaderMap) -> Found {
     let Some((scheme, token)) = value.to_str().ok().and_then(|value| value.split_once(' ')) else {
         return Found::Malformed;
     };
-    if scheme.eq_ignore_ascii_case("bearer") { Found::Token(token.trim().to_owned()) } else { Found::Malformed }
+    if scheme.eq_ignore_ascii_case("bearer") {
+        Found::Token(token.trim().to_owned())
+    } else {
+        Found::Malformed
+    }
 }
 
 fn judge(auth: &Auth, found: Found) -> Credential {

@@ -22,10 +22,17 @@ use std::time::Duration;
 use axum::Router;
 use axum::routing::{get, post};
 use hiveops_proto::path::{self, Endpoint};
+use http::StatusCode;
 use tokio::sync::watch;
 use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::timeout::TimeoutLayer;
 
 use crate::app::App;
+use crate::time::Clock;
+
+/// How long a request may take from its head to its answer: well beyond the slowest call of the bus, and
+/// the end of a body that never comes.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What the accept loop must know and the routes may change.
 #[derive(Clone)]
@@ -73,6 +80,32 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
     #[cfg(feature = "echo-endpoint")]
     let sockets = sockets.route("/echo", get(upgrade::echo).with_state(Arc::clone(app)));
     let router = open.with_state(Arc::clone(app)).merge(closed).merge(sockets);
-    correlation::layered(router.layer(CatchPanicLayer::new()), app.clock)
+    guarded(router, app.clock)
 }
 
+/// What holds for every route: a deadline, an answer after a panic, a correlation id.
+fn guarded(router: Router, clock: Clock) -> Router {
+    let deadline = TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, REQUEST_TIMEOUT);
+    correlation::layered(router.layer(deadline).layer(CatchPanicLayer::new()), clock)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use axum::extract::Request;
+    use axum::routing::post;
+    use tower::ServiceExt as _;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_never_comes_is_given_up_with_a_problem() {
+        let route = post(|_: body::RawObject| async { "stored" });
+        let router = guarded(Router::new().route("/", route), Clock::start());
+        let never = futures_util::stream::pending::<Result<bytes::Bytes, std::io::Error>>();
+        let request = Request::post("/").body(Body::from_stream(never)).unwrap();
+        let response = router.oneshot(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::REQUEST_TIMEOUT);
+        assert_eq!(response.headers()[http::header::CONTENT_TYPE], problem::PROBLEM_JSON);
+    }
+}

@@ -58,7 +58,8 @@ pub(super) async fn open(
     let Query(wanted) = query?;
     let since = since(&wanted)?;
     let wished = connection_id(&wanted)?;
-    let verdict = access::handshake(&app.config.auth, &app.config.origins, request.headers(), &accepted.protocols);
+    let verdict =
+        access::handshake(&app.config.auth, &app.config.origins, request.headers(), &accepted.protocols);
     let shard = app.hub.next_shard();
     let intent = match verdict {
         Err(reason) => {
@@ -95,10 +96,11 @@ pub(super) async fn echo(State(app): State<Arc<App>>, request: Request) -> Resul
 
 /// The handshake itself, and whether the node takes any.
 fn check(app: &App, request: &Request) -> Result<Accepted, ApiError> {
-    let accepted = Accepted::check(request.method(), request.version(), request.headers()).map_err(|error| {
-        count_refused(app, HandshakeRefusal::Malformed);
-        malformed(error)
-    })?;
+    let accepted =
+        Accepted::check(request.method(), request.version(), request.headers()).map_err(|error| {
+            count_refused(app, HandshakeRefusal::Malformed);
+            malformed(error)
+        })?;
     if app.is_draining() {
         count_refused(app, HandshakeRefusal::Shutdown);
         let error = ApiError::new(ProblemKind::Draining, "the node is going away: connect to another");
@@ -114,8 +116,10 @@ fn check(app: &App, request: &Request) -> Result<Accepted, ApiError> {
 
 fn malformed(error: handshake::Error) -> ApiError {
     match error {
-        handshake::Error::UnsupportedVersion => ApiError::new(ProblemKind::UpgradeRequired, error.to_string())
-            .with_header(header::SEC_WEBSOCKET_VERSION, handshake::VERSION),
+        handshake::Error::UnsupportedVersion => {
+            ApiError::new(ProblemKind::UpgradeRequired, error.to_string())
+                .with_header(header::SEC_WEBSOCKET_VERSION, handshake::VERSION)
+        }
         handshake::Error::Upgrade | handshake::Error::Connection => {
             ApiError::new(ProblemKind::UpgradeRequired, error.to_string())
                 .with_header(header::UPGRADE, HeaderValue::from_static("websocket"))
@@ -156,7 +160,13 @@ fn register(
 }
 
 /// Answers 101 and, once that is written, hands the socket to its shard.
-fn switch(app: &Arc<App>, accepted: Accepted, mut request: Request, shard: usize, intent: Intent) -> Response {
+fn switch(
+    app: &Arc<App>,
+    accepted: Accepted,
+    mut request: Request,
+    shard: usize,
+    intent: Intent,
+) -> Response {
     let upgrade = hyper::upgrade::on(&mut request);
     let owner = Arc::clone(app);
     app.tasks.spawn(TaskKind::Upgrade, async move {
@@ -224,12 +234,19 @@ fn since(wanted: &Wanted) -> Result<Positions, ApiError> {
 fn connection_id(wanted: &Wanted) -> Result<Option<ConnectionId>, ApiError> {
     let wished = wanted.connection_id.as_deref().filter(|id| !id.is_empty());
     wished
-        .map(|id| ConnectionId::new(id).map_err(|error| ApiError::new(ProblemKind::BadRequest, error.to_string())))
+        .map(|id| {
+            ConnectionId::new(id).map_err(|error| ApiError::new(ProblemKind::BadRequest, error.to_string()))
+        })
         .transpose()
 }
 
 fn names(list: &str) -> Vec<String> {
-    list.split(',').map(str::trim).filter(|name| !name.is_empty()).take(NAMES_MAX).map(str::to_owned).collect()
+    list.split(',')
+        .map(str::trim)
+        .filter(|name| !name.is_empty())
+        .take(NAMES_MAX)
+        .map(str::to_owned)
+        .collect()
 }
 
 fn version(text: &str) -> WantedVersion {

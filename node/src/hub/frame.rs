@@ -46,8 +46,8 @@ impl SealedFrame {
 
     fn with_place(frame: &ServerFrame, place: Option<Place>) -> Self {
         let text = serde_json::to_vec(frame).expect("frames consist of checked values, which are all JSON");
-        let frame_type =
-            MessageType::new(frame.frame_type()).expect("the types of frames follow the rule of message types");
+        let frame_type = MessageType::new(frame.frame_type())
+            .expect("the types of frames follow the rule of message types");
         let correlation_id = frame.correlation_id().clone();
         Self(Arc::new(Sealed { bytes: ws::text_frame(&text), frame_type, correlation_id, place }))
     }

@@ -24,7 +24,7 @@ use tokio::sync::oneshot;
 pub(crate) use frame::Publication;
 pub(crate) use gauges::Gauges;
 pub(crate) use registry::{Full, Registration, Registry, SessionInfo};
-pub(crate) use shard::{Admission, Answers, Command, Intent, Mailbox, Shared, ShardError, Stop};
+pub(crate) use shard::{Admission, Answers, Command, Intent, Mailbox, ShardError, Shared, Stop};
 
 use crate::bus::Reset;
 use crate::catalog::SubId;
@@ -115,7 +115,8 @@ impl Hub {
         reason: DisconnectReason,
         detail: Option<String>,
     ) -> Result<bool, Ended> {
-        let Some(mailbox) = self.inner.registry.shard_of(id).and_then(|at| self.inner.mailboxes.get(at)) else {
+        let Some(mailbox) = self.inner.registry.shard_of(id).and_then(|at| self.inner.mailboxes.get(at))
+        else {
             return Ok(false);
         };
         let (reply, found) = oneshot::channel();
@@ -163,5 +164,4 @@ impl Threads {
         }
         result
     }
-
 }

@@ -132,8 +132,12 @@ impl Outbox {
     /// Puts a ping or pong before everything that is not begun; false when too many wait already.
     pub(crate) fn push_control(&mut self, bytes: Bytes, now: Moment) -> bool {
         let begun = usize::from(self.offset > 0);
-        let controls =
-            self.entries.iter().skip(begun).take_while(|entry| matches!(entry.item, Item::Control(_))).count();
+        let controls = self
+            .entries
+            .iter()
+            .skip(begun)
+            .take_while(|entry| matches!(entry.item, Item::Control(_)))
+            .count();
         if controls >= CONTROLS_MAX {
             return false;
         }
@@ -298,4 +302,3 @@ impl Outbox {
         self.entries.is_empty()
     }
 }
-

@@ -169,7 +169,8 @@ mod tests {
     #[test]
     fn each_cap_is_freed_with_the_session_that_filled_it() {
         let registry = Registry::default();
-        let limits = Limits { max_connections_per_address: 1, max_connections_per_node: 2, ..Limits::default() };
+        let limits =
+            Limits { max_connections_per_address: 1, max_connections_per_node: 2, ..Limits::default() };
         let first = register(&registry, "a", "127.0.0.1", &limits).unwrap();
         assert_eq!(register(&registry, "b", "127.0.0.1", &limits).unwrap_err(), Full::Address);
         let _other = register(&registry, "c", "127.0.0.2", &limits).unwrap();

@@ -93,7 +93,11 @@ impl View {
     }
 
     /// The whole state, in parts.
-    pub(crate) fn snapshot(&mut self, now: Timestamp, new_id: impl Fn() -> CorrelationId) -> Arc<[SealedFrame]> {
+    pub(crate) fn snapshot(
+        &mut self,
+        now: Timestamp,
+        new_id: impl Fn() -> CorrelationId,
+    ) -> Arc<[SealedFrame]> {
         let head = self.log.head();
         if let Some((at, frames)) = &self.snapshot
             && *at == head

@@ -9,8 +9,8 @@ use std::time::Duration;
 use futures_util::{SinkExt, StreamExt};
 use hiveops_node::config::{Defaults, Inputs, resolve};
 use hiveops_node::{Config, RunError};
-use hiveops_proto::control::{ContractView, ControlView, DeprecationPolicy, Revision};
 use hiveops_proto::Limits;
+use hiveops_proto::control::{ContractView, ControlView, DeprecationPolicy, Revision};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::sync::{oneshot, watch};
@@ -30,10 +30,22 @@ pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     }
 }
 
+/// Asks again and again until something holds: a level, not a moment.
+pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let mut ticks = tokio::time::interval(Duration::from_millis(20));
+    soon(what, async {
+        while !holds().await {
+            ticks.tick().await;
+        }
+    })
+    .await;
+}
+
 /// A running node.
 pub(crate) struct Node {
     pub(crate) address: SocketAddr,
-    control: watch::Sender<Arc<ControlView>>,
+    /// The control plane; none once it is lost.
+    control: Option<watch::Sender<Arc<ControlView>>>,
     stop: Option<oneshot::Sender<()>>,
     running: JoinHandle<Result<(), RunError>>,
 }
@@ -45,7 +57,10 @@ impl Node {
     }
 
     /// Starts a node that keeps its logs in `data_dir`.
-    #[expect(clippy::disallowed_methods, reason = "the node runs beside the test; there is no owner to spawn by")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the node runs beside the test; there is no owner to spawn by"
+    )]
     pub(crate) async fn start_in(data_dir: Option<&Path>, settings: &[(&str, &str)]) -> Self {
         let config = config(data_dir, settings);
         let (control, view) = watch::channel(Arc::new(view(&config, config.limits.clone(), 1)));
@@ -62,17 +77,23 @@ impl Node {
             },
         ));
         let address = soon("the node", address).await.expect("the node starts");
-        Self { address, control, stop: Some(stop), running }
+        Self { address, control: Some(control), stop: Some(stop), running }
     }
 
     /// Puts other limits in force, as the control plane would.
     pub(crate) fn set_limits(&self, change: impl FnOnce(&mut Limits)) {
-        self.control.send_modify(|view| {
+        let control = self.control.as_ref().expect("the control plane is there");
+        control.send_modify(|view| {
             let mut next = ControlView::clone(view);
             change(&mut next.limits);
             next.revision.index += 1;
             *view = Arc::new(next);
         });
+    }
+
+    /// Takes the control plane away.
+    pub(crate) fn lose_control(&mut self) {
+        self.control = None;
     }
 
     /// Stops the node in order and waits for its end.
@@ -99,7 +120,12 @@ impl Node {
         body
     }
 
-    pub(crate) async fn try_publish(&self, subscription: &str, message_type: &str, data: Value) -> reqwest::Response {
+    pub(crate) async fn try_publish(
+        &self,
+        subscription: &str,
+        message_type: &str,
+        data: Value,
+    ) -> reqwest::Response {
         let path = format!(
             "/api/dashboard/websocket/broadcast?subscription={subscription}&message_type={message_type}"
         );
@@ -241,10 +267,8 @@ impl Socket {
                 Some(Ok(Message::Close(frame))) => {
                     // The next read sends the answer; the node has then no reason to linger.
                     let _ = self.stream.next().await;
-                    return Err(frame.map(|frame| Closed {
-                        code: frame.code.into(),
-                        reason: frame.reason.to_string(),
-                    }));
+                    return Err(frame
+                        .map(|frame| Closed { code: frame.code.into(), reason: frame.reason.to_string() }));
                 }
                 Some(Ok(_)) => {}
                 Some(Err(_)) | None => return Err(None),

@@ -49,8 +49,8 @@ pub(crate) async fn publish(
     })?;
     let sub = published.checked.sub;
     let catalog = app.publisher.catalog();
-    let message_type = hiveops_proto::MessageType::new(&target.message_type)
-        .map_err(|error| ApiError::internal(&error))?;
+    let message_type =
+        hiveops_proto::MessageType::new(&target.message_type).map_err(|error| ApiError::internal(&error))?;
     Ok(Json(BroadcastReply {
         success: true,
         subscription: catalog.name(sub).clone(),

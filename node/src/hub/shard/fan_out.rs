@@ -177,7 +177,12 @@ impl Shard {
 }
 
 /// Gives one session what is due to it.
-fn visit<'a>(connection: &mut Connection, batch: &mut Batch<'a>, local: &mut Local, metrics: &Metrics) -> Visit {
+fn visit<'a>(
+    connection: &mut Connection,
+    batch: &mut Batch<'a>,
+    local: &mut Local,
+    metrics: &Metrics,
+) -> Visit {
     if connection.pending.is_some() {
         return queue(connection, batch, metrics);
     }

@@ -6,8 +6,8 @@ use std::net::Shutdown;
 use hiveops_proto::{DisconnectReason, SubscriptionName};
 use mio::event::Event as Readiness;
 
-use super::env::Env;
 use super::Shard;
+use super::env::Env;
 use crate::hub::catch_up::Fed;
 use crate::hub::connection::{Connection, Role};
 use crate::hub::frame::SealedFrame;

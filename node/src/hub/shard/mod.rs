@@ -22,13 +22,13 @@ use mio::{Events, Poll, Token, Waker};
 use slab::Slab;
 use tokio::sync::{mpsc, oneshot};
 
+use super::Ended;
 use super::connection::Connection;
 use super::frame::Publication;
 use super::gauges::Gauges;
 use super::registry::{Registration, Registry};
 use super::view::View;
 use super::wheel::Wheel;
-use super::Ended;
 use crate::bus::Reset;
 use crate::catalog::Catalog;
 use crate::log::CompactedLog;
@@ -228,7 +228,8 @@ impl Shard {
         let mut events = Events::with_capacity(1_024);
         let mut more = false;
         loop {
-            let timeout = if more || !self.again.is_empty() { Some(Duration::ZERO) } else { self.until_next() };
+            let timeout =
+                if more || !self.again.is_empty() { Some(Duration::ZERO) } else { self.until_next() };
             match self.poll.poll(&mut events, timeout) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 result => result.map_err(ShardError::Poll)?,

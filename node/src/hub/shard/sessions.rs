@@ -58,6 +58,12 @@ impl Shard {
         let mut actions = Vec::new();
         match intent {
             Intent::Open(setup, registration) => {
+                tracing::info!(
+                    correlation_id = %setup.correlation_id,
+                    connection_id = %setup.connection_id,
+                    node_id = %self.shared.node_id,
+                    "session opened"
+                );
                 let session = Session::open(*setup, &self.env(), &mut actions);
                 self.shared.metrics.connections.inc();
                 (Role::Session(Box::new(session)), Some(registration), actions)
@@ -72,7 +78,13 @@ impl Shard {
     }
 
     pub(super) fn env(&self) -> Env<'_> {
-        Env { shared: &self.shared, control: &self.control, views: &self.views, now: self.now(), pending: None }
+        Env {
+            shared: &self.shared,
+            control: &self.control,
+            views: &self.views,
+            now: self.now(),
+            pending: None,
+        }
     }
 
     /// Carries out what a session decided, in its order. `ping` is the payload of the ping being handled.
@@ -107,8 +119,12 @@ impl Shard {
     fn send(&mut self, key: u32, frame: &ServerFrame, failed: &mut Vec<SealedFrame>) {
         let metrics = &self.shared.metrics;
         match frame {
-            ServerFrame::ErrorFrame(error) => metrics.errors_sent.with_label_values(&[error.code.as_str()]).inc(),
-            ServerFrame::DataError(error) => metrics.errors_sent.with_label_values(&[error.code.as_str()]).inc(),
+            ServerFrame::ErrorFrame(error) => {
+                metrics.errors_sent.with_label_values(&[error.code.as_str()]).inc()
+            }
+            ServerFrame::DataError(error) => {
+                metrics.errors_sent.with_label_values(&[error.code.as_str()]).inc()
+            }
             _ => {}
         }
         if let ServerFrame::DisconnectNotice(notice) = frame
@@ -187,10 +203,21 @@ impl Shard {
 
     /// Takes the session out of everything and lets the connection end in order.
     pub(super) fn begin_close(&mut self, key: u32, reason: DisconnectReason) {
-        self.close_with(key, reason, ws::close_frame(reason.close_code().as_u16(), reason.as_str()), Cause::Ours);
+        self.close_with(
+            key,
+            reason,
+            ws::close_frame(reason.close_code().as_u16(), reason.as_str()),
+            Cause::Ours,
+        );
     }
 
-    pub(super) fn close_with(&mut self, key: u32, reason: DisconnectReason, frame: bytes::Bytes, cause: Cause) {
+    pub(super) fn close_with(
+        &mut self,
+        key: u32,
+        reason: DisconnectReason,
+        frame: bytes::Bytes,
+        cause: Cause,
+    ) {
         self.end_session(key, reason);
         let now = self.now();
         let Some(connection) = self.connections.get_mut(key as usize) else { return };
@@ -368,12 +395,18 @@ impl Shard {
         }
     }
 
-    pub(super) fn disconnect(&mut self, id: &ConnectionId, reason: DisconnectReason, detail: Option<String>) -> bool {
+    pub(super) fn disconnect(
+        &mut self,
+        id: &ConnectionId,
+        reason: DisconnectReason,
+        detail: Option<String>,
+    ) -> bool {
         let named = |connection: &Connection| match &connection.role {
             Role::Session(session) => session.connection_id() == id,
             _ => false,
         };
-        let found = self.connections.iter().find(|(_, connection)| named(connection)).map(|(key, _)| key as u32);
+        let found =
+            self.connections.iter().find(|(_, connection)| named(connection)).map(|(key, _)| key as u32);
         if let Some(key) = found {
             self.handle(key, Event::Disconnect { reason, detail, retry_after_ms: None });
         }
