@@ -4,4 +4,6 @@ mod config;
 // The attribute tells clippy that the helpers are part of tests, where unwrapping is fine.
 #[cfg(test)]
 mod harness;
+#[cfg(test)]
+mod tidy;
 mod tools;
