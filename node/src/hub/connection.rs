@@ -28,6 +28,8 @@ pub(super) struct Connection {
     pub(super) visited: u64,
     /// Tells its timer from that of an earlier holder of the same key, and from one set before a change.
     pub(super) generation: u32,
+    /// Whether it stands in the list of those that have more to read.
+    pub(super) again: bool,
     /// Why it ended, once it is only to be removed.
     pub(super) gone: Option<DisconnectReason>,
 }

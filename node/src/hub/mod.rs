@@ -11,6 +11,8 @@ mod gauges;
 mod outbox;
 mod registry;
 mod shard;
+#[cfg(test)]
+mod testing;
 mod view;
 mod wheel;
 

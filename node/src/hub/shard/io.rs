@@ -40,18 +40,26 @@ impl Shard {
         if event.is_writable() {
             self.flush(key);
         }
-        if event.is_readable() || event.is_read_closed() || event.is_error() {
-            self.read(key);
+        let at_end = event.is_read_closed() || event.is_error();
+        if event.is_readable() || at_end {
+            self.read(key, at_end);
         }
     }
 
+    /// Goes on with the sockets that had more than one turn takes.
     pub(super) fn read_again(&mut self) {
         for key in std::mem::take(&mut self.again) {
-            self.read(key);
+            if let Some(connection) = self.connections.get_mut(key as usize) {
+                connection.again = false;
+            }
+            // Whether the peer had ended was said with a readiness that has been used up.
+            self.read(key, true);
         }
     }
 
-    fn read(&mut self, key: u32) {
+    /// Reads what is there. `at_end` says that the peer may have ended: its end is no further readiness
+    /// when it came together with the last bytes, so it must be read for.
+    fn read(&mut self, key: u32, at_end: bool) {
         let mut buffer = std::mem::take(&mut self.buffer);
         for turn in 0..=READS_PER_TURN {
             let Some(connection) = self.connections.get_mut(key as usize) else { break };
@@ -59,7 +67,10 @@ impl Shard {
                 break;
             }
             if turn == READS_PER_TURN {
-                self.again.push(key);
+                // Once, however often it is read meanwhile, or it would get more and more turns.
+                if !std::mem::replace(&mut connection.again, true) {
+                    self.again.push(key);
+                }
                 break;
             }
             match connection.socket.read(&mut buffer) {
@@ -71,7 +82,7 @@ impl Shard {
                     self.local.bytes_received.inc_by(count as u64);
                     self.consume(key, &mut buffer[..count]);
                     // Less than the buffer holds: what comes next is another readiness.
-                    if count < buffer.len() {
+                    if count < buffer.len() && !at_end {
                         break;
                     }
                 }

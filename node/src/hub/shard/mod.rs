@@ -330,3 +330,6 @@ impl Shard {
         self.stopping.is_some_and(|(_, until)| self.connections.is_empty() || self.now() >= until)
     }
 }
+
+#[cfg(test)]
+mod tests;

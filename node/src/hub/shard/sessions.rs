@@ -45,13 +45,13 @@ impl Shard {
             pending: None,
             visited: self.stamp,
             generation: self.generation,
+            again: false,
             gone: None,
         });
         self.schedule(key);
         self.apply(key, actions, None);
+        // What arrived in the socket before it was registered is reported by the next poll.
         self.consume_bytes(key, &read);
-        // Edge-triggered: what arrived before the registration may not be reported.
-        self.again.push(key);
     }
 
     fn begin(&self, intent: Intent) -> (Role, Option<crate::hub::registry::Registration>, Vec<Action>) {
