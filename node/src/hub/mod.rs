@@ -9,6 +9,7 @@ mod connection;
 mod frame;
 mod gauges;
 mod outbox;
+mod pending;
 mod registry;
 mod shard;
 #[cfg(test)]

@@ -120,7 +120,7 @@ impl View {
                     part,
                     parts: count,
                 };
-                SealedFrame::seal(&frame.into())
+                SealedFrame::seal_of(self.sub, &frame.into())
             })
             .collect();
         self.snapshot = Some((head, Arc::clone(&frames)));

@@ -8,13 +8,14 @@ use mio::net::TcpStream;
 use mio::{Interest, Token};
 
 use super::env::Env;
+use super::fan_out::{Attempt, Attempts};
 use super::{Admission, EXPIRE_EVERY_MS, Intent, Shard, Stop};
 use crate::bus::Reset;
 use crate::catalog::{SubId, SubMask};
 use crate::hub::catch_up::CatchUp;
 use crate::hub::connection::{Connection, Role};
 use crate::hub::frame::{Publication, SealedFrame};
-use crate::hub::outbox::Room;
+use crate::hub::outbox::{Pushed, Room};
 use crate::session::{Action, Event, Session, Start};
 use crate::telemetry::metrics::{Discarded, SnapshotReason};
 use crate::ws::closing::{Cause, Closing, LINGER_MAX};
@@ -70,7 +71,7 @@ impl Shard {
             }
             Intent::Refuse(reason) => {
                 actions.push(Action::Close(reason));
-                (Role::Closing(reason, Closing::new(Cause::Ours)), None, actions)
+                (Role::Closing(Closing::new(Cause::Ours)), None, actions)
             }
             #[cfg(feature = "echo-endpoint")]
             Intent::Echo => (Role::Echo, None, actions),
@@ -92,16 +93,10 @@ impl Shard {
         if actions.is_empty() {
             return;
         }
-        // Several frames leave in one write.
-        if let Some(connection) = self.connections.get_mut(key as usize)
-            && actions.len() > 1
-        {
-            connection.pending();
-        }
-        let mut failed = Vec::new();
+        let mut attempts = Vec::new();
         for action in actions {
             match action {
-                Action::Send(frame) => self.send(key, &frame, &mut failed),
+                Action::Send(frame) => self.send(key, &frame, &mut attempts),
                 Action::Join(sub, start) => self.join(key, sub, &start),
                 Action::Leave(sub) => self.leave(key, sub),
                 Action::Dropped => self.shared.metrics.dropped_rate_limit.inc(),
@@ -110,13 +105,14 @@ impl Shard {
                 Action::Close(reason) => self.begin_close(key, reason),
             }
         }
+        // Several frames leave in one write.
         self.flush(key);
-        if !failed.is_empty() {
-            self.on_send_failures(key, &failed);
+        if !attempts.is_empty() {
+            self.on_attempts(key, attempts);
         }
     }
 
-    fn send(&mut self, key: u32, frame: &ServerFrame, failed: &mut Vec<SealedFrame>) {
+    fn send(&mut self, key: u32, frame: &ServerFrame, attempts: &mut Attempts) {
         let metrics = &self.shared.metrics;
         match frame {
             ServerFrame::ErrorFrame(error) => {
@@ -139,10 +135,12 @@ impl Shard {
         let pending = connection.pending();
         if notice {
             // Nothing may come between the notice and the close, and the notice must find room.
-            pending.catching.clear();
+            pending.forget_all();
             pending.outbox.push_forced(sealed, now);
-        } else if pending.outbox.push(sealed.clone(), room, now) == crate::hub::outbox::Pushed::Full {
-            failed.push(sealed);
+        } else if pending.outbox.push(sealed.clone(), room, now) == Pushed::Full {
+            attempts.push(Attempt::Refused(sealed));
+        } else if !attempts.is_empty() {
+            attempts.push(Attempt::Placed);
         } else if let Some(session) = connection.session() {
             session.sent(now);
         }
@@ -184,7 +182,6 @@ impl Shard {
         connection.live.remove(sub);
         if let Some(pending) = connection.pending.as_mut() {
             pending.forget(sub);
-            pending.outbox.remove(sub);
         }
         let Some(at) = connection.places.iter().position(|(joined, _)| *joined == sub) else { return };
         let (_, place) = connection.places.swap_remove(at);
@@ -221,9 +218,9 @@ impl Shard {
         self.end_session(key, reason);
         let now = self.now();
         let Some(connection) = self.connections.get_mut(key as usize) else { return };
-        connection.role = Role::Closing(reason, Closing::new(cause));
+        connection.role = Role::Closing(Closing::new(cause));
         let pending = connection.pending();
-        pending.catching.clear();
+        pending.forget_all();
         pending.outbox.push_close(frame, now);
         self.generation = self.generation.wrapping_add(1);
         connection.generation = self.generation;
@@ -373,7 +370,7 @@ impl Shard {
             let Some(connection) = self.connections.get_mut(key as usize) else { continue };
             connection.live.remove(reset.sub);
             let pending = connection.pending();
-            pending.outbox.remove(reset.sub);
+            pending.forget(reset.sub);
             let catch_up = CatchUp::Frames { frames: Arc::clone(&frames), next: 0, then: reset.head };
             pending.set_catch_up(reset.sub, catch_up);
             self.flush(key);
