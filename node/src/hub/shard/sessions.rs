@@ -24,6 +24,11 @@ use crate::ws::{self, Parser};
 impl Shard {
     pub(super) fn admit(&mut self, admission: Admission) {
         let Admission { socket, read, intent } = admission;
+        let intent = match self.stopping {
+            // Its handshake was under way when the node was told to stop.
+            Some((stop, _)) => Intent::Refuse(stop.reason),
+            None => intent,
+        };
         let mut socket = TcpStream::from_std(socket);
         let entry = self.connections.vacant_entry();
         let key = entry.key() as u32;
@@ -379,14 +384,18 @@ impl Shard {
 
     /// New limits hold from now on, for the deadlines that run as well.
     pub(super) fn set_control(&mut self, view: Arc<ControlView>) {
-        self.control = view;
+        let before = std::mem::replace(&mut self.control, view);
         let keys: Vec<u32> = self.connections.iter().map(|(key, _)| key as u32).collect();
         for key in keys {
-            self.generation = self.generation.wrapping_add(1);
-            let generation = self.generation;
+            let limits = &self.control.limits;
             let Some(connection) = self.connections.get_mut(key as usize) else { continue };
-            if connection.session().is_some() {
-                connection.generation = generation;
+            // One that comes up early is set again; only one that would come up late needs another timer.
+            let sooner = connection
+                .session()
+                .is_some_and(|session| session.next_deadline(limits) < session.next_deadline(&before.limits));
+            if sooner {
+                self.generation = self.generation.wrapping_add(1);
+                connection.generation = self.generation;
                 self.schedule(key);
             }
         }

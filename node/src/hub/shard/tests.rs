@@ -245,3 +245,172 @@ async fn what_came_with_the_handshake_is_answered() {
     assert_eq!(peer.read(), Seen::End);
     bench.stop().await;
 }
+
+#[tokio::test]
+async fn who_is_admitted_while_the_shard_stops_is_told() {
+    let bench = Bench::start(Limits::default());
+    let mut other = bench.joined("other", &[]).await;
+    let linger = Duration::from_secs(60);
+    bench.tell(Command::Stop(Stop { reason: DisconnectReason::Draining, linger })).await;
+    let notice = other.read().text("disconnect_notice");
+    assert_eq!((notice["reason"].as_str(), notice["retry_after_ms"].as_u64()), (Some("draining"), Some(250)));
+    assert_eq!(other.read(), Seen::Close(1012, "draining".to_owned()));
+    let mut late = bench.open("late", &["tasks"]).await;
+    assert_eq!(late.read(), Seen::Close(1012, "draining".to_owned()));
+    assert_eq!(bench.shared.registry.summary().total, 1);
+    drop((other, late));
+    bench.shard.thread.join().unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn shorter_limits_hold_for_deadlines_that_run() {
+    let bench = Bench::start(Limits::default());
+    let mut peer = bench.joined("me", &[]).await;
+    let limits = Limits { protocol_ping_seconds: 1, protocol_pong_timeout_seconds: 1, ..Limits::default() };
+    bench.tell(Command::Control(testing::control(Limits { idle_disconnect_seconds: 1, ..limits }))).await;
+    assert_eq!(peer.read().text("disconnect_notice")["reason"], "idle_timeout");
+    assert_eq!(peer.read(), Seen::Close(4408, "idle_timeout".to_owned()));
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn a_named_session_is_ended_with_a_notice() {
+    let bench = Bench::start(Limits::default());
+    let mut peer = bench.joined("me", &["tasks"]).await;
+    for (id, there) in [("you", false), ("me", true), ("me", false)] {
+        let (reply, found) = oneshot::channel();
+        let (id, reason) = (ConnectionId::new(id).unwrap(), DisconnectReason::Admin);
+        bench.tell(Command::Disconnect { id, reason, detail: Some("bye".to_owned()), reply }).await;
+        assert_eq!(found.await, Ok(there));
+    }
+    assert_eq!(peer.read().text("disconnect_notice")["detail"], "bye");
+    assert_eq!(peer.read(), Seen::Close(1000, "admin".to_owned()));
+    let sub = Source::new("tasks").sub;
+    assert_eq!(bench.shard.gauges.joined(sub), 0);
+    peer.socket.write_all(&client::frame(CLOSE, &1000_u16.to_be_bytes(), [0; 4])).unwrap();
+    assert_eq!(peer.read(), Seen::End);
+    bench.wait("the connection stays", |bench| bench.sessions() == 0);
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn a_hole_that_the_bus_made_is_announced() {
+    let (bench, tasks) = (Bench::start(Limits::default()), Source::new("tasks"));
+    bench.reset(&tasks, 0, &[]).await;
+    let mut peer = bench.joined("me", &["tasks", "agents"]).await;
+    bench.publish(tasks.update(1, "a", 0)).await;
+    peer.read().text("task_update");
+    bench.publish(tasks.update(5, "a", 0)).await;
+    let notice = peer.read().text("coalesced");
+    assert_eq!((notice["from_seq"].as_u64(), notice["to_seq"].as_u64()), (Some(2), Some(4)));
+    assert_eq!(peer.read().text("task_update")["seq"], 5);
+    bench.publish(tasks.event(6, 0)).await;
+    assert_eq!(peer.read().text("task_event")["prev_seq"], 5);
+    assert_eq!(bench.shard.gauges.outbox_frames(), 0);
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn a_peer_that_does_not_read_is_closed_and_one_that_reads_misses_nothing() {
+    let limits = Limits { outbox_frames_max: 8, ..Limits::default() };
+    let (bench, tasks) = (Bench::start(limits), Source::new("tasks"));
+    bench.reset(&tasks, 0, &[]).await;
+    let (mut slow, mut quick) = (bench.joined("slow", &["tasks"]).await, bench.joined("quick", &["tasks"]).await);
+    for seq in 1..=200 {
+        bench.publish(tasks.event(seq, 20_000)).await;
+        assert_eq!(quick.read().text("task_event")["seq"], seq);
+    }
+    bench.wait("the slow session stays", |bench| bench.shared.metrics.backpressure_disconnects
+        .with_label_values(&["outbox_full"]).get() == 1);
+    let mut last = 0;
+    let end = loop {
+        match slow.read() {
+            Seen::Text(frame) if frame["type"] == "task_event" => {
+                assert_eq!(frame["prev_seq"], last);
+                last += 1;
+            }
+            other => break other,
+        }
+    };
+    assert_eq!(end.text("disconnect_notice")["reason"], "backpressure");
+    assert_eq!(slow.read(), Seen::Close(1013, "backpressure".to_owned()));
+    bench.wait("frames are still counted as waiting", |bench| bench.shard.gauges.outbox_frames() == 0);
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn a_peer_that_reads_in_time_gets_the_latest_values_and_every_event() {
+    let limits = Limits { outbox_frames_max: 40, ..Limits::default() };
+    let (bench, tasks) = (Bench::start(limits), Source::new("tasks"));
+    bench.reset(&tasks, 0, &[]).await;
+    let (mut slow, mut quick) = (bench.joined("slow", &["tasks"]).await, bench.joined("quick", &["tasks"]).await);
+    let mut events = Vec::new();
+    for seq in 1..=400 {
+        let publication = if seq % 20 == 0 { tasks.event(seq, 2_000) } else { tasks.update(seq, "k", 20_000) };
+        events.extend((seq % 20 == 0).then_some(seq));
+        bench.publish(publication).await;
+        quick.read();
+    }
+    let (mut at, mut seen) = (0, Vec::new());
+    while at < 400 {
+        let Seen::Text(frame) = slow.read() else { panic!("the session has ended") };
+        let number = |name: &str| frame[name].as_u64().unwrap();
+        if frame["type"] == "coalesced" {
+            assert_eq!(number("from_seq"), at + 1);
+            at = number("to_seq");
+        } else {
+            assert_eq!(number("prev_seq"), at);
+            at = number("seq");
+            seen.extend((frame["type"] == "task_event").then_some(at));
+        }
+    }
+    assert_eq!(seen, events);
+    bench.wait("frames are still counted as waiting", |bench| bench.shard.gauges.outbox_frames() == 0);
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn a_log_that_was_made_anew_comes_as_a_snapshot() {
+    let (bench, tasks) = (Bench::start(Limits::default()), Source::new("tasks"));
+    bench.reset(&tasks, 0, &[]).await;
+    let mut peer = bench.joined("me", &["tasks"]).await;
+    bench.publish(tasks.update(1, "a", 0)).await;
+    peer.read().text("task_update");
+    let anew = Source::in_epoch("tasks", 8);
+    bench.reset(&anew, 1, &[anew.update(1, "b", 0)]).await;
+    let snapshot = peer.read().text("snapshot");
+    assert_eq!((&snapshot["epoch"], &snapshot["items"][0]["key"]), (&json!("0000000000000008"), &json!("b")));
+    bench.publish(anew.update(2, "b", 0)).await;
+    assert_eq!(peer.read().text("task_update")["prev_seq"], 1);
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn lists_stay_right_while_sessions_come_leave_and_come_back() {
+    let (bench, tasks) = (Bench::start(Limits::default()), Source::new("tasks"));
+    bench.reset(&tasks, 0, &[]).await;
+    let mut peers = Vec::new();
+    for index in 0..6 {
+        peers.push(bench.joined(&format!("p{index}"), &["tasks"]).await);
+    }
+    // The first one leaves, so that the last of the list takes its place, and then that one leaves.
+    for index in [0, 5, 2] {
+        peers[index].send(&json!({"type": "unsubscribe", "subscriptions": ["tasks"]}));
+        peers[index].read().text("subscription_updated");
+    }
+    peers[2].send(&json!({"type": "subscribe", "subscriptions": ["tasks"]}));
+    peers[2].read().text("subscription_updated");
+    peers[2].read().text("snapshot");
+    drop(peers.remove(3));
+    bench.wait("the session stays", |bench| bench.sessions() == 5);
+    assert_eq!(bench.shard.gauges.joined(tasks.sub), 3);
+    bench.publish(tasks.event(1, 0)).await;
+    for index in [1, 2, 3] {
+        peers[index].read().text("task_event");
+    }
+    for index in [0, 4] {
+        peers[index].send(&json!({"type": "ping", "correlation_id": "x"}));
+        peers[index].read().text("pong");
+    }
+    bench.stop().await;
+}
