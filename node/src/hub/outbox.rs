@@ -314,3 +314,6 @@ impl Outbox {
         self.entries.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests;
