@@ -21,8 +21,11 @@ export function launch() {
   return chromium.launch({ executablePath: executable() });
 }
 
-/** Opens a page that remembers everything that it complains about: errors, refused loads, policy breaches. */
-export async function open(browser, url, options = {}) {
+/**
+ * Opens a page that remembers everything that it complains about (errors, refused loads, policy breaches)
+ * and its sockets, the last of which the page itself has as `lastSocket`. With `clock`, its time is the test's.
+ */
+export async function open(browser, url, { clock = false, ...options } = {}) {
   const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, ...options });
   const page = await context.newPage();
   const complaints = [];
@@ -34,7 +37,16 @@ export async function open(browser, url, options = {}) {
     document.addEventListener('securitypolicyviolation', (event) => {
       console.error(`policy: ${event.violatedDirective} ${event.blockedURI}`);
     });
+    globalThis.WebSocket = class extends WebSocket {
+      constructor(...args) {
+        super(...args);
+        globalThis.lastSocket = this;
+      }
+    };
   });
+  const sockets = [];
+  page.on('websocket', (socket) => sockets.push(socket));
+  if (clock) await page.clock.install();
   await page.goto(url);
-  return { page, complaints };
+  return { page, complaints, sockets };
 }

@@ -11,7 +11,8 @@ import { RunningNode } from './node.mjs';
 
 const WAIT_MS = 15_000;
 const PHONE = { viewport: { width: 360, height: 740 }, hasTouch: true };
-const TOKEN = 'a-token-with-ümlaut-0123456789abcdef';
+// Its base64 has the characters that base64url replaces.
+const TOKEN = 'a-token-with-~~~???>>>-0123456789abcdef';
 const HOSTILE = '<img src=x onerror="globalThis.broken=1"><script>globalThis.broken=1</script>';
 
 let browser;
@@ -54,9 +55,9 @@ test('a visitor sees the node, the latest values, and a publication as it comes'
   await shows(panel(page, 'tasks'), 'Published before');
   const { correlation_id: id } = await node.publish('tasks', 'task_update', { id: 'now', title: 'Published now', status: 'failed' });
   await shows(panel(page, 'tasks'), 'Published now');
-  await shows(page.locator('#frames'), id);
+  await shows(page.locator('#frames'), id.slice(-8));
   await shows(panel(page, 'agents'), 'Simulated planner');
-  await shows(panel(page, 'system'), 'uptime seconds');
+  await shows(panel(page, 'system'), 'uptime');
   await node.publish('alerts', 'critical_alert', { alerts: [{ message: 'Disk is full' }], timestamp: new Date().toISOString() });
   await shows(panel(page, 'alerts'), 'Disk is full');
   assert.equal(await page.locator('#node').textContent(), 'page-test');
@@ -98,7 +99,6 @@ test('frames are filtered, paused when one is opened, and shown whole', async ()
   await rows.locator('summary').focus();
   await page.keyboard.press('Enter');
   await shows(rows.locator('pre'), /"text": "of needle"/);
-  assert.equal(await page.locator('#pause').getAttribute('aria-pressed'), 'true');
   await node.publish('tasks', 'task_event', { id: 'needle', text: 'another needle' });
   await shows(page.locator('#summary'), /paused, [1-9]/);
   assert.equal(await rows.count(), 1);
@@ -134,6 +134,29 @@ test('markup in a publication stays text, and the page itself cannot make markup
   assert.equal(refusal, 'TypeError');
 });
 
+test('a gap is seen, asked for and mended', async () => {
+  const node = await start();
+  const { page, complaints, sockets } = await live(browser, node);
+  const asked = [];
+  sockets[0].on('framesent', ({ payload }) => asked.push(JSON.parse(payload)));
+  const { epoch, seq } = await node.publish('tasks', 'task_update', { id: 't1', title: 'Before', status: 'pending' });
+  await shows(panel(page, 'tasks'), 'Before');
+  const ahead = { type: 'task_update', subscription: 'tasks', epoch, seq: seq + 9, prev_seq: seq + 8, data: { id: 't1', title: 'Out of turn' } };
+  await page.evaluate((frame) => globalThis.lastSocket.onmessage({ data: JSON.stringify(frame) }), ahead);
+  await shows(page.locator('#frames'), 'a gap: asked for what is missing');
+  await node.publish('tasks', 'task_update', { id: 't2', title: 'Behind', status: 'pending' });
+  await shows(panel(page, 'tasks'), 'Behind');
+  assert.equal(await panel(page, 'tasks').getByText('Out of turn').count(), 0);
+  assert.deepEqual(asked.filter(({ type }) => type === 'subscribe'), [{ type: 'subscribe', subscriptions: ['tasks'], since: { tasks: { epoch, seq } } }]);
+  // What is no frame at all ends the connection, and the next one goes on.
+  await page.evaluate(() => globalThis.lastSocket.onmessage({ data: 'null' }));
+  await node.publish('tasks', 'task_update', { id: 't3', title: 'Reconnected', status: 'pending' });
+  await shows(panel(page, 'tasks'), 'Reconnected');
+  assert.equal(sockets.length, 2);
+  assert.match(sockets[1].url(), new RegExp(`tasks%3A${epoch}%3A${seq + 1}`));
+  assert.deepEqual(complaints, []);
+});
+
 test('the page comes back after the node died, and goes on where it was', async () => {
   const folder = mkdtempSync(join(tmpdir(), 'hiveops-page-'));
   stops.push(() => rmSync(folder, { recursive: true, force: true }));
@@ -144,6 +167,7 @@ test('the page comes back after the node died, and goes on where it was', async 
   await first.stop('SIGKILL');
   await state(page, 'Reconnecting');
   await shows(page.locator('#detail'), 'The connection was lost');
+  assert.match(await page.locator('#countdown').textContent(), /^in \d+ s$/);
   await shows(panel(page, 'tasks'), 'as last seen');
   await shot(page, 'reconnecting');
   const second = await start({ HIVEOPS_DATA_DIR: folder, HIVEOPS_LISTEN: first.address });
@@ -155,7 +179,8 @@ test('the page comes back after the node died, and goes on where it was', async 
   await shows(page.locator('#detail'), /drained.*1012 draining/);
   // In memory the log begins anew: what is gone disappears from the page.
   const third = await start({ HIVEOPS_LISTEN: first.address });
-  await page.getByRole('button', { name: 'Connect now' }).click({ timeout: WAIT_MS }).catch(() => {});
+  // By script, since the page may come back by itself at any moment and hide the button.
+  await page.evaluate(() => document.querySelector('#reconnect').click());
   await state(page, 'Live');
   await shows(panel(page, 'tasks'), 'No task yet');
   await third.publish('tasks', 'task_update', { id: 't3', title: 'Anew', status: 'pending' });
@@ -183,13 +208,11 @@ test('a node that asks for a token gets it, and the token is kept nowhere', asyn
 
 test('a node that refuses the origin is left alone', async () => {
   const node = await start({ WS_ALLOWED_ORIGINS: 'https://elsewhere.example' });
-  const { page } = await open(browser, node.url);
+  const { page, sockets } = await open(browser, node.url, { clock: true });
   await state(page, 'Closed');
   await shows(page.locator('#detail'), /4403 origin_denied/);
-  const established = async () => (await (await fetch(`${node.url}/metrics`)).text()).match(/^.*handshake.*$/gm);
-  const before = await established();
-  await page.waitForTimeout(1_500);
-  assert.deepEqual(await established(), before);
+  await page.clock.fastForward('30:00');
+  assert.equal(sockets.length, 1);
   assert.equal(await page.locator('#state').textContent(), 'Closed');
 });
 
@@ -210,33 +233,32 @@ test('a phone shows everything without scrolling sideways', async () => {
   assert.deepEqual(complaints, []);
 });
 
-test('a flood neither freezes the page nor makes it grow', async () => {
+test('a thousand updates a second neither freeze the page nor make it grow', async () => {
   const node = await start();
   const { page, complaints } = await live(browser, node);
-  await page.evaluate(() => {
-    globalThis.worstGapMs = 0;
-    let last = performance.now();
-    setInterval(() => {
-      globalThis.worstGapMs = Math.max(globalThis.worstGapMs, performance.now() - last);
-      last = performance.now();
-    }, 10);
-  });
-  const until = Date.now() + 3_000;
-  let sent = 0;
-  const publisher = async () => {
-    while (Date.now() < until) {
-      sent += 1;
-      await node.publish('tasks', 'task_update', { id: `t${sent % 500}`, title: `Task ${sent}`, status: 'in_progress', n: sent });
+  const { epoch, seq } = await node.publish('tasks', 'task_update', { id: 't0', title: 'The first', status: 'pending' });
+  await shows(panel(page, 'tasks'), 'The first');
+  // Handed to the page's own socket, so that the speed of the node and of HTTP has no part in it.
+  const { worst, last } = await page.evaluate(async ({ epoch, from }) => {
+    let [seq, worst, before] = [from, 0, performance.now()];
+    const started = before;
+    while (performance.now() - started < 3_000) {
+      await new Promise((resolve) => setTimeout(resolve, 10));
+      worst = Math.max(worst, performance.now() - before);
+      before = performance.now();
+      while (seq - from < performance.now() - started) {
+        seq += 1;
+        const data = { id: `t${seq % 2_000}`, title: `Task ${seq}`, status: ['pending', 'in_progress'][seq % 2], about: 'x'.repeat(200) };
+        const frame = { type: 'task_update', subscription: 'tasks', epoch, seq, prev_seq: seq - 1, data, correlation_id: `c${seq}`, timestamp: new Date().toISOString() };
+        globalThis.lastSocket.onmessage({ data: JSON.stringify(frame) });
+      }
     }
-  };
-  await Promise.all(Array.from({ length: 16 }, publisher));
-  const { seq } = await node.publish('tasks', 'task_update', { id: 'last', title: 'The last one', status: 'completed' });
-  await shows(panel(page, 'tasks'), 'The last one');
-  await shows(panel(page, 'tasks'), `seq ${seq}`);
+    return { worst, last: seq };
+  }, { epoch, from: seq });
+  await shows(panel(page, 'tasks'), `seq ${last}`);
+  assert.ok(last - seq >= 2_900, `${last - seq} updates in 3 s`);
   assert.equal(await page.locator('#frames li').count(), 200);
-  const gap = await page.evaluate(() => globalThis.worstGapMs);
-  assert.ok(gap < 1_000, `the page stood still for ${gap} ms while ${sent} publications came`);
-  console.log(`${sent} publications in 3 s, longest stall ${Math.round(gap)} ms`);
+  assert.ok(worst < 500, `the page stood still for ${Math.round(worst)} ms`);
   await shot(page, 'flood');
   assert.deepEqual(complaints, []);
 });

@@ -33,6 +33,9 @@ export function badge(status) {
 /** `in_progress` → `in progress`. */
 export const words = (name) => name.replaceAll('_', ' ');
 
+/** The name of a figure without its unit, which `figure` shows with the value. */
+export const label = (name) => words(name.replace(/_(percent|bytes|seconds|ms|at)$/, ''));
+
 export const cut = (text, max) => (text.length > max ? `${text.slice(0, max - 1)}…` : text);
 
 const two = (number) => String(number).padStart(2, '0');

@@ -28,6 +28,7 @@ const NOTES = {
 
 export class Log {
   #ring = [];
+  /** `{entry, row}` of each line; while paused, its frame may have left the ring already. */
   #rows = new Map();
   #count = 0;
   #isPaused = false;
@@ -74,10 +75,8 @@ export class Log {
   }
 
   draw() {
-    const { list, pause, summary } = this.#parts;
+    const { list, summary } = this.#parts;
     const missed = this.#count - this.#pausedAt;
-    setText(pause, this.#isPaused ? 'Resume' : 'Pause');
-    pause.setAttribute('aria-pressed', String(this.#isPaused));
     if (!this.#isPaused || this.#rows.size === 0) this.#drawRows(list);
     const shown = this.#filter === '' ? `${this.#rows.size}` : `${this.#rows.size} matching`;
     const paused = this.#isPaused ? `, paused, ${missed} new` : '';
@@ -87,14 +86,14 @@ export class Log {
   #drawRows(list) {
     const shown = this.#ring.filter((entry) => this.#matches(entry));
     const kept = new Set(shown.map((entry) => entry.n));
-    for (const [n, row] of this.#rows) {
+    for (const [n, { row }] of this.#rows) {
       if (kept.has(n)) continue;
       row.remove();
       this.#rows.delete(n);
     }
     const fresh = shown.filter((entry) => !this.#rows.has(entry.n)).map((entry) => {
       const row = line(entry);
-      this.#rows.set(entry.n, row);
+      this.#rows.set(entry.n, { entry, row });
       return row;
     });
     list.prepend(...fresh.reverse());
@@ -105,21 +104,21 @@ export class Log {
   }
 
   #forget() {
-    for (const row of this.#rows.values()) row.remove();
+    for (const { row } of this.#rows.values()) row.remove();
     this.#rows.clear();
   }
 
   #pause(isPaused, onChange) {
     if (isPaused && !this.#isPaused) this.#pausedAt = this.#count;
     this.#isPaused = isPaused;
+    setText(this.#parts.pause, isPaused ? 'Resume' : 'Pause');
     onChange();
   }
 
   /** The whole frame, when somebody opens its line. */
   #fill(details) {
-    const entry = this.#ring.find(({ n }) => n === Number(details.dataset.n));
+    const { entry } = this.#rows.get(Number(details.dataset.n));
     const pre = details.querySelector('pre');
-    if (entry === undefined || pre.textContent !== '') return;
     pre.textContent = entry.isCut
       ? `${entry.text}…\n\n(only the first ${bytes(TEXT_MAX)} are kept)`
       : JSON.stringify(JSON.parse(entry.text), null, 2);
@@ -142,6 +141,9 @@ function digest(frame, text) {
   };
 }
 
+/** The end of an identifier tells two apart; its beginning is the time. The opened line has all of it. */
+const tail = (id) => (id.length > 9 ? `…${id.slice(-8)}` : id);
+
 function line({ n, at, frame, notes }) {
   const place = frame.subscription === '' ? 'connection' : frame.subscription;
   const summary = el(
@@ -150,7 +152,7 @@ function line({ n, at, frame, notes }) {
     el('time', { datetime: at.toISOString() }, timeOfDay(at)),
     el('span', { class: 'place' }, frame.seq === null ? place : `${place} ${frame.seq}`),
     el('span', { class: 'type' }, frame.type),
-    el('span', { class: 'id', title: `correlation id ${frame.correlationId}` }, frame.correlationId),
+    el('span', { class: 'id', title: `correlation id ${frame.correlationId}` }, tail(frame.correlationId)),
     el('span', { class: 'short' }, ...notes.map((note) => el('em', {}, note)), frame.short),
   );
   return el('li', {}, el('details', { 'data-n': n }, summary, el('pre', { tabindex: '0', 'aria-label': 'The whole frame' })));

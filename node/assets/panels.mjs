@@ -1,10 +1,10 @@
 // The latest values on the plain page, one panel per joined subscription, drawn from the states that
 // `continuity.mjs` keeps. A panel shows the most recent keys and counts the rest.
 
-import { badge, cut, el, figure, setText, timeOfDay, words } from './dom.mjs';
+import { badge, cut, el, figure, label, setText, timeOfDay, words } from './dom.mjs';
 
 /** Keys shown in one panel; a subscription may have 10,000. */
-const ROWS_MAX = 12;
+const ROWS_MAX = 8;
 
 /** Members shown of one value. */
 const FIGURES_MAX = 16;
@@ -138,9 +138,9 @@ function figures({ key, data }) {
   for (const [name, value] of Object.entries(data)) {
     if (rows.length >= FIGURES_MAX) break;
     if (name === 'id' || name === 'status') continue;
-    rows.push(el('div', {}, el('dt', {}, cut(words(name), 40)), el('dd', {}, isObject(value) ? inner(value) : figure(name, value))));
+    rows.push(el('div', {}, el('dt', {}, cut(label(name), 40)), el('dd', {}, isObject(value) ? inner(value) : figure(name, value))));
   }
-  const title = el('h4', {}, cut(key, 80), ...(data.status === undefined ? [] : [badge(data.status)]));
+  const title = el('h4', {}, el('span', {}, cut(key, 80)), ...(data.status === undefined ? [] : [badge(data.status)]));
   return el('div', { class: 'figures' }, title, el('dl', {}, ...rows));
 }
 
@@ -149,8 +149,13 @@ const isObject = (value) => typeof value === 'object' && value !== null && !Arra
 /** An object inside a value on one line; counts that are zero are left out. */
 function inner(object) {
   const entries = Object.entries(object).filter(([, value]) => value !== 0 && !isObject(value));
-  const text = entries.slice(0, STATUSES_MAX).map(([name, value]) => `${words(name)} ${figure(name, value)}`).join(', ');
+  const text = entries.slice(0, STATUSES_MAX).map(([name, value]) => member(name, value)).join(', ');
   return text === '' ? 'none' : cut(text, 120);
+}
+
+function member(name, value) {
+  if (typeof value === 'boolean') return `${value ? '' : 'not '}${words(name)}`;
+  return `${label(name)} ${figure(name, value)}`;
 }
 
 function occurrence({ type, data, timestamp }) {

@@ -76,6 +76,7 @@ function onState() {
   $('credential').hidden = !asksForToken;
   if (asksForToken && document.activeElement === document.body) $('token').focus();
   drawState();
+  drawCountdown();
   schedule();
 }
 
@@ -125,11 +126,16 @@ function ended({ is, stop, code, reason }) {
   return said === '' ? why : `${why} (${said})`;
 }
 
-/** Once a second: what changes with time alone. Outside the live region, or it would be read out. */
-function tick() {
+/** Outside the live region, or every second would be read out. */
+function drawCountdown() {
   const { state } = feed;
   const seconds = state.is === 'waiting' ? Math.max(0, Math.ceil((state.until - Date.now()) / 1_000)) : 0;
   setText($('countdown'), state.is === 'waiting' ? `in ${seconds} s` : '');
+}
+
+/** Once a second: what changes with time alone. */
+function tick() {
+  drawCountdown();
   const now = performance.now();
   const perSecond = ((log.count - rate.count) * 1_000) / (now - rate.at);
   rate = { at: now, count: log.count };
@@ -152,6 +158,7 @@ function addBox(name, description = '') {
   const input = el('input', { type: 'checkbox', value: name });
   const note = el('small');
   input.addEventListener('change', () => {
+    trouble = '';
     feed.join(name, input.checked);
     schedule();
   });

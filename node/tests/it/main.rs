@@ -11,6 +11,7 @@ mod http;
 mod limits;
 mod live_data;
 mod openapi;
+mod page;
 mod protocol;
 mod publish;
 mod raw;
