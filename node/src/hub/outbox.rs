@@ -104,7 +104,8 @@ impl Outbox {
             self.note_start(place);
             if let Some(index) = self.same_value(place) {
                 let old = self.entries[index].item.bytes().len();
-                if self.bytes - old + len > room.bytes {
+                let alone = self.entries.len() == 1;
+                if self.bytes - old + len > room.bytes && !alone {
                     return Pushed::Full;
                 }
                 self.entries.remove(index);
@@ -113,7 +114,9 @@ impl Outbox {
                 return Pushed::Coalesced;
             }
         }
-        if self.entries.len() >= room.frames || self.bytes + len > room.bytes {
+        // When nothing waits, one frame of any size may: it could never be sent otherwise.
+        let over = self.entries.len() >= room.frames || self.bytes + len > room.bytes;
+        if over && !self.entries.is_empty() {
             return Pushed::Full;
         }
         self.append(Item::Frame(frame), now);
