@@ -108,10 +108,14 @@ impl Follower {
 
     /// Reads up to this position.
     async fn read_to(&mut self, socket: &mut Socket, seq: u64) {
-        while self.seq < seq {
-            let frame = socket.next().await;
-            self.take(&frame);
-        }
+        let read = async {
+            while self.seq < seq {
+                let frame = socket.next().await;
+                self.take(&frame);
+            }
+        };
+        // Heartbeats come whatever happens: the patience is for the whole.
+        soon("the position", read).await;
         assert_eq!(self.seq, seq);
     }
 }

@@ -12,11 +12,7 @@ use crate::harness::{Closed, Socket};
 const KEYS_MAX: u64 = 200;
 
 /// Publishes new keys until the bad reader has fallen behind, or has been closed for it.
-async fn publish_until(
-    node: &crate::harness::Node,
-    metric: &str,
-    good: &mut (Socket, Follower),
-) -> u64 {
+async fn publish_until(node: &crate::harness::Node, metric: &str, good: &mut (Socket, Follower)) -> u64 {
     let mut number = good.1.seq;
     while node.metric(metric).await == 0.0 {
         number += 1;
