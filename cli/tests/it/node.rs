@@ -108,7 +108,7 @@ fn sigterm_tells_the_sessions_and_ends_with_success() {
 }
 
 #[test]
-fn a_second_signal_ends_it_at_once() {
+fn a_node_that_drains_says_so_and_a_second_signal_ends_it_at_once() {
     let place = Place::new();
     let (mut node, url) = Running::dev(&place, &[], &[]);
     let mut socket = Socket::connect(&url, "dashboard?subscriptions=tasks", None);
@@ -116,6 +116,12 @@ fn a_second_signal_ends_it_at_once() {
     node.signal(Signal::INT);
     // This client sees the notice and does not leave, so the node lingers.
     socket.wait_for("disconnect_notice");
+    // Meanwhile it is alive, but no place to go to.
+    let ask = |path: &str| Http::connect(&url).call(&format!("GET {path}"), &[], "").unwrap();
+    assert_eq!(ask("/livez").0, 200);
+    assert_eq!(ask("/readyz"), (503, json!({"status": "not_ready", "reason": "draining"})));
+    assert_eq!(ask("/health").1["status"], "unhealthy");
+    assert_eq!(tool(&url, &["healthcheck"]).code, Some(1));
     node.signal(Signal::INT);
     assert_eq!(node.ended().code(), Some(130));
 }
