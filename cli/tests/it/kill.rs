@@ -164,7 +164,8 @@ fn check(url: &str, expected: &Expected) -> Shown {
     }
     // What was stored is known as stored.
     let mut http = Http::connect(url);
-    let newest = |name: &str| expected.acked.iter().filter(|acked| acked.subscription == name).max_by_key(|a| a.seq);
+    let newest =
+        |name: &str| expected.acked.iter().filter(|acked| acked.subscription == name).max_by_key(|a| a.seq);
     for (subscription, message_type) in [EVENTS, UPDATES] {
         let Some(Acked { key, data, seq, .. }) = newest(subscription) else { continue };
         let headers = [("Idempotency-Key", key.as_str())];

@@ -1,17 +1,23 @@
 //! The real binary: what it says and how it exits, alone and as a running node.
 
+// The attributes tell clippy that the helpers are part of tests, where unwrapping is fine.
+#[cfg(test)]
 mod config;
+#[cfg(test)]
 mod demo;
-// The attribute tells clippy that the helpers are part of tests, where unwrapping is fine.
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
-mod tidy;
 mod kill;
+#[cfg(test)]
 mod logs;
+#[cfg(test)]
 mod node;
 #[cfg(test)]
 mod running;
+#[cfg(test)]
+mod tidy;
+#[cfg(test)]
 mod tools;
 #[cfg(test)]
 mod wire;

@@ -23,8 +23,15 @@ pub(crate) struct Running {
 /// What a process has written so far.
 #[derive(Clone)]
 pub(crate) struct Lines {
-    /// Shared with the thread that reads the pipe; the flag says that the pipe is closed.
-    state: Arc<(Mutex<(Vec<String>, bool)>, Condvar)>,
+    /// Shared with the thread that reads the pipe.
+    state: Arc<(Mutex<Written>, Condvar)>,
+}
+
+#[derive(Default)]
+struct Written {
+    lines: Vec<String>,
+    /// The pipe is closed: no more will come.
+    closed: bool,
 }
 
 impl Running {
@@ -97,17 +104,17 @@ impl Lines {
         std::thread::spawn(move || {
             for line in BufReader::new(pipe).lines() {
                 let Ok(line) = line else { break };
-                state.0.lock().unwrap().0.push(line);
+                state.0.lock().unwrap().lines.push(line);
                 state.1.notify_all();
             }
-            state.0.lock().unwrap().1 = true;
+            state.0.lock().unwrap().closed = true;
             state.1.notify_all();
         });
         lines
     }
 
     pub(crate) fn all(&self) -> Vec<String> {
-        self.state.0.lock().unwrap().0.clone()
+        self.state.0.lock().unwrap().lines.clone()
     }
 
     /// The first line, written already or to come, that satisfies the condition.
@@ -120,12 +127,12 @@ impl Lines {
         let deadline = Instant::now() + PATIENCE;
         let mut state = self.state.0.lock().unwrap();
         loop {
-            if let Some(found) = find(&state.0) {
+            if let Some(found) = find(&state.lines) {
                 return found;
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            assert!(!state.1, "it ended without it: {:#?}", state.0);
-            assert!(!left.is_zero(), "it did not come within {PATIENCE:?}: {:#?}", state.0);
+            assert!(!state.closed, "it ended without it: {:#?}", state.lines);
+            assert!(!left.is_zero(), "it did not come within {PATIENCE:?}: {:#?}", state.lines);
             state = self.state.1.wait_timeout(state, left).unwrap().0;
         }
     }
@@ -133,9 +140,9 @@ impl Lines {
     fn wait_closed(&self) {
         let deadline = Instant::now() + PATIENCE;
         let mut state = self.state.0.lock().unwrap();
-        while !state.1 {
+        while !state.closed {
             let left = deadline.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero(), "it did not end within {PATIENCE:?}: {:#?}", state.0);
+            assert!(!left.is_zero(), "it did not end within {PATIENCE:?}: {:#?}", state.lines);
             state = self.state.1.wait_timeout(state, left).unwrap().0;
         }
     }

@@ -34,6 +34,7 @@ async fn shake(node: &Node, headers: &[(&'static str, &str)]) -> (Socket, Respon
     }
     let shaken = soon("a handshake", tokio_tungstenite::connect_async(request)).await;
     let (stream, response) = shaken.expect("an upgrade: refusals come after it");
+    assert!(response.headers().contains_key("x-correlation-id"));
     (Socket { stream }, response)
 }
 

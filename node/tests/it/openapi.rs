@@ -146,8 +146,8 @@ async fn a_method_that_is_not_described_is_refused_and_the_described_ones_are_na
     let operations: BTreeSet<(String, String)> = operations(&document).into_iter().collect();
     let paths: BTreeSet<&str> = operations.iter().map(|(_, path)| path.as_str()).collect();
     for path in paths {
-        let served = |method: &&&str| operations.contains(&((**method).to_owned(), path.to_owned()));
-        let (described, others): (Vec<&str>, Vec<&str>) = METHODS.iter().partition(|method| served(&method));
+        let served = |method: &str| operations.contains(&(method.to_owned(), path.to_owned()));
+        let (described, others): (Vec<&str>, Vec<&str>) = METHODS.iter().partition(|method| served(method));
         for method in others {
             let answer =
                 node.call(method, &path.replace("{id}", "x1").replace("{connection_id}", "c1")).send().await;
@@ -171,6 +171,8 @@ async fn every_described_channel_is_a_websocket_with_the_defaults_it_describes()
         let path = channel["address"].as_str().unwrap();
         let answer = node.call("GET", path).send().await;
         assert_eq!(answer.refusal(), (426, "upgrade_required".to_owned()), "{path}");
+        let answer = node.call("POST", path).send().await;
+        assert_eq!(answer.refusal(), (405, "method_not_allowed".to_owned()), "{path}");
         let mut socket = Socket::connect(&node, path.strip_prefix("/api/dashboard/ws/").unwrap()).await;
         let hello = socket.expect("connection_established").await;
         let names: Vec<&str> =
