@@ -62,6 +62,13 @@ impl Item {
             Self::Control(_) => None,
         }
     }
+
+    fn sub(&self) -> Option<SubId> {
+        match self {
+            Self::Frame(frame) => frame.sub(),
+            Self::Control(_) => None,
+        }
+    }
 }
 
 /// How much may wait.
@@ -101,10 +108,11 @@ impl Outbox {
     pub(crate) fn push(&mut self, frame: SealedFrame, room: Room, now: Moment) -> Pushed {
         let len = frame.len();
         if let Some(place) = frame.place() {
-            self.note_start(place);
+            self.begin(place.sub, place.prev_seq);
             if let Some(index) = self.same_value(place) {
                 let old = self.entries[index].item.bytes().len();
-                if self.bytes - old + len > room.bytes {
+                let alone = self.entries.len() == 1;
+                if self.bytes - old + len > room.bytes && !alone {
                     return Pushed::Full;
                 }
                 self.entries.remove(index);
@@ -113,7 +121,9 @@ impl Outbox {
                 return Pushed::Coalesced;
             }
         }
-        if self.entries.len() >= room.frames || self.bytes + len > room.bytes {
+        // When nothing waits, one frame of any size may: it could never be sent otherwise.
+        let over = self.entries.len() >= room.frames || self.bytes + len > room.bytes;
+        if over && !self.entries.is_empty() {
             return Pushed::Full;
         }
         self.append(Item::Frame(frame), now);
@@ -124,7 +134,7 @@ impl Outbox {
     /// the socket cut short.
     pub(crate) fn push_forced(&mut self, frame: SealedFrame, now: Moment) {
         if let Some(place) = frame.place() {
-            self.note_start(place);
+            self.begin(place.sub, place.prev_seq);
         }
         self.append(Item::Frame(frame), now);
     }
@@ -160,10 +170,11 @@ impl Outbox {
         self.entries.push_back(Entry { item, queued_at: now });
     }
 
-    /// Until the first frame of a subscription waited, everything before it was sent.
-    fn note_start(&mut self, place: &Place) {
-        if !self.cursors.iter().any(|(sub, _)| *sub == place.sub) {
-            self.cursors.push((place.sub, place.prev_seq));
+    /// Says that, until a frame of the subscription waited, everything up to `seq` was sent; nothing when
+    /// one has passed through already.
+    pub(crate) fn begin(&mut self, sub: SubId, seq: u64) {
+        if !self.cursors.iter().any(|(known, _)| *known == sub) {
+            self.cursors.push((sub, seq));
         }
     }
 
@@ -272,13 +283,14 @@ impl Outbox {
         gone
     }
 
-    /// Takes out the frames of one subscription that are not begun: the session has left it.
+    /// Takes out the frames of one subscription that are not begun, snapshots and notices included: the
+    /// session has left it.
     pub(crate) fn remove(&mut self, sub: SubId) {
         let begun = usize::from(self.offset > 0);
         let (mut index, mut pinned, mut bytes) = (0, 0, 0);
         let old_pinned = self.pinned;
         self.entries.retain(|entry| {
-            let keep = index < begun || entry.item.place().is_none_or(|place| place.sub != sub);
+            let keep = index < begun || entry.item.sub() != Some(sub);
             if keep {
                 bytes += entry.item.bytes().len();
                 pinned += usize::from(index < old_pinned);
@@ -302,3 +314,6 @@ impl Outbox {
         self.entries.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,7 @@
 //! Nothing here knows sockets, clocks or what a message means.
 
 #[cfg(test)]
-mod client;
+pub(crate) mod client;
 pub(crate) mod closing;
 mod control;
 #[cfg(any(test, feature = "fuzzing"))]

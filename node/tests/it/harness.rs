@@ -263,7 +263,7 @@ impl Socket {
     async fn next_message(&mut self) -> Result<Value, Option<Closed>> {
         loop {
             match self.stream.next().await {
-                Some(Ok(Message::Text(text))) => return Ok(serde_json::from_str(&text).expect("JSON")),
+                Some(Ok(Message::Text(text))) => return Ok(crate::schema::read(&text)),
                 Some(Ok(Message::Close(frame))) => {
                     // The next read sends the answer; the node has then no reason to linger.
                     let _ = self.stream.next().await;

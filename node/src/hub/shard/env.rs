@@ -8,7 +8,7 @@ use hiveops_proto::{CorrelationId, ErrorCode, NodeId, Payload, Position, Timesta
 use super::Shared;
 use crate::catalog::{Catalog, SubId};
 use crate::hub::catch_up::CatchUp;
-use crate::hub::connection::Pending;
+use crate::hub::pending::Pending;
 use crate::hub::view::View;
 use crate::session::{Request, World};
 use crate::time::Moment;
