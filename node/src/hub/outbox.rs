@@ -294,22 +294,19 @@ impl Outbox {
         gone
     }
 
-    /// Takes out the frames of one subscription that are not begun, snapshots and notices included: the
-    /// session has left it.
+    /// Takes out the frames of one subscription, snapshots and notices included: the session has left it.
+    /// What is settled stays, because a pong behind it may have said already that it comes.
     pub(crate) fn remove(&mut self, sub: SubId) {
-        let begun = usize::from(self.offset > 0);
-        let (mut index, mut pinned, mut bytes) = (0, 0, 0);
-        let old_pinned = self.pinned;
+        let (settled, mut index) = (self.pinned, 0);
+        let bytes = &mut self.bytes;
         self.entries.retain(|entry| {
-            let keep = index < begun || entry.item.sub() != Some(sub);
-            if keep {
-                bytes += entry.item.bytes().len();
-                pinned += usize::from(index < old_pinned);
+            let keep = index < settled || entry.item.sub() != Some(sub);
+            if !keep {
+                *bytes -= entry.item.bytes().len();
             }
             index += 1;
             keep
         });
-        (self.bytes, self.pinned) = (bytes, pinned);
         self.cursors.retain(|cursor| cursor.sub != sub);
     }
 

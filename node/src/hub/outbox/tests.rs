@@ -169,29 +169,31 @@ fn pings_overtake_what_has_not_begun_and_are_bounded() {
 }
 
 #[test]
-fn leaving_takes_out_values_snapshots_and_notices_but_not_what_has_begun() {
+fn leaving_takes_out_values_snapshots_and_notices_but_not_what_is_settled() {
     let mut bench = Bench::new();
     let other = Source::new("agents");
     bench.event(1);
     bench.update(2, "a");
-    bench.update(3, "b");
-    bench.update(4, "a");
+    bench.update(3, "a");
+    assert_eq!(bench.write(1), []);
+    bench.update(4, "b");
     bench.outbox.push(other.event(9, 0).live().clone(), ROOM, NOW);
     let mut view = bench.source.view();
     let made = || hiveops_proto::CorrelationId::new("s").unwrap();
     let snapshot = view.snapshot(hiveops_proto::Timestamp::from_millis(0), made);
     bench.outbox.push_forced(snapshot[0].clone(), NOW);
-    assert_eq!(bench.write(1), []);
+    let omission = Omission { sub: bench.source.sub, from_seq: 1, to_seq: 2 };
+    bench.outbox.push_forced(notice(&bench.source, &omission), NOW);
     bench.outbox.remove(bench.source.sub);
-    assert_eq!(bench.drain(), [Out::Seq(1), Out::Seq(9)]);
+    assert_eq!(bench.drain(), [Out::Seq(1), Out::Omitted(2, 2), Out::Seq(3), Out::Seq(9)]);
 }
 
 #[test]
 fn who_comes_back_is_not_told_of_what_lay_before() {
     let mut bench = Bench::new();
     bench.event(1);
-    bench.event(2);
     assert_eq!(bench.write(1), []);
+    bench.event(2);
     bench.outbox.remove(bench.source.sub);
     bench.event(7);
     assert_eq!(bench.drain(), [Out::Seq(1), Out::Seq(7)]);

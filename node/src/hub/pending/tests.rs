@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use hiveops_client::continuity::{Continuity, Effect};
-use hiveops_proto::frame::{Coalesced, SubscriptionUpdated};
+use hiveops_proto::frame::{Coalesced, Pong, SubscriptionUpdated};
 use hiveops_proto::{CorrelationId, Position, Positions, ServerFrame, SubscriptionName, Timestamp};
 use proptest::prelude::*;
 
@@ -30,6 +30,8 @@ enum Step {
     /// The peer takes this many bytes.
     Read(usize),
     Ping,
+    /// Asks for a pong, which says where the session stands.
+    Ask,
     Leave(usize),
     /// Joins from the start.
     Join(usize),
@@ -167,6 +169,7 @@ impl Session {
                 let _ = pending.outbox.push_control(bytes::Bytes::from_static(b"ping"), NOW);
                 self.flush();
             }
+            Step::Ask => self.tell(),
             Step::Leave(sub) => {
                 self.leave(sub);
                 self.answer(&[]);
@@ -303,6 +306,21 @@ impl Session {
         }
     }
 
+    fn tell(&mut self) {
+        let pending = self.pending.get_or_insert_default();
+        let mut positions = Positions::new();
+        for source in self.logs.iter().map(|log| &log.source).filter(|source| self.joined.contains(source.sub)) {
+            let head = self.views[source.sub.index()].position();
+            if let Some(seq) = pending.sent(source.sub, head.seq) {
+                positions.insert(source.name.clone(), Position { seq, ..head });
+            }
+        }
+        let correlation_id = CorrelationId::new("p").unwrap();
+        let frame = Pong { correlation_id, timestamp: Timestamp::from_millis(0), positions, live: true };
+        pending.outbox.push(SealedFrame::seal(&frame.into()), self.room, NOW);
+        self.flush();
+    }
+
     fn renew(&mut self, sub: usize) {
         let log = &mut self.logs[sub];
         log.epoch += 1;
@@ -378,6 +396,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => (sub.clone(), key, 1..5_u64).prop_map(|(sub, key, by)| Step::Skip { sub, key, by }),
         8 => prop_oneof![1..20_usize, 1..3_000_usize].prop_map(Step::Read),
         1 => Just(Step::Ping),
+        2 => Just(Step::Ask),
         1 => sub.clone().prop_map(Step::Leave),
         2 => sub.clone().prop_map(Step::Join),
         1 => sub.clone().prop_map(Step::Resume),
