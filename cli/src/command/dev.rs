@@ -1,5 +1,6 @@
 //! `hiveops dev`: a node for trying things out, and what to try.
 
+use std::ffi::OsString;
 use std::io::{IsTerminal as _, stderr};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
@@ -48,6 +49,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 /// What a newcomer can try.
 struct Banner {
+    program: String,
     keeps: bool,
     asks: bool,
     demo: bool,
@@ -55,7 +57,12 @@ struct Banner {
 
 impl Banner {
     fn new(config: &Config, demo: bool) -> Self {
-        Self { keeps: config.data_dir.is_some(), asks: config.auth.required, demo }
+        Self {
+            program: program(std::env::args_os().next()),
+            keeps: config.data_dir.is_some(),
+            asks: config.auth.required,
+            demo,
+        }
     }
 
     fn text(&self, address: SocketAddr) -> String {
@@ -67,15 +74,16 @@ impl Banner {
             options.push_str(" --token \"$WS_AUTH_TOKEN\"");
         }
         let example = r#"tasks task_update '{"id":"t1","title":"Try HiveOps","status":"in_progress"}'"#;
+        let program = &self.program;
         let mut text = format!(
             "HiveOps {} listens on {url}\n\n\
              Try, in another terminal:\n  \
              open     {url}/\n  \
-             watch    hiveops watch tasks{options}\n  \
-             publish  hiveops publish {example}{options}\n  \
-             status   hiveops status{options}\n  \
+             watch    {program} watch tasks{options}\n  \
+             publish  {program} publish {example}{options}\n  \
+             status   {program} status{options}\n  \
              health   curl -s{header} {url}{}\n  \
-             doctor   hiveops doctor\n",
+             doctor   {program} doctor\n",
             env!("CARGO_PKG_VERSION"),
             hiveops_proto::path::WS_HEALTH,
         );
@@ -88,6 +96,12 @@ impl Banner {
         text.push_str("Stop with Ctrl-C.");
         text
     }
+}
+
+/// How to call this program again: as it was called, unless it is found by its name.
+fn program(called: Option<OsString>) -> String {
+    let called = called.and_then(|called| called.into_string().ok());
+    called.filter(|called| called.contains('/')).unwrap_or_else(|| "hiveops".to_owned())
 }
 
 /// How this machine reaches a listener; the address of all interfaces is no place to connect to.
@@ -106,10 +120,11 @@ mod tests {
 
     #[test]
     fn the_advice_fits_the_address_and_the_credential() {
-        let open = Banner { keeps: true, asks: false, demo: false };
+        let program = || "hiveops".to_owned();
+        let open = Banner { program: program(), keeps: true, asks: false, demo: false };
         let text = open.text("127.0.0.1:8000".parse().unwrap());
         assert!(text.contains("hiveops watch tasks\n") && !text.contains("Bearer"));
-        let closed = Banner { keeps: false, asks: true, demo: true };
+        let closed = Banner { program: program(), keeps: false, asks: true, demo: true };
         let text = closed.text("[::]:9".parse().unwrap());
         assert!(
             text.contains("hiveops watch tasks --url http://[::1]:9 --token \"$WS_AUTH_TOKEN\""),
@@ -120,5 +135,12 @@ mod tests {
                 && text.contains("--data-dir")
                 && text.contains("imulated")
         );
+    }
+
+    #[test]
+    fn the_advice_can_be_pasted_by_who_has_not_installed_anything() {
+        assert_eq!(program(Some("target/release/hiveops".into())), "target/release/hiveops");
+        assert_eq!(program(Some("hiveops".into())), "hiveops");
+        assert_eq!(program(None), "hiveops");
     }
 }

@@ -3,11 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use hiveops_proto::control::ControlView;
 use hiveops_proto::{ErrorCode, Payload, Timestamp};
-use tokio::sync::watch;
 
-use super::control_component;
+use super::Control;
 use crate::board::query::answer;
 use crate::board::{BoardHandle, BusReport, Components, SystemHealth};
 use crate::hub::Answers;
@@ -15,7 +13,7 @@ use crate::session::Request;
 
 pub(super) struct BoardAnswers {
     pub(super) board: Arc<BoardHandle>,
-    pub(super) control: watch::Receiver<Arc<ControlView>>,
+    pub(super) control: Control,
     pub(super) bus_kind: &'static str,
     pub(super) bus_live: Arc<AtomicBool>,
 }
@@ -23,7 +21,7 @@ pub(super) struct BoardAnswers {
 impl Answers for BoardAnswers {
     fn answer(&self, request: &Request<'_>, now: Timestamp) -> Result<Payload, (ErrorCode, String)> {
         let live = self.bus_live.load(Ordering::Relaxed);
-        let control = control_component(&self.control.borrow(), 0);
+        let control = self.control.component();
         let board = self.board.read();
         answer(&board, request.data_type, request.params, now, |board| {
             let nodes = board.shown_nodes(now);

@@ -11,10 +11,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use hiveops_proto::Limits;
-use hiveops_proto::control::ControlView;
 use serde_json::{Value, json};
-use tokio::sync::watch;
 
+pub(crate) use control_link::Control;
 pub use start::{RunError, run};
 
 use crate::board::BoardService;
@@ -37,8 +36,8 @@ pub(crate) struct App {
     pub(crate) board: Arc<BoardService>,
     pub(crate) tasks: Tasks,
     pub(crate) handshakes: Handshakes,
+    pub(crate) control: Control,
     bus: Arc<dyn Bus>,
-    control: watch::Receiver<Arc<ControlView>>,
     shared: Arc<Shared>,
     draining: AtomicBool,
     started: Moment,
@@ -70,19 +69,9 @@ impl Health {
 }
 
 impl App {
-    pub(crate) fn control(&self) -> Arc<ControlView> {
-        Arc::clone(&self.control.borrow())
-    }
-
-    /// Whole seconds since the control view was known to be the latest one. In one process with the plane,
-    /// that is now.
-    pub(crate) fn control_age_seconds(&self) -> u64 {
-        0
-    }
-
     /// The limits in force, with the cap of the node at what the process can hold.
     pub(crate) fn limits(&self) -> Limits {
-        let mut limits = self.control.borrow().limits.clone();
+        let mut limits = self.control.view().limits.clone();
         limits.max_connections_per_node = limits.max_connections_per_node.min(self.sockets_max);
         limits
     }
@@ -109,10 +98,6 @@ impl App {
         json!({ "status": if live { "live" } else { "not_live" }, "kind": self.bus.kind(), "live": live })
     }
 
-    pub(crate) fn control_component(&self) -> Value {
-        control_component(&self.control(), self.control_age_seconds())
-    }
-
     pub(crate) fn uptime_seconds(&self) -> u64 {
         self.clock.moment().millis_since(self.started) / 1_000
     }
@@ -124,7 +109,7 @@ impl App {
         metrics.connections_active.set(count(self.hub.sessions()));
         metrics.outbox_frames.set(count(self.hub.outbox_frames()));
         metrics.bus_live.set(i64::from(self.bus_live()));
-        metrics.control_view_age.set(self.control_age_seconds() as f64);
+        metrics.control_view_age.set(self.control.age_seconds() as f64);
         let catalog = self.publisher.catalog();
         for sub in catalog.ids() {
             let gauge = metrics.subscriptions.with_label_values(&[catalog.name(sub).as_str()]);
@@ -147,17 +132,6 @@ impl App {
         };
         self.metrics.publications_refused.with_label_values(&[refusal.as_str()]).inc();
     }
-}
-
-/// What health says of the control view.
-fn control_component(view: &ControlView, age_seconds: u64) -> Value {
-    json!({
-        "status": "ok",
-        "mode": "standalone",
-        "revision": view.revision,
-        "age_seconds": age_seconds,
-        "stale": false,
-    })
 }
 
 #[cfg(test)]

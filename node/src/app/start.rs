@@ -15,7 +15,7 @@ use super::answers::BoardAnswers;
 use super::figures::AppFigures;
 use super::probe::Probe;
 use super::receive::Receive;
-use super::{App, control_link};
+use super::{App, Control};
 use crate::board::leases;
 use crate::board::reporter::Reporter;
 use crate::board::{BoardHandle, BoardService};
@@ -123,7 +123,8 @@ async fn assemble(
     stopped: watch::Receiver<bool>,
 ) -> Result<(Assembled, Threads, watch::Receiver<usize>), Cause> {
     let clock = Clock::start();
-    let view = Arc::clone(&control.borrow());
+    let link = Control::new(control, clock);
+    let view = link.view();
     let catalog = Catalog::compile(view.contract.current.clone())?;
     let metrics = Metrics::new(catalog.names())?;
     let bus = EmbeddedBus::open(catalog.names(), config.data_dir.as_deref(), clock, new_epoch)?;
@@ -132,7 +133,7 @@ async fn assemble(
     let bus_live = Arc::new(AtomicBool::new(false));
     let answers = BoardAnswers {
         board: Arc::clone(&board),
-        control: control.clone(),
+        control: link.clone(),
         bus_kind: bus.kind(),
         bus_live: Arc::clone(&bus_live),
     };
@@ -161,7 +162,7 @@ async fn assemble(
         logs_read,
     };
     tasks.spawn(TaskKind::Receive, receive.run(tasks.shutdown()));
-    let publisher = Publisher::new(Arc::clone(&bus), catalog, control.clone(), clock);
+    let publisher = Publisher::new(Arc::clone(&bus), catalog, link.receiver(), clock);
     let probe = Probe { bus: Arc::clone(&bus), seen, live: bus_live, metrics: Arc::clone(&metrics) };
     let app = Arc::new(App {
         board: Arc::new(BoardService::new(publisher.clone(), board, clock)),
@@ -173,7 +174,7 @@ async fn assemble(
         tasks,
         handshakes: Handshakes::default(),
         bus,
-        control,
+        control: link,
         shared,
         draining: AtomicBool::new(false),
         started: clock.moment(),
@@ -190,7 +191,7 @@ impl Assembled {
         let timeout = Duration::from_secs(app.limits().handshake_timeout_seconds);
         let (head_timeout, accepting) = watch::channel(timeout);
         let accepting = Accepting { head_timeout: accepting };
-        let link = control_link::run(app.control.clone(), app.hub.clone(), head_timeout, tasks.shutdown());
+        let link = app.control.clone().run(app.hub.clone(), head_timeout, tasks.shutdown());
         tasks.spawn(TaskKind::ControlLink, link);
         let probe = Probe {
             bus: Arc::clone(&self.probe.bus),

@@ -2,7 +2,9 @@
 //!
 //! The reporter owns one; a sample reads a few files of `/proc` and takes well under a millisecond.
 
-use sysinfo::{MINIMUM_CPU_UPDATE_INTERVAL, Pid, ProcessRefreshKind, ProcessesToUpdate, System};
+use sysinfo::{
+    IS_SUPPORTED_SYSTEM, MINIMUM_CPU_UPDATE_INTERVAL, Pid, ProcessRefreshKind, ProcessesToUpdate, System,
+};
 
 use crate::time::Moment;
 
@@ -26,9 +28,11 @@ pub(super) struct HostFigures {
 
 impl Host {
     pub(super) fn new() -> Self {
-        let system =
-            System::new().inspect_err(|error| tracing::warn!(%error, "host figures are not available")).ok();
-        Self { system, own: sysinfo::get_current_pid().ok(), cpu_read_at: None }
+        Self {
+            system: IS_SUPPORTED_SYSTEM.then(System::new),
+            own: sysinfo::get_current_pid().ok(),
+            cpu_read_at: None,
+        }
     }
 
     pub(super) fn sample(&mut self, now: Moment) -> HostFigures {

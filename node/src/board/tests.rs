@@ -1,3 +1,5 @@
+//! The board over an embedded bus: what the services write, and what readers then see.
+
 use super::testing::{Bench, agent, catalog};
 use super::*;
 use crate::bus::{Expect, Reset};

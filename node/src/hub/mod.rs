@@ -18,11 +18,11 @@ mod view;
 mod wheel;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use hiveops_proto::control::ControlView;
 use hiveops_proto::{ConnectionId, DisconnectReason};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 pub(crate) use frame::Publication;
 pub(crate) use gauges::Gauges;
@@ -45,6 +45,18 @@ struct Inner {
     registry: Registry,
     /// Where the next session goes: round robin, since every session costs about the same.
     next: AtomicUsize,
+    /// How many publications and resets have begun to go out. Only the receive loop sends them, one after
+    /// the other.
+    begun: AtomicU64,
+    /// How many of them are in every mailbox.
+    ended: watch::Sender<u64>,
+}
+
+/// One publication or reset on its way into the mailboxes; it has ended when this is dropped, also when
+/// the receive loop is stopped half way.
+struct Round<'a> {
+    inner: &'a Inner,
+    number: u64,
 }
 
 /// The threads of the shards: joined by whoever started them.
@@ -67,13 +79,15 @@ impl Hub {
         let mailboxes = handles.iter().map(|handle| handle.mailbox.clone()).collect();
         let gauges = handles.iter().map(|handle| Arc::clone(&handle.gauges)).collect();
         let registry = shared.registry.clone();
-        let inner = Inner { mailboxes, gauges, registry, next: AtomicUsize::new(0) };
+        let (next, begun, ended) = (AtomicUsize::new(0), AtomicU64::new(0), watch::Sender::new(0));
+        let inner = Inner { mailboxes, gauges, registry, next, begun, ended };
         Ok((Self { inner: Arc::new(inner) }, Threads { handles }))
     }
 
     /// Sends a publication to every session that is joined. Waits for room in the mailboxes: a shard that
     /// is behind slows the reading of the bus down, and loses nothing.
     pub(crate) async fn fan_out(&self, publication: Arc<Publication>) -> Result<(), Ended> {
+        let _round = self.inner.begin_round();
         for mailbox in &self.inner.mailboxes {
             mailbox.send(Command::Publish(Arc::clone(&publication))).await?;
         }
@@ -82,6 +96,7 @@ impl Hub {
 
     /// Replaces a log by what is left of it.
     pub(crate) async fn reset(&self, reset: Reset, entries: Vec<Arc<Publication>>) -> Result<(), Ended> {
+        let _round = self.inner.begin_round();
         let reset = Arc::new(reset);
         let entries: Arc<[Arc<Publication>]> = entries.into();
         for mailbox in &self.inner.mailboxes {
@@ -104,7 +119,14 @@ impl Hub {
     }
 
     /// Hands a socket to a shard.
+    ///
+    /// Its client may have been on another shard just now, and may have seen there what is still on its
+    /// way to this one. It would then know more than the shard, and get a snapshot from the past; so what
+    /// is on its way goes first.
     pub(crate) async fn admit(&self, shard: usize, admission: Admission) -> Result<(), Ended> {
+        let begun = self.inner.begun.load(Ordering::Acquire);
+        // The sender is in `self`, so this only fails when nobody is left to ask.
+        self.inner.ended.subscribe().wait_for(|ended| *ended >= begun).await.map_err(|_| Ended)?;
         match self.inner.mailboxes.get(shard) {
             Some(mailbox) => mailbox.send(Command::Admit(Box::new(admission))).await,
             None => Err(Ended),
@@ -154,6 +176,18 @@ impl Hub {
     /// Frames that wait in outboxes.
     pub(crate) fn outbox_frames(&self) -> usize {
         self.inner.gauges.iter().map(|gauges| gauges.outbox_frames()).sum()
+    }
+}
+
+impl Inner {
+    fn begin_round(&self) -> Round<'_> {
+        Round { inner: self, number: self.begun.fetch_add(1, Ordering::AcqRel) + 1 }
+    }
+}
+
+impl Drop for Round<'_> {
+    fn drop(&mut self) {
+        self.inner.ended.send_replace(self.number);
     }
 }
 

@@ -138,6 +138,8 @@ pub(crate) struct Session {
     bucket: TokenBucket,
     timers: Timers,
     send_failures: u32,
+    /// [`Action::Close`] was given: nothing may follow it.
+    ended: bool,
 }
 
 impl Session {
@@ -157,12 +159,15 @@ impl Session {
         self.joined
     }
 
-    /// Takes one event and says what is to be done.
+    /// Takes one event and says what is to be done; nothing any more once it has said to close.
     pub(crate) fn handle(&mut self, event: Event<'_>, world: &impl World, actions: &mut Vec<Action>) {
+        if self.ended {
+            return;
+        }
         match event {
             Event::Text(text) => self.on_text(text, world, actions),
             Event::TooLarge => self.on_too_large(world, actions),
-            Event::Binary => actions.push(Action::Close(DisconnectReason::BinaryUnsupported)),
+            Event::Binary => self.close(DisconnectReason::BinaryUnsupported, actions),
             Event::Ping => self.on_ping(world, actions),
             Event::Pong => self.timers.on_pong(world.now(), world.limits()),
             Event::Tick => self.on_tick(world, actions),
@@ -215,6 +220,11 @@ impl Session {
             detail,
         };
         actions.push(Action::Send(notice.into()));
+        self.close(reason, actions);
+    }
+
+    fn close(&mut self, reason: DisconnectReason, actions: &mut Vec<Action>) {
+        self.ended = true;
         actions.push(Action::Close(reason));
     }
 }
@@ -236,3 +246,6 @@ fn error_frame(
     };
     Action::Send(frame.into())
 }
+
+#[cfg(test)]
+mod tests;

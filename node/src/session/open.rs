@@ -24,6 +24,7 @@ impl Session {
             bucket: TokenBucket::full(world.limits(), world.now()),
             timers: Timers::start(world.now(), world.limits()),
             send_failures: 0,
+            ended: false,
         };
         let wanted = setup.subscriptions.clone().unwrap_or_else(|| session.default_subscriptions());
         let correlation_id = Some(setup.correlation_id.clone());

@@ -30,10 +30,22 @@ pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     }
 }
 
+/// Asks again and again until something holds: a level, not a moment.
+pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let mut ticks = tokio::time::interval(Duration::from_millis(20));
+    soon(what, async {
+        while !holds().await {
+            ticks.tick().await;
+        }
+    })
+    .await;
+}
+
 /// A running node.
 pub(crate) struct Node {
     pub(crate) address: SocketAddr,
-    control: watch::Sender<Arc<ControlView>>,
+    /// The control plane; none once it is lost.
+    control: Option<watch::Sender<Arc<ControlView>>>,
     stop: Option<oneshot::Sender<()>>,
     running: JoinHandle<Result<(), RunError>>,
 }
@@ -65,17 +77,23 @@ impl Node {
             },
         ));
         let address = soon("the node", address).await.expect("the node starts");
-        Self { address, control, stop: Some(stop), running }
+        Self { address, control: Some(control), stop: Some(stop), running }
     }
 
     /// Puts other limits in force, as the control plane would.
     pub(crate) fn set_limits(&self, change: impl FnOnce(&mut Limits)) {
-        self.control.send_modify(|view| {
+        let control = self.control.as_ref().expect("the control plane is there");
+        control.send_modify(|view| {
             let mut next = ControlView::clone(view);
             change(&mut next.limits);
             next.revision.index += 1;
             *view = Arc::new(next);
         });
+    }
+
+    /// Takes the control plane away.
+    pub(crate) fn lose_control(&mut self) {
+        self.control = None;
     }
 
     /// Stops the node in order and waits for its end.
@@ -245,7 +263,7 @@ impl Socket {
     async fn next_message(&mut self) -> Result<Value, Option<Closed>> {
         loop {
             match self.stream.next().await {
-                Some(Ok(Message::Text(text))) => return Ok(serde_json::from_str(&text).expect("JSON")),
+                Some(Ok(Message::Text(text))) => return Ok(crate::schema::read(&text)),
                 Some(Ok(Message::Close(frame))) => {
                     // The next read sends the answer; the node has then no reason to linger.
                     let _ = self.stream.next().await;

@@ -1,3 +1,5 @@
+//! When the reporter publishes, and what its reports say.
+
 use super::*;
 use crate::board::testing::{Bench, agent, board_of_agents};
 use hiveops_proto::board::{AgentRegistration, AgentStatus};

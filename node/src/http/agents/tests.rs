@@ -1,3 +1,5 @@
+//! The routes of the agents, as their callers see them.
+
 use crate::http::testing::Client;
 use serde_json::{Value, json};
 

@@ -10,7 +10,7 @@ use crate::app::App;
 use crate::http::body::Json;
 
 pub(crate) async fn show(State(app): State<Arc<App>>) -> Json<Value> {
-    let view = app.control();
+    let view = app.control.view();
     let contract = &view.contract;
     Json(json!({
         "current_version": contract.current.version,
@@ -20,8 +20,8 @@ pub(crate) async fn show(State(app): State<Arc<App>>) -> Json<Value> {
         "schema_url": path::WS_SCHEMA,
         "subscriptions": contract.current.subscriptions,
         "revision": view.revision,
-        "age_seconds": app.control_age_seconds(),
-        "stale": false,
+        "age_seconds": app.control.age_seconds(),
+        "stale": app.control.is_stale(),
         "timestamp": app.clock.timestamp(),
     }))
 }

@@ -20,7 +20,7 @@ pub(crate) async fn sockets(State(app): State<Arc<App>>) -> Json<Value> {
         "connection_stats": stats::node(&app),
         "overall_health": { "score": health.score, "status": health.status() },
         "bus": app.bus_component(),
-        "control": app.control_component(),
+        "control": app.control.component(),
         "node_id": app.config.node_id,
         "timestamp": app.clock.timestamp(),
     }))
@@ -32,12 +32,12 @@ pub(crate) async fn overall(State(app): State<Arc<App>>) -> Json<Value> {
     Json(json!({
         "status": health.status(),
         "version": env!("CARGO_PKG_VERSION"),
-        "contract_version": app.control().contract.current.version,
+        "contract_version": app.control.view().contract.current.version,
         "node_id": app.config.node_id,
         "components": {
             "websocket": { "status": health.status(), "connections": app.hub.sessions() },
             "bus": app.bus_component(),
-            "control": app.control_component(),
+            "control": app.control.component(),
         },
         "timestamp": app.clock.timestamp(),
     }))

@@ -10,10 +10,11 @@ use crate::app::App;
 use crate::http::body::Json;
 
 pub(crate) async fn show(State(app): State<Arc<App>>) -> Json<Value> {
-    let view = app.control();
+    let view = app.control.view();
+    let limits = app.limits();
     let mut body = Map::new();
     for spec in Limits::TABLE {
-        body.insert(spec.name.to_owned(), view.limits.get(spec.name).into());
+        body.insert(spec.name.to_owned(), limits.get(spec.name).into());
     }
     let contract = &view.contract;
     let rest = json!({
@@ -25,8 +26,8 @@ pub(crate) async fn show(State(app): State<Arc<App>>) -> Json<Value> {
         // Limits and contract come from this node's own configuration.
         "control": "standalone",
         "revision": view.revision,
-        "age_seconds": app.control_age_seconds(),
-        "stale": false,
+        "age_seconds": app.control.age_seconds(),
+        "stale": app.control.is_stale(),
         "timestamp": app.clock.timestamp(),
     });
     if let Value::Object(rest) = rest {

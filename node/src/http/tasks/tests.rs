@@ -1,3 +1,5 @@
+//! The routes of the tasks, as their callers see them.
+
 use std::sync::Arc;
 
 use crate::board::leases;

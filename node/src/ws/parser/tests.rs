@@ -1,3 +1,5 @@
+//! The parser on single frames, on sequences of them, and on streams cut at any place.
+
 use std::borrow::Cow;
 
 use proptest::collection::vec;

@@ -1,0 +1,57 @@
+# The commands of this repository; `make help` lists them. What they do is in scripts/, so that the
+# workflows and people run the same things. CARGO=… names another cargo.
+
+CARGO ?= cargo
+export CARGO
+# For `make run`: arguments of `hiveops dev`, such as ARGS=--demo.
+ARGS ?=
+# For `make fuzz`.
+SECONDS ?= 600
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint tidy deny schemas autobahn fuzz bench clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+
+run: ## Install what is missing, build, and start a node on 127.0.0.1:8000 (ARGS="--demo")
+	@scripts/install cargo cc
+	@scripts/run $(ARGS)
+
+test: ## Install what is missing, then run every test and check that nothing generated has drifted
+	@scripts/install cargo cc node
+	$(CARGO) test --workspace --locked
+	scripts/schemas check
+
+lint: ## Formatting and clippy, warnings as errors
+	@scripts/install cargo cc rustfmt clippy
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+
+tidy: ## Only the rules of this repository that no compiler knows; part of `make test`
+	@scripts/install cargo cc
+	$(CARGO) test --locked -p hiveops --test it tidy
+
+deny: ## Licences, sources and doubles among the dependencies (needs cargo-deny)
+	@scripts/install cargo cargo-deny
+	$(CARGO) deny --locked check bans licenses sources
+
+schemas: ## Write anew what is generated from schemas/: TypeScript types, openapi.json, asyncapi.json
+	@scripts/install node
+	scripts/schemas generate
+
+autobahn: ## The Autobahn cases against the WebSocket codec; the last line is `N passed, M failed`
+	@scripts/install cargo cc venv
+	@scripts/conformance
+
+fuzz: ## Fuzz the WebSocket parser (SECONDS=600)
+	@scripts/install cargo cc c++
+	scripts/fuzz $(SECONDS)
+
+bench: ## Memory per idle connection, and the cost of a fan-out; each result is one line of JSON
+	@scripts/install cargo cc
+	@scripts/bench
+
+clean: ## Remove everything that was built or installed inside the repository
+	$(CARGO) clean
+	rm -rf fuzz/target fuzz/artifacts .tools node_modules mobile-pwa/node_modules mobile-pwa/dist
