@@ -92,7 +92,17 @@ impl Pending {
         Feeding { placed: outbox.frames() > before, lost }
     }
 
-    pub(super) fn catch_up(&self, sub: SubId) -> Option<&CatchUp> {
+    /// How far the peer has been sent a subscription whose log ends at `head`; none while it gets a
+    /// snapshot or a replay.
+    pub(super) fn sent(&self, sub: SubId, head: u64) -> Option<u64> {
+        match self.catch_up(sub) {
+            Some(CatchUp::Frames { .. }) => None,
+            // What is only queued may still be replaced by a later value behind the answer.
+            Some(CatchUp::After { .. }) | None => Some(self.outbox.cursor(sub).unwrap_or(head)),
+        }
+    }
+
+    fn catch_up(&self, sub: SubId) -> Option<&CatchUp> {
         self.catching.iter().find(|(known, _)| *known == sub).map(|(_, catch_up)| catch_up)
     }
 
