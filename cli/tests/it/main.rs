@@ -4,6 +4,7 @@ mod config;
 // The attribute tells clippy that the helpers are part of tests, where unwrapping is fine.
 #[cfg(test)]
 mod harness;
+#[cfg(test)]
 mod memory;
 #[cfg(test)]
 mod tidy;
