@@ -12,6 +12,8 @@ mod kill;
 #[cfg(test)]
 mod logs;
 #[cfg(test)]
+mod memory;
+#[cfg(test)]
 mod node;
 #[cfg(test)]
 mod running;
