@@ -147,7 +147,7 @@ async fn a_method_that_is_not_described_is_refused_and_the_described_ones_are_na
     let paths: BTreeSet<&str> = operations.iter().map(|(_, path)| path.as_str()).collect();
     for path in paths {
         let served = |method: &&&str| operations.contains(&((**method).to_owned(), path.to_owned()));
-        let (described, others): (Vec<&str>, Vec<&str>) = METHODS.iter().partition(|method| served(&method));
+        let (described, others): (Vec<&str>, Vec<&str>) = METHODS.iter().partition(|method| served(method));
         for method in others {
             let answer =
                 node.call(method, &path.replace("{id}", "x1").replace("{connection_id}", "c1")).send().await;

@@ -120,7 +120,8 @@ impl Bench {
         let made = || unreachable!("names are unique here");
         let registration = registry.register(Some(&wanted), made, address, (info, 0), &limits).unwrap();
         let intent = Intent::Open(Box::new(setup), registration);
-        self.tell(Command::Admit(Box::new(Admission { socket, read: Bytes::copy_from_slice(read), intent }))).await;
+        self.tell(Command::Admit(Box::new(Admission { socket, read: Bytes::copy_from_slice(read), intent })))
+            .await;
         Peer { socket: peer }
     }
 
@@ -315,13 +316,15 @@ async fn a_peer_that_does_not_read_is_closed_and_one_that_reads_misses_nothing()
     let limits = Limits { outbox_frames_max: 8, ..Limits::default() };
     let (bench, tasks) = (Bench::start(limits), Source::new("tasks"));
     bench.reset(&tasks, 0, &[]).await;
-    let (mut slow, mut quick) = (bench.joined("slow", &["tasks"]).await, bench.joined("quick", &["tasks"]).await);
+    let (mut slow, mut quick) =
+        (bench.joined("slow", &["tasks"]).await, bench.joined("quick", &["tasks"]).await);
     for seq in 1..=200 {
         bench.publish(tasks.event(seq, 20_000)).await;
         assert_eq!(quick.read().text("task_event")["seq"], seq);
     }
-    bench.wait("the slow session stays", |bench| bench.shared.metrics.backpressure_disconnects
-        .with_label_values(&["outbox_full"]).get() == 1);
+    bench.wait("the slow session stays", |bench| {
+        bench.shared.metrics.backpressure_disconnects.with_label_values(&["outbox_full"]).get() == 1
+    });
     let mut last = 0;
     let end = loop {
         match slow.read() {
@@ -343,10 +346,12 @@ async fn a_peer_that_reads_in_time_gets_the_latest_values_and_every_event() {
     let limits = Limits { outbox_frames_max: 40, ..Limits::default() };
     let (bench, tasks) = (Bench::start(limits), Source::new("tasks"));
     bench.reset(&tasks, 0, &[]).await;
-    let (mut slow, mut quick) = (bench.joined("slow", &["tasks"]).await, bench.joined("quick", &["tasks"]).await);
+    let (mut slow, mut quick) =
+        (bench.joined("slow", &["tasks"]).await, bench.joined("quick", &["tasks"]).await);
     let mut events = Vec::new();
     for seq in 1..=400 {
-        let publication = if seq % 20 == 0 { tasks.event(seq, 2_000) } else { tasks.update(seq, "k", 20_000) };
+        let publication =
+            if seq % 20 == 0 { tasks.event(seq, 2_000) } else { tasks.update(seq, "k", 20_000) };
         events.extend((seq % 20 == 0).then_some(seq));
         bench.publish(publication).await;
         quick.read();
