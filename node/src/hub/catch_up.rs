@@ -132,7 +132,10 @@ mod tests {
         let source = Source::new("tasks");
         let (mut view, mut outbox) = (source.view(), Outbox::default());
         (1..=20).for_each(|seq| view.append(&source.event(seq, 60_000)));
-        assert_eq!(after(0).feed(&view, &mut outbox, Room { frames: 100, bytes: 200_000 }, NOW), Fed::Waiting);
+        assert_eq!(
+            after(0).feed(&view, &mut outbox, Room { frames: 100, bytes: 200_000 }, NOW),
+            Fed::Waiting
+        );
         assert_eq!(outbox.frames(), 3);
     }
 

@@ -194,7 +194,10 @@ mod tests {
     fn an_empty_state_is_one_empty_part() {
         let frames = snapshot(&mut Source::new("tasks").view());
         let frame = json(&frames[0]);
-        assert_eq!((frames.len(), &frame["parts"], frame["items"].as_array().unwrap().len()), (1, &1.into(), 0));
+        assert_eq!(
+            (frames.len(), &frame["parts"], frame["items"].as_array().unwrap().len()),
+            (1, &1.into(), 0)
+        );
     }
 
     #[test]
@@ -210,7 +213,10 @@ mod tests {
         let parts: Vec<Value> = frames.iter().map(json).collect();
         let mut items = Vec::new();
         for (part, index) in parts.iter().zip(1_u64..) {
-            assert_eq!((part["part"].as_u64(), part["parts"].as_u64()), (Some(index), Some(parts.len() as u64)));
+            assert_eq!(
+                (part["part"].as_u64(), part["parts"].as_u64()),
+                (Some(index), Some(parts.len() as u64))
+            );
             assert_eq!((&part["seq"], &part["correlation_id"]), (&4_020.into(), &"s".into()));
             items.extend(part["items"].as_array().unwrap().iter().map(|item| item["seq"].as_u64().unwrap()));
         }
@@ -235,7 +241,8 @@ mod tests {
     #[test]
     fn a_replay_goes_on_after_a_position_of_its_own_epoch_and_leaves_out_what_was_overwritten() {
         let source = Source::new("tasks");
-        let all = [source.update(1, "a", 0), source.event(2, 0), source.update(3, "a", 0), source.event(4, 0)];
+        let all =
+            [source.update(1, "a", 0), source.event(2, 0), source.update(3, "a", 0), source.event(4, 0)];
         let view = filled(&source, all);
         let at = |epoch, seq| Position { epoch: hiveops_proto::Epoch::from_bits(epoch), seq };
         let epoch = crate::hub::testing::EPOCH;

@@ -22,11 +22,25 @@ const NAMES: [&str; 2] = ["agents", "tasks"];
 /// What one step of a test does; `sub` is an index into [`NAMES`].
 #[derive(Debug, Clone)]
 enum Step {
-    Update { sub: usize, key: u8, pad: usize },
-    Remove { sub: usize, key: u8 },
-    Event { sub: usize, pad: usize },
+    Update {
+        sub: usize,
+        key: u8,
+        pad: usize,
+    },
+    Remove {
+        sub: usize,
+        key: u8,
+    },
+    Event {
+        sub: usize,
+        pad: usize,
+    },
     /// An update behind some that the bus compacted away before the node read them: all of one key.
-    Skip { sub: usize, key: u8, by: u64 },
+    Skip {
+        sub: usize,
+        key: u8,
+        by: u64,
+    },
     /// The peer takes this many bytes.
     Read(usize),
     Ping,
@@ -105,11 +119,11 @@ impl Client {
         match (effect, frame) {
             (Effect::Gap { .. }, _) => panic!("a gap: {frame:?}"),
             (Effect::Resubscribe { since }, _) => self.wishes.push(since),
-            (Effect::Deliver, ServerFrame::Publication(publication)) => {
-                if publication.message_type.as_str() == "task_event" {
-                    let (_, events) = self.events.entry(publication.subscription.clone()).or_default();
-                    assert!(events.insert(publication.seq), "an event comes once: {frame:?}");
-                }
+            (Effect::Deliver, ServerFrame::Publication(publication))
+                if publication.message_type.as_str() == "task_event" =>
+            {
+                let (_, events) = self.events.entry(publication.subscription.clone()).or_default();
+                assert!(events.insert(publication.seq), "an event comes once: {frame:?}");
             }
             (Effect::Snapshot { subscription, seq, .. }, _) => {
                 self.events.insert(subscription, (seq, BTreeSet::new()));
@@ -144,9 +158,9 @@ impl Session {
 
     fn step(&mut self, step: &Step) {
         match *step {
-            Step::Update { sub, key, pad } => self.publish(sub, Some(key), |source, seq| {
-                source.update(seq, &key.to_string(), pad)
-            }),
+            Step::Update { sub, key, pad } => {
+                self.publish(sub, Some(key), |source, seq| source.update(seq, &key.to_string(), pad))
+            }
             Step::Remove { sub, key } => {
                 self.publish(sub, None, |source, seq| source.removal(seq, &key.to_string()));
                 self.logs[sub].values.remove(&key);
@@ -290,7 +304,8 @@ impl Session {
 
     /// Says what is joined, and how what was newly joined begins.
     fn answer(&mut self, begun: &[(usize, bool)]) {
-        let joined = self.logs.iter().map(|log| &log.source).filter(|source| self.joined.contains(source.sub));
+        let joined =
+            self.logs.iter().map(|log| &log.source).filter(|source| self.joined.contains(source.sub));
         let place = |source: &Source| (source.name.clone(), self.views[source.sub.index()].position());
         let frame = SubscriptionUpdated {
             correlation_id: CorrelationId::new("u").unwrap(),
@@ -309,7 +324,9 @@ impl Session {
     fn tell(&mut self) {
         let pending = self.pending.get_or_insert_default();
         let mut positions = Positions::new();
-        for source in self.logs.iter().map(|log| &log.source).filter(|source| self.joined.contains(source.sub)) {
+        for source in
+            self.logs.iter().map(|log| &log.source).filter(|source| self.joined.contains(source.sub))
+        {
             let head = self.views[source.sub.index()].position();
             if let Some(seq) = pending.sent(source.sub, head.seq) {
                 positions.insert(source.name.clone(), Position { seq, ..head });

@@ -223,7 +223,9 @@ impl Shard {
             now: self.shared.clock.moment(),
             pending: None,
         };
-        let Some(session) = self.connections.get_mut(key as usize).and_then(Connection::session) else { return };
+        let Some(session) = self.connections.get_mut(key as usize).and_then(Connection::session) else {
+            return;
+        };
         for attempt in attempts {
             let frame = match attempt {
                 Attempt::Placed => {
@@ -252,7 +254,12 @@ impl Shard {
 }
 
 /// Gives one session what is due to it.
-fn visit<'a>(connection: &mut Connection, batch: &mut Batch<'a>, local: &mut Local, metrics: &Metrics) -> Visit {
+fn visit<'a>(
+    connection: &mut Connection,
+    batch: &mut Batch<'a>,
+    local: &mut Local,
+    metrics: &Metrics,
+) -> Visit {
     if connection.pending.is_some() {
         return queue(connection, batch, batch.publications, metrics);
     }

@@ -7,8 +7,8 @@ use hiveops_proto::{DisconnectReason, SubscriptionName};
 use mio::event::Event as Readiness;
 
 use super::Shard;
-use super::fan_out::write;
 use super::env::Env;
+use super::fan_out::write;
 use crate::hub::connection::{Connection, Role};
 use crate::hub::frame::SealedFrame;
 use crate::hub::outbox::{Item, Omission, Room};

@@ -120,7 +120,8 @@ impl Bench {
         let made = || unreachable!("names are unique here");
         let registration = registry.register(Some(&wanted), made, address, (info, 0), &limits).unwrap();
         let intent = Intent::Open(Box::new(setup), registration);
-        self.tell(Command::Admit(Box::new(Admission { socket, read: Bytes::copy_from_slice(read), intent }))).await;
+        self.tell(Command::Admit(Box::new(Admission { socket, read: Bytes::copy_from_slice(read), intent })))
+            .await;
         Peer { socket: peer }
     }
 
@@ -257,7 +258,7 @@ async fn who_is_admitted_while_the_shard_stops_is_told() {
     assert_eq!(other.read(), Seen::Close(1012, "draining".to_owned()));
     let mut late = bench.open("late", &["tasks"]).await;
     assert_eq!(late.read(), Seen::Close(1012, "draining".to_owned()));
-    assert_eq!(bench.shared.registry.summary().total, 1);
+    bench.wait("the late one is registered", |bench| bench.shared.registry.summary().total == 1);
     drop((other, late));
     bench.shard.thread.join().unwrap().unwrap();
 }
@@ -315,13 +316,15 @@ async fn a_peer_that_does_not_read_is_closed_and_one_that_reads_misses_nothing()
     let limits = Limits { outbox_frames_max: 8, ..Limits::default() };
     let (bench, tasks) = (Bench::start(limits), Source::new("tasks"));
     bench.reset(&tasks, 0, &[]).await;
-    let (mut slow, mut quick) = (bench.joined("slow", &["tasks"]).await, bench.joined("quick", &["tasks"]).await);
+    let (mut slow, mut quick) =
+        (bench.joined("slow", &["tasks"]).await, bench.joined("quick", &["tasks"]).await);
     for seq in 1..=200 {
         bench.publish(tasks.event(seq, 20_000)).await;
         assert_eq!(quick.read().text("task_event")["seq"], seq);
     }
-    bench.wait("the slow session stays", |bench| bench.shared.metrics.backpressure_disconnects
-        .with_label_values(&["outbox_full"]).get() == 1);
+    bench.wait("the slow session stays", |bench| {
+        bench.shared.metrics.backpressure_disconnects.with_label_values(&["outbox_full"]).get() == 1
+    });
     let mut last = 0;
     let end = loop {
         match slow.read() {
@@ -343,10 +346,12 @@ async fn a_peer_that_reads_in_time_gets_the_latest_values_and_every_event() {
     let limits = Limits { outbox_frames_max: 40, ..Limits::default() };
     let (bench, tasks) = (Bench::start(limits), Source::new("tasks"));
     bench.reset(&tasks, 0, &[]).await;
-    let (mut slow, mut quick) = (bench.joined("slow", &["tasks"]).await, bench.joined("quick", &["tasks"]).await);
+    let (mut slow, mut quick) =
+        (bench.joined("slow", &["tasks"]).await, bench.joined("quick", &["tasks"]).await);
     let mut events = Vec::new();
     for seq in 1..=400 {
-        let publication = if seq % 20 == 0 { tasks.event(seq, 2_000) } else { tasks.update(seq, "k", 20_000) };
+        let publication =
+            if seq % 20 == 0 { tasks.event(seq, 2_000) } else { tasks.update(seq, "k", 20_000) };
         events.extend((seq % 20 == 0).then_some(seq));
         bench.publish(publication).await;
         quick.read();
@@ -413,4 +418,20 @@ async fn lists_stay_right_while_sessions_come_leave_and_come_back() {
         peers[index].read().text("pong");
     }
     bench.stop().await;
+}
+
+#[tokio::test]
+async fn a_shard_that_panics_is_noticed_and_leaves_nobody_registered() {
+    let bench = Bench::start(Limits::default());
+    let mut peer = bench.joined("me", &["tasks"]).await;
+    let Bench { held, release: _release, shared, shard } = bench;
+    // Answering panics when nobody waits for the gate.
+    drop(held);
+    peer.send(&json!({"type": "request_data", "data_type": "system_health"}));
+    shard.mailbox.ended().await;
+    assert!(shard.thread.join().is_err());
+    assert_eq!(shared.registry.summary().total, 0);
+    let stop = Stop { reason: DisconnectReason::Draining, linger: Duration::ZERO };
+    assert_eq!(shard.mailbox.send(Command::Stop(stop)).await, Err(Ended));
+    assert_eq!(peer.read(), Seen::End);
 }
