@@ -233,32 +233,29 @@ test('a phone shows everything without scrolling sideways', async () => {
   assert.deepEqual(complaints, []);
 });
 
-test('a thousand updates a second neither freeze the page nor make it grow', async () => {
+test('a flood of updates is drawn once per picture and does not make the page grow', async () => {
   const node = await start();
   const { page, complaints } = await live(browser, node);
   const { epoch, seq } = await node.publish('tasks', 'task_update', { id: 't0', title: 'The first', status: 'pending' });
   await shows(panel(page, 'tasks'), 'The first');
   // Handed to the page's own socket, so that the speed of the node and of HTTP has no part in it.
-  const { worst, last } = await page.evaluate(async ({ epoch, from }) => {
-    let [seq, worst, before] = [from, 0, performance.now()];
-    const started = before;
-    while (performance.now() - started < 3_000) {
-      await new Promise((resolve) => setTimeout(resolve, 10));
-      worst = Math.max(worst, performance.now() - before);
-      before = performance.now();
-      while (seq - from < performance.now() - started) {
+  const { last, changes } = await page.evaluate(async ({ epoch, from }) => {
+    let [seq, changes] = [from, 0];
+    new MutationObserver(() => (changes += 1)).observe(document.querySelector('#frames'), { childList: true });
+    for (let picture = 0; picture < 100; picture += 1) {
+      for (let count = 0; count < 30; count += 1) {
         seq += 1;
         const data = { id: `t${seq % 2_000}`, title: `Task ${seq}`, status: ['pending', 'in_progress'][seq % 2], about: 'x'.repeat(200) };
         const frame = { type: 'task_update', subscription: 'tasks', epoch, seq, prev_seq: seq - 1, data, correlation_id: `c${seq}`, timestamp: new Date().toISOString() };
         globalThis.lastSocket.onmessage({ data: JSON.stringify(frame) });
       }
+      await new Promise((resolve) => requestAnimationFrame(resolve));
     }
-    return { worst, last: seq };
+    return { last: seq, changes };
   }, { epoch, from: seq });
   await shows(panel(page, 'tasks'), `seq ${last}`);
-  assert.ok(last - seq >= 2_900, `${last - seq} updates in 3 s`);
   assert.equal(await page.locator('#frames li').count(), 200);
-  assert.ok(worst < 500, `the page stood still for ${Math.round(worst)} ms`);
+  assert.ok(changes <= 200, `the list of frames changed ${changes} times in 100 pictures`);
   await shot(page, 'flood');
   assert.deepEqual(complaints, []);
 });
