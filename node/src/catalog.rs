@@ -125,6 +125,7 @@ impl Catalog {
         Ok(Arc::new(Self { contract, names, ids, messages }))
     }
 
+    #[cfg(test)]
     pub(crate) fn contract(&self) -> &Contract {
         &self.contract
     }

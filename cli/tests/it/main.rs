@@ -1,11 +1,25 @@
-//! The real binary, without a running node: what it says and how it exits.
+//! The real binary: what it says and how it exits, alone and as a running node.
 
+// The attributes tell clippy that the helpers are part of tests, where unwrapping is fine.
+#[cfg(test)]
 mod config;
-// The attribute tells clippy that the helpers are part of tests, where unwrapping is fine.
+#[cfg(test)]
+mod demo;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
+mod kill;
+#[cfg(test)]
+mod logs;
+#[cfg(test)]
 mod memory;
 #[cfg(test)]
+mod node;
+#[cfg(test)]
+mod running;
+#[cfg(test)]
 mod tidy;
+#[cfg(test)]
 mod tools;
+#[cfg(test)]
+mod wire;

@@ -34,7 +34,8 @@ fn sources(endings: &[&str]) -> Vec<Source> {
             if path.is_dir() {
                 // A build directory of any name is marked by cargo.
                 let built = NOT_OURS.contains(&name) || path.join("CACHEDIR.TAG").exists();
-                if !built && !(name.starts_with('.') && name != ".github") {
+                let hidden = name.starts_with('.') && name != ".github";
+                if !built && !hidden {
                     directories.push(path);
                 }
             } else if endings.iter().any(|ending| name.ends_with(ending)) {

@@ -168,6 +168,7 @@ impl<T> View<T> {
     }
 
     /// How many keys hold something that is not a `T`.
+    #[cfg(test)]
     pub(crate) fn foreign(&self) -> usize {
         self.foreign.len()
     }

@@ -50,6 +50,7 @@ impl Accepting {
 pub(crate) fn router(app: &Arc<App>) -> Router {
     let open = Router::new()
         .route("/", get(routes::tail::show))
+        .route("/tail/{file}", get(routes::tail::file))
         .route(path::HEALTH, get(routes::health::overall))
         .route(path::LIVEZ, get(routes::health::livez))
         .route(path::READYZ, get(routes::health::readyz))

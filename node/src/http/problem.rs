@@ -104,6 +104,7 @@ impl ApiError {
     }
 
     /// What is wrong with the request, in words for its sender.
+    #[cfg(test)]
     pub(crate) fn detail(&self) -> Option<&str> {
         self.0.detail.as_deref()
     }

@@ -80,3 +80,99 @@ impl CatchUp {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use hiveops_proto::{CorrelationId, Timestamp};
+
+    use super::*;
+    use crate::hub::outbox::Item;
+    use crate::hub::testing::Source;
+
+    const ROOM: Room = Room { frames: 100, bytes: 1_000_000 };
+    const NOW: Moment = Moment::from_millis(0);
+
+    fn after(seq: u64) -> CatchUp {
+        CatchUp::After { seq, behind: false }
+    }
+
+    /// Takes everything out of the outbox, and names what had a place.
+    fn drain(outbox: &mut Outbox) -> Vec<u64> {
+        let mut seqs = Vec::new();
+        while !outbox.is_empty() {
+            outbox.prepare(|omission| panic!("{omission:?}"));
+            let due = outbox.slices().iter().map(|slice| slice.len()).sum();
+            outbox.advance(due, |item, _| {
+                if let Item::Frame(frame) = item {
+                    seqs.extend(frame.place().map(|place| place.seq));
+                }
+            });
+        }
+        seqs
+    }
+
+    #[test]
+    fn what_follows_is_fed_in_bounded_rounds_until_nothing_is_missing() {
+        let source = Source::new("tasks");
+        let (mut view, mut outbox) = (source.view(), Outbox::default());
+        (1..=200).for_each(|seq| view.append(&source.event(seq, 0)));
+        let mut catch_up = after(50);
+        let mut seen = Vec::new();
+        while catch_up.feed(&view, &mut outbox, ROOM, NOW) == Fed::Waiting {
+            assert!(outbox.frames() <= 2 * FEED_FRAMES_MAX);
+            seen.extend(drain(&mut outbox));
+        }
+        seen.extend(drain(&mut outbox));
+        assert_eq!(seen, (51..=200).collect::<Vec<_>>());
+        assert_eq!(outbox.cursor(source.sub), Some(200));
+    }
+
+    #[test]
+    fn large_frames_are_fed_by_their_bytes() {
+        let source = Source::new("tasks");
+        let (mut view, mut outbox) = (source.view(), Outbox::default());
+        (1..=20).for_each(|seq| view.append(&source.event(seq, 60_000)));
+        assert_eq!(
+            after(0).feed(&view, &mut outbox, Room { frames: 100, bytes: 200_000 }, NOW),
+            Fed::Waiting
+        );
+        assert_eq!(outbox.frames(), 3);
+    }
+
+    #[test]
+    fn after_a_snapshot_comes_what_was_published_meanwhile() {
+        let source = Source::new("tasks");
+        let (mut view, mut outbox) = (source.view(), Outbox::default());
+        view.append(&source.update(1, "a", 0));
+        let frames = view.snapshot(Timestamp::from_millis(0), || CorrelationId::new("s").unwrap());
+        let mut catch_up = CatchUp::Frames { frames, next: 0, then: 1 };
+        view.append(&source.update(2, "a", 0));
+        view.append(&source.event(3, 0));
+        assert_eq!(catch_up.feed(&view, &mut outbox, ROOM, NOW), Fed::Live);
+        assert_eq!((outbox.frames(), drain(&mut outbox)), (3, vec![2, 3]));
+        assert_eq!(outbox.tail(source.sub), Some(3));
+    }
+
+    #[test]
+    fn what_has_left_the_log_is_lost() {
+        let source = Source::new("tasks");
+        let (mut view, mut outbox) = (source.view(), Outbox::default());
+        (1..=3).for_each(|seq| view.append(&source.event(seq, 0)));
+        view.expire(Timestamp::from_millis(i64::MAX));
+        assert_eq!(after(2).feed(&view, &mut outbox, ROOM, NOW), Fed::Lost);
+        assert_eq!(after(3).feed(&view, &mut outbox, ROOM, NOW), Fed::Live);
+    }
+
+    #[test]
+    fn a_frame_larger_than_the_room_is_fed_when_nothing_waits() {
+        let source = Source::new("tasks");
+        let (mut view, mut outbox) = (source.view(), Outbox::default());
+        view.append(&source.event(1, 5_000));
+        view.append(&source.event(2, 5_000));
+        let (mut catch_up, room) = (after(0), Room { frames: 8, bytes: 1_000 });
+        assert_eq!(catch_up.feed(&view, &mut outbox, room, NOW), Fed::Waiting);
+        assert_eq!(drain(&mut outbox), [1]);
+        assert_eq!(catch_up.feed(&view, &mut outbox, room, NOW), Fed::Live);
+        assert_eq!(drain(&mut outbox), [2]);
+    }
+}

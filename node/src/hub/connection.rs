@@ -3,8 +3,7 @@
 use hiveops_proto::DisconnectReason;
 use mio::net::TcpStream;
 
-use super::catch_up::CatchUp;
-use super::outbox::Outbox;
+use super::pending::Pending;
 use super::registry::Registration;
 use crate::catalog::{SubId, SubMask};
 use crate::session::Session;
@@ -28,8 +27,8 @@ pub(super) struct Connection {
     pub(super) visited: u64,
     /// Tells its timer from that of an earlier holder of the same key, and from one set before a change.
     pub(super) generation: u32,
-    /// The peer's end of the stream has arrived; bytes before it may still be unread.
-    pub(super) peer_done: bool,
+    /// Whether it stands in the list of those that have more to read.
+    pub(super) again: bool,
     /// Why it ended, once it is only to be removed.
     pub(super) gone: Option<DisconnectReason>,
 }
@@ -37,21 +36,11 @@ pub(super) struct Connection {
 /// What a connection is there for.
 pub(super) enum Role {
     Session(Box<Session>),
-    /// It is being closed, for this reason.
-    Closing(DisconnectReason, Closing),
+    /// It is being closed.
+    Closing(Closing),
     /// Sends back what it gets: for conformance tests of the codec only.
     #[cfg(feature = "echo-endpoint")]
     Echo,
-}
-
-/// What waits for a socket that does not take all.
-#[derive(Default)]
-pub(super) struct Pending {
-    pub(super) outbox: Outbox,
-    /// What joined subscriptions still lack, and those that fell behind.
-    pub(super) catching: Vec<(SubId, CatchUp)>,
-    /// Frames that this outbox held when the shard last counted.
-    pub(super) counted: usize,
 }
 
 impl Connection {
@@ -66,25 +55,5 @@ impl Connection {
             #[cfg(feature = "echo-endpoint")]
             Role::Echo => None,
         }
-    }
-}
-
-impl Pending {
-    pub(super) fn catch_up(&self, sub: SubId) -> Option<&CatchUp> {
-        self.catching.iter().find(|(known, _)| *known == sub).map(|(_, catch_up)| catch_up)
-    }
-
-    /// Sets what a subscription lacks; it replaces what was known before.
-    pub(super) fn set_catch_up(&mut self, sub: SubId, catch_up: CatchUp) {
-        self.forget(sub);
-        self.catching.push((sub, catch_up));
-    }
-
-    pub(super) fn forget(&mut self, sub: SubId) {
-        self.catching.retain(|(known, _)| *known != sub);
-    }
-
-    pub(super) fn is_done(&self) -> bool {
-        self.outbox.is_empty() && self.catching.is_empty()
     }
 }

@@ -24,6 +24,7 @@ struct Sealed {
     bytes: Bytes,
     frame_type: MessageType,
     correlation_id: CorrelationId,
+    sub: Option<SubId>,
     place: Option<Place>,
 }
 
@@ -39,17 +40,22 @@ pub(crate) struct Place {
 }
 
 impl SealedFrame {
-    /// Seals a frame for one session.
+    /// Seals a frame that belongs to no subscription.
     pub(crate) fn seal(frame: &ServerFrame) -> Self {
-        Self::with_place(frame, None)
+        Self::make(frame, None, None)
     }
 
-    fn with_place(frame: &ServerFrame, place: Option<Place>) -> Self {
+    /// Seals a snapshot or a notice of one subscription: who leaves it needs it no more.
+    pub(crate) fn seal_of(sub: SubId, frame: &ServerFrame) -> Self {
+        Self::make(frame, Some(sub), None)
+    }
+
+    fn make(frame: &ServerFrame, sub: Option<SubId>, place: Option<Place>) -> Self {
         let text = serde_json::to_vec(frame).expect("frames consist of checked values, which are all JSON");
         let frame_type = MessageType::new(frame.frame_type())
             .expect("the types of frames follow the rule of message types");
         let correlation_id = frame.correlation_id().clone();
-        Self(Arc::new(Sealed { bytes: ws::text_frame(&text), frame_type, correlation_id, place }))
+        Self(Arc::new(Sealed { bytes: ws::text_frame(&text), frame_type, correlation_id, sub, place }))
     }
 
     pub(crate) fn bytes(&self) -> &Bytes {
@@ -66,6 +72,10 @@ impl SealedFrame {
 
     pub(crate) fn correlation_id(&self) -> &CorrelationId {
         &self.0.correlation_id
+    }
+
+    pub(crate) fn sub(&self) -> Option<SubId> {
+        self.0.sub
     }
 
     pub(crate) fn place(&self) -> Option<&Place> {
@@ -129,7 +139,7 @@ fn seal(stored: &Stored, replayed: bool) -> SealedFrame {
         data: envelope.data.clone(),
     };
     let place = Place { sub: stored.sub, seq: stored.seq, prev_seq, key: stored.key.clone(), replayed };
-    SealedFrame::with_place(&frame.into(), Some(place))
+    SealedFrame::make(&frame.into(), Some(stored.sub), Some(place))
 }
 
 impl Entry for Arc<Publication> {

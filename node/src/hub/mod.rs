@@ -9,8 +9,11 @@ mod connection;
 mod frame;
 mod gauges;
 mod outbox;
+mod pending;
 mod registry;
 mod shard;
+#[cfg(test)]
+mod testing;
 mod view;
 mod wheel;
 

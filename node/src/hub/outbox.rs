@@ -30,8 +30,18 @@ pub(crate) struct Outbox {
     offset: usize,
     /// Entries at the front whose order and omissions are settled; nothing may change among them.
     pinned: usize,
-    /// For each subscription that has passed through: the last `seq` that was prepared.
-    cursors: Vec<(SubId, u64)>,
+    cursors: Vec<Cursor>,
+}
+
+/// How far a subscription that has passed through has come, since the session joined it.
+#[derive(Debug)]
+struct Cursor {
+    sub: SubId,
+    /// The last `seq` that left or is settled to leave.
+    settled: u64,
+    /// The last `seq` that was queued. Kept, because a frame that has begun to leave stays queued when the
+    /// session leaves the subscription, and tells nothing of where it stands after it has come back.
+    tail: u64,
 }
 
 #[derive(Debug)]
@@ -59,6 +69,13 @@ impl Item {
     fn place(&self) -> Option<&Place> {
         match self {
             Self::Frame(frame) => frame.place(),
+            Self::Control(_) => None,
+        }
+    }
+
+    fn sub(&self) -> Option<SubId> {
+        match self {
+            Self::Frame(frame) => frame.sub(),
             Self::Control(_) => None,
         }
     }
@@ -101,7 +118,7 @@ impl Outbox {
     pub(crate) fn push(&mut self, frame: SealedFrame, room: Room, now: Moment) -> Pushed {
         let len = frame.len();
         if let Some(place) = frame.place() {
-            self.note_start(place);
+            self.begin(place.sub, place.prev_seq);
             if let Some(index) = self.same_value(place) {
                 let old = self.entries[index].item.bytes().len();
                 let alone = self.entries.len() == 1;
@@ -127,7 +144,7 @@ impl Outbox {
     /// the socket cut short.
     pub(crate) fn push_forced(&mut self, frame: SealedFrame, now: Moment) {
         if let Some(place) = frame.place() {
-            self.note_start(place);
+            self.begin(place.sub, place.prev_seq);
         }
         self.append(Item::Frame(frame), now);
     }
@@ -159,36 +176,38 @@ impl Outbox {
     }
 
     fn append(&mut self, item: Item, now: Moment) {
+        if let Some(place) = item.place()
+            && let Some(cursor) = self.cursors.iter_mut().find(|cursor| cursor.sub == place.sub)
+        {
+            cursor.tail = place.seq;
+        }
         self.bytes += item.bytes().len();
         self.entries.push_back(Entry { item, queued_at: now });
     }
 
-    /// Until the first frame of a subscription waited, everything before it was sent.
-    fn note_start(&mut self, place: &Place) {
-        if !self.cursors.iter().any(|(sub, _)| *sub == place.sub) {
-            self.cursors.push((place.sub, place.prev_seq));
+    /// Says that, until a frame of the subscription waited, everything up to `seq` was sent; nothing when
+    /// one has passed through already.
+    pub(crate) fn begin(&mut self, sub: SubId, seq: u64) {
+        if !self.cursors.iter().any(|cursor| cursor.sub == sub) {
+            self.cursors.push(Cursor { sub, settled: seq, tail: seq });
         }
     }
 
     /// Says that the peer has, or will have by what is queued, everything of `sub` up to `seq`.
     pub(crate) fn set_cursor(&mut self, sub: SubId, seq: u64) {
-        match self.cursors.iter_mut().find(|(known, _)| *known == sub) {
-            Some((_, cursor)) => *cursor = seq,
-            None => self.cursors.push((sub, seq)),
-        }
+        self.cursors.retain(|cursor| cursor.sub != sub);
+        self.cursors.push(Cursor { sub, settled: seq, tail: seq });
     }
 
     /// The last `seq` of a subscription that is queued or was sent; none when it never passed through.
     pub(crate) fn tail(&self, sub: SubId) -> Option<u64> {
-        let queued = self.entries.iter().rev().filter_map(|entry| entry.item.place());
-        let last = queued.filter(|place| place.sub == sub).map(|place| place.seq).next();
-        last.or_else(|| self.cursor(sub))
+        self.cursors.iter().find(|cursor| cursor.sub == sub).map(|cursor| cursor.tail)
     }
 
     /// The last `seq` of a subscription that left or is settled to leave; none when it never passed
     /// through.
     pub(crate) fn cursor(&self, sub: SubId) -> Option<u64> {
-        self.cursors.iter().find(|(known, _)| *known == sub).map(|(_, seq)| *seq)
+        self.cursors.iter().find(|cursor| cursor.sub == sub).map(|cursor| cursor.settled)
     }
 
     fn same_value(&self, place: &Place) -> Option<usize> {
@@ -212,10 +231,10 @@ impl Outbox {
                 self.pinned += 1;
                 continue;
             };
-            let cursor = self.cursors.iter_mut().find(|(sub, _)| *sub == place.sub);
-            let sent = cursor.as_ref().map_or(place.prev_seq, |(_, seq)| *seq);
-            if let Some((_, cursor)) = cursor {
-                *cursor = (*cursor).max(place.seq);
+            let cursor = self.cursors.iter_mut().find(|cursor| cursor.sub == place.sub);
+            let sent = cursor.as_ref().map_or(place.prev_seq, |cursor| cursor.settled);
+            if let Some(cursor) = cursor {
+                cursor.settled = cursor.settled.max(place.seq);
             }
             if place.prev_seq > sent && !place.replayed {
                 let omission = Omission { sub: place.sub, from_seq: sent + 1, to_seq: place.prev_seq };
@@ -275,22 +294,20 @@ impl Outbox {
         gone
     }
 
-    /// Takes out the frames of one subscription that are not begun: the session has left it.
+    /// Takes out the frames of one subscription, snapshots and notices included: the session has left it.
+    /// What is settled stays, because a pong behind it may have said already that it comes.
     pub(crate) fn remove(&mut self, sub: SubId) {
-        let begun = usize::from(self.offset > 0);
-        let (mut index, mut pinned, mut bytes) = (0, 0, 0);
-        let old_pinned = self.pinned;
+        let (settled, mut index) = (self.pinned, 0);
+        let bytes = &mut self.bytes;
         self.entries.retain(|entry| {
-            let keep = index < begun || entry.item.place().is_none_or(|place| place.sub != sub);
-            if keep {
-                bytes += entry.item.bytes().len();
-                pinned += usize::from(index < old_pinned);
+            let keep = index < settled || entry.item.sub() != Some(sub);
+            if !keep {
+                *bytes -= entry.item.bytes().len();
             }
             index += 1;
             keep
         });
-        (self.bytes, self.pinned) = (bytes, pinned);
-        self.cursors.retain(|(known, _)| *known != sub);
+        self.cursors.retain(|cursor| cursor.sub != sub);
     }
 
     pub(crate) fn frames(&self) -> usize {
@@ -301,7 +318,28 @@ impl Outbox {
         self.bytes
     }
 
+    /// Counts anew what is kept count of.
+    #[cfg(test)]
+    pub(crate) fn assert_consistent(&self) {
+        let bytes: usize = self.entries.iter().map(|entry| entry.item.bytes().len()).sum();
+        assert_eq!(self.bytes, bytes, "the bytes are those of the entries");
+        assert!(self.pinned <= self.entries.len(), "only entries are settled");
+        assert!(self.offset == 0 || self.pinned > 0, "what has begun is settled");
+        let front = self.entries.front().map_or(1, |entry| entry.item.bytes().len());
+        assert!(self.offset < front, "a front entry that has left whole is gone");
+    }
+
+    /// Publications that wait, and their bytes.
+    #[cfg(test)]
+    pub(crate) fn publications(&self) -> (usize, usize) {
+        let waiting = self.entries.iter().filter(|entry| entry.item.place().is_some());
+        waiting.fold((0, 0), |(frames, bytes), entry| (frames + 1, bytes + entry.item.bytes().len()))
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests;

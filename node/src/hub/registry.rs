@@ -98,6 +98,7 @@ impl Registry {
         self.state.lock().sessions.get(id).map(|entry| entry.shard)
     }
 
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.state.lock().sessions.len()
     }

@@ -147,14 +147,7 @@ impl Session {
         &self.connection_id
     }
 
-    pub(crate) fn endpoint(&self) -> Endpoint {
-        self.endpoint
-    }
-
-    pub(crate) fn connected_at(&self) -> Timestamp {
-        self.connected_at
-    }
-
+    #[cfg(test)]
     pub(crate) fn joined(&self) -> SubMask {
         self.joined
     }

@@ -257,7 +257,6 @@ impl Metrics {
         Ok(Arc::new(metrics))
     }
 
-    #[expect(clippy::too_many_lines, reason = "the table of all metrics, one line each")]
     fn register() -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
         let mut maker = Maker { registry: registry.clone(), mistake: None };

@@ -16,8 +16,9 @@ const CLOSE_REASON_MAX: usize = CONTROL_PAYLOAD_MAX - 2;
 
 /// The kinds of frame that a server sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Opcode {
+enum Opcode {
     Text = 0x1,
+    #[cfg(any(test, feature = "echo-endpoint"))]
     Binary = 0x2,
     Close = 0x8,
     Ping = 0x9,
@@ -26,7 +27,7 @@ pub(crate) enum Opcode {
 
 /// The bytes before a payload, for a vectored write.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct FrameHeader {
+struct FrameHeader {
     bytes: [u8; HEADER_MAX],
     len: u8,
 }
@@ -40,7 +41,7 @@ impl Deref for FrameHeader {
 }
 
 /// The header of an unfragmented frame.
-pub(crate) fn header(opcode: Opcode, payload_len: usize) -> FrameHeader {
+fn header(opcode: Opcode, payload_len: usize) -> FrameHeader {
     let mut bytes = [0; HEADER_MAX];
     bytes[0] = FIN | opcode as u8;
     let len = if payload_len <= CONTROL_PAYLOAD_MAX {
@@ -62,6 +63,7 @@ pub(crate) fn text_frame(payload: &[u8]) -> Bytes {
     frame(Opcode::Text, &[payload])
 }
 
+#[cfg(any(test, feature = "echo-endpoint"))]
 pub(crate) fn binary_frame(payload: &[u8]) -> Bytes {
     frame(Opcode::Binary, &[payload])
 }

@@ -92,6 +92,7 @@ impl Message {
         }
     }
 
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(super) fn held_bytes(&self) -> usize {
         match &self.body {
             Body::Kept { bytes, .. } => bytes.capacity(),

@@ -5,7 +5,7 @@
 //! Nothing here knows sockets, clocks or what a message means.
 
 #[cfg(test)]
-mod client;
+pub(crate) mod client;
 pub(crate) mod closing;
 mod control;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -20,10 +20,9 @@ use std::borrow::Cow;
 
 use hiveops_proto::DisconnectReason;
 
-pub(crate) use encode::{
-    FrameHeader, Opcode, binary_frame, close_frame, empty_close_frame, header, ping_frame, pong_frame,
-    text_frame,
-};
+#[cfg(feature = "echo-endpoint")]
+pub(crate) use encode::binary_frame;
+pub(crate) use encode::{close_frame, empty_close_frame, ping_frame, pong_frame, text_frame};
 pub(crate) use message::Kind;
 pub(crate) use parser::Parser;
 

@@ -46,6 +46,7 @@ impl Parser {
     }
 
     /// The heap that the parser holds now.
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn held_bytes(&self) -> usize {
         self.pending.as_ref().map_or(0, |pending| pending.held_bytes())
     }
@@ -206,6 +207,7 @@ impl Pending {
         self.header_len == 0 && self.frame.is_none() && self.message.is_none()
     }
 
+    #[cfg(any(test, feature = "fuzzing"))]
     fn held_bytes(&self) -> usize {
         let message = self.message.as_ref().map_or(0, Message::held_bytes);
         size_of::<Self>() + self.control.capacity() + message

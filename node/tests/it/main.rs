@@ -2,15 +2,22 @@
 
 #![expect(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod access;
 mod backpressure;
 mod control;
 mod handshake;
 mod harness;
+mod http;
 mod limits;
+mod live_data;
+mod openapi;
+mod page;
 mod protocol;
+mod publish;
 mod raw;
 mod recovery;
 mod replica;
+mod routes;
 mod schema;
 mod session;
 mod smoke;

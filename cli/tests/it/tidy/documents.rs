@@ -117,7 +117,7 @@ fn cell(text: &str) -> String {
 fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let places = digits.char_indices().map(|(at, digit)| {
-        let first = at > 0 && (digits.len() - at) % 3 == 0;
+        let first = at > 0 && (digits.len() - at).is_multiple_of(3);
         if first { format!(",{digit}") } else { digit.to_string() }
     });
     places.collect()

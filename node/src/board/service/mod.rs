@@ -115,10 +115,6 @@ impl BoardService {
         &self.board
     }
 
-    pub(crate) fn publisher(&self) -> &Publisher {
-        &self.publisher
-    }
-
     pub(crate) fn clock(&self) -> Clock {
         self.clock
     }

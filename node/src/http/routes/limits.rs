@@ -11,9 +11,10 @@ use crate::http::body::Json;
 
 pub(crate) async fn show(State(app): State<Arc<App>>) -> Json<Value> {
     let view = app.control.view();
+    let limits = app.limits();
     let mut body = Map::new();
     for spec in Limits::TABLE {
-        body.insert(spec.name.to_owned(), view.limits.get(spec.name).into());
+        body.insert(spec.name.to_owned(), limits.get(spec.name).into());
     }
     let contract = &view.contract;
     let rest = json!({

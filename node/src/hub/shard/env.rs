@@ -7,8 +7,7 @@ use hiveops_proto::{CorrelationId, ErrorCode, NodeId, Payload, Position, Timesta
 
 use super::Shared;
 use crate::catalog::{Catalog, SubId};
-use crate::hub::catch_up::CatchUp;
-use crate::hub::connection::Pending;
+use crate::hub::pending::Pending;
 use crate::hub::view::View;
 use crate::session::{Request, World};
 use crate::time::Moment;
@@ -43,14 +42,7 @@ impl World for Env<'_> {
     fn sent_position(&self, sub: SubId) -> Option<Position> {
         let head = self.position(sub);
         let Some(pending) = self.pending else { return Some(head) };
-        match pending.catch_up(sub) {
-            Some(CatchUp::Frames { .. }) => None,
-            // What is only queued may still be replaced by a later value behind the answer.
-            Some(CatchUp::After { .. }) | None => {
-                let seq = pending.outbox.cursor(sub).unwrap_or(head.seq);
-                Some(Position { epoch: head.epoch, seq })
-            }
-        }
+        Some(Position { seq: pending.sent(sub, head.seq)?, ..head })
     }
 
     fn can_continue(&self, sub: SubId, since: &Position) -> bool {

@@ -3,20 +3,22 @@
 //! Each session is visited once per batch, whatever number of its subscriptions is in it, and gets all
 //! that is due to it in one vectored write. Nothing is allocated per session unless its socket is full.
 
-use std::io::{ErrorKind, IoSlice, Write};
+use std::io::{self, ErrorKind, IoSlice, Write};
 use std::sync::Arc;
 use std::time::Instant;
 
 use hiveops_proto::{DisconnectReason, SubscriptionName};
+use mio::net::TcpStream;
 use prometheus::local::{LocalHistogram, LocalIntCounter};
 
 use super::Shard;
 use super::env::Env;
 use crate::catalog::{SubId, SubMask};
 use crate::hub::catch_up::CatchUp;
-use crate::hub::connection::{Connection, Pending};
+use crate::hub::connection::{Connection, Role};
 use crate::hub::frame::{Publication, SealedFrame};
-use crate::hub::outbox::{Outbox, Pushed, Room};
+use crate::hub::outbox::Room;
+use crate::hub::pending::Offered;
 use crate::session::Event;
 use crate::telemetry::metrics::Metrics;
 use crate::time::Moment;
@@ -73,11 +75,21 @@ struct Batch<'a> {
     room: Room,
 }
 
+/// Frames that were due to a session, in their order: those that found no room, and between them a mark
+/// for each that did.
+pub(super) type Attempts = Vec<Attempt>;
+
+/// What became of one frame.
+pub(super) enum Attempt {
+    Placed,
+    Refused(SealedFrame),
+}
+
 /// What a visit came to.
 enum Visit {
     Fine,
-    /// These frames could not be queued.
-    Failed(Vec<SealedFrame>),
+    /// From the first frame on that could not be queued.
+    Refused(Attempts),
     /// The connection is broken.
     Gone,
 }
@@ -109,16 +121,14 @@ impl Shard {
         if publications.is_empty() {
             return;
         }
-        for publication in publications {
-            self.views[publication.sub().index()].append(publication);
-        }
+        let holes = self.append(publications);
+        let skipped = self.hold_back(&holes);
         self.stamp += 1;
         let room = Room::of(&self.control.limits);
         let (part, now) = (SubMask::default(), self.now());
         let mut batch = Batch { publications, part, slices: Vec::new(), bytes: 0, now, room };
-        let mut failed = Vec::new();
-        let subs = batch.subs();
-        for sub in subs.iter() {
+        let mut refused = Vec::new();
+        for sub in batch.subs().iter() {
             for index in 0..self.lists[sub.index()].len() {
                 let key = self.lists[sub.index()][index];
                 let Some(connection) = self.connections.get_mut(key as usize) else { continue };
@@ -128,7 +138,7 @@ impl Shard {
                 connection.visited = self.stamp;
                 match visit(connection, &mut batch, &mut self.local, &self.shared.metrics) {
                     Visit::Fine => {}
-                    Visit::Failed(frames) => failed.push((key, frames)),
+                    Visit::Refused(attempts) => refused.push((key, attempts)),
                     Visit::Gone => {
                         connection.gone = Some(DisconnectReason::ClientGone);
                         self.doomed.push(key);
@@ -139,13 +149,72 @@ impl Shard {
                 }
             }
         }
-        for (key, frames) in failed {
-            self.on_send_failures(key, &frames);
+        for (key, attempts) in refused {
+            self.on_attempts(key, attempts);
+        }
+        self.catch_up_over(skipped);
+    }
+
+    /// Adds the batch to the logs, and finds the subscriptions of which it does not go on where the log
+    /// ended: the bus has compacted away what lay between. Each comes with that end.
+    fn append(&mut self, publications: &[Arc<Publication>]) -> Vec<(SubId, u64)> {
+        let mut holes: Vec<(SubId, u64)> = Vec::new();
+        let mut heads: Vec<(SubId, u64)> = Vec::new();
+        for publication in publications {
+            let sub = publication.sub();
+            let view = &mut self.views[sub.index()];
+            let head = view.head();
+            let begun = match heads.iter().find(|(known, _)| *known == sub) {
+                Some((_, begun)) => *begun,
+                None => {
+                    heads.push((sub, head));
+                    head
+                }
+            };
+            if publication.stored().seq > head + 1 && !holes.contains(&(sub, begun)) {
+                holes.push((sub, begun));
+            }
+            view.append(publication);
+        }
+        let now = self.shared.clock.timestamp();
+        for (sub, _) in heads {
+            self.views[sub.index()].expire(now);
+        }
+        holes
+    }
+
+    /// Sessions that are live on a subscription with a hole get this batch of it from the log instead,
+    /// which tells them of what they do not get.
+    fn hold_back(&mut self, holes: &[(SubId, u64)]) -> Vec<(u32, SubId, u64)> {
+        let mut skipped = Vec::new();
+        for (sub, head) in holes {
+            for key in &self.lists[sub.index()] {
+                let Some(connection) = self.connections.get_mut(*key as usize) else { continue };
+                if connection.live.contains(*sub) {
+                    connection.live.remove(*sub);
+                    skipped.push((*key, *sub, *head));
+                }
+            }
+        }
+        skipped
+    }
+
+    fn catch_up_over(&mut self, skipped: Vec<(u32, SubId, u64)>) {
+        for (key, sub, head) in skipped {
+            let Some(connection) = self.connections.get_mut(key as usize) else { continue };
+            // It may have ended or left over something else of the batch.
+            if connection.session().is_none() || !connection.places.iter().any(|(joined, _)| *joined == sub) {
+                continue;
+            }
+            let pending = connection.pending();
+            pending.outbox.begin(sub, head);
+            pending.set_catch_up(sub, CatchUp::After { seq: head, behind: false });
+            self.flush(key);
         }
     }
 
-    /// Tells the session of frames that it does not get; it may decide to end.
-    pub(super) fn on_send_failures(&mut self, key: u32, frames: &[SealedFrame]) {
+    /// Tells the session what became of its frames; it may decide to end.
+    pub(super) fn on_attempts(&mut self, key: u32, attempts: Attempts) {
         let mut actions = Vec::new();
         let env = Env {
             shared: &self.shared,
@@ -154,9 +223,17 @@ impl Shard {
             now: self.shared.clock.moment(),
             pending: None,
         };
-        let Some(connection) = self.connections.get_mut(key as usize) else { return };
-        let Some(session) = connection.session() else { return };
-        for frame in frames {
+        let Some(session) = self.connections.get_mut(key as usize).and_then(Connection::session) else {
+            return;
+        };
+        for attempt in attempts {
+            let frame = match attempt {
+                Attempt::Placed => {
+                    session.sent(env.now);
+                    continue;
+                }
+                Attempt::Refused(frame) => frame,
+            };
             env.shared.metrics.send_failures.inc();
             let subscription = frame.place().map(|place| env.shared.catalog.name(place.sub));
             tracing::warn!(
@@ -184,108 +261,107 @@ fn visit<'a>(
     metrics: &Metrics,
 ) -> Visit {
     if connection.pending.is_some() {
-        return queue(connection, batch, metrics);
+        return queue(connection, batch, batch.publications, metrics);
     }
     batch.select(connection.live);
-    let written = if let [slice] = batch.slices.as_slice() {
-        connection.socket.write(slice)
-    } else {
-        connection.socket.write_vectored(&batch.slices)
-    };
-    let written = match written {
-        Ok(written) => written,
-        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => 0,
-        Err(_) => return Visit::Gone,
-    };
-    local.bytes_sent.inc_by(written as u64);
-    if written == batch.bytes {
-        local.sent.inc_by(batch.slices.len() as u64);
-        let due = batch.publications.iter().filter(|publication| batch.part.contains(publication.sub()));
-        let at = Instant::now();
-        for publication in due {
-            local.delivery.observe(at.duration_since(publication.received()).as_secs_f64());
-            local.bytes_out.observe(publication.live().len() as f64);
-        }
-        if let Some(session) = connection.session() {
-            session.sent(batch.now);
-        }
+    if batch.slices.is_empty() {
         return Visit::Fine;
     }
-    keep_rest(connection, batch, written, local)
+    let Ok(written) = write(&mut connection.socket, &batch.slices) else { return Visit::Gone };
+    local.bytes_sent.inc_by(written as u64);
+    if written < batch.bytes {
+        return keep_rest(connection, batch, written, local, metrics);
+    }
+    local.sent.inc_by(batch.slices.len() as u64);
+    let due = batch.publications.iter().filter(|publication| batch.part.contains(publication.sub()));
+    let at = Instant::now();
+    for publication in due {
+        local.delivery.observe(at.duration_since(publication.received()).as_secs_f64());
+        local.bytes_out.observe(publication.live().len() as f64);
+    }
+    if let Some(session) = connection.session() {
+        session.sent(batch.now);
+    }
+    Visit::Fine
 }
 
 /// The socket took less than was due: the rest waits from now on.
-fn keep_rest(connection: &mut Connection, batch: &Batch<'_>, written: usize, local: &mut Local) -> Visit {
+fn keep_rest(
+    connection: &mut Connection,
+    batch: &Batch<'_>,
+    written: usize,
+    local: &mut Local,
+    metrics: &Metrics,
+) -> Visit {
     let live = connection.live;
-    let mut failed = Vec::new();
+    let pending = connection.pending();
+    pending.blocked = true;
     let mut skip = written;
-    let mut pending = Pending::default();
-    for publication in batch.publications.iter().filter(|publication| live.contains(publication.sub())) {
+    for (index, publication) in batch.publications.iter().enumerate() {
         let frame = publication.live();
+        if !live.contains(publication.sub()) {
+            continue;
+        }
         if skip >= frame.len() {
             skip -= frame.len();
             local.sent.inc();
+            local.bytes_out.observe(frame.len() as f64);
             continue;
         }
+        let mut rest = index;
         if skip > 0 {
             pending.outbox.push_forced(frame.clone(), batch.now);
             pending.outbox.begin_front(skip);
-            skip = 0;
-        } else if connection.live.contains(publication.sub()) {
-            let pushed = pending.outbox.push(frame.clone(), batch.room, batch.now);
-            if pushed == Pushed::Full {
-                fall_behind(&mut connection.live, &mut pending, publication);
-                failed.push(frame.clone());
-            }
+            rest += 1;
         }
+        return queue(connection, batch, &batch.publications[rest..], metrics);
     }
-    connection.pending = Some(Box::new(pending));
-    if failed.is_empty() { Visit::Fine } else { Visit::Failed(failed) }
+    Visit::Fine
 }
 
 /// Something waits already, so this waits behind it.
-fn queue(connection: &mut Connection, batch: &Batch<'_>, metrics: &Metrics) -> Visit {
-    let Connection { places, live, pending, role, .. } = connection;
-    let Some(pending) = pending else { return Visit::Fine };
-    let (mut failed, mut queued) = (Vec::new(), false);
-    for publication in batch.publications {
-        let sub = publication.sub();
-        if live.contains(sub) {
-            match pending.outbox.push(publication.live().clone(), batch.room, batch.now) {
-                Pushed::Queued => queued = true,
-                Pushed::Coalesced => count_coalesced(metrics, &publication.stored().envelope.subscription),
-                Pushed::Full => {
-                    fall_behind(live, pending, publication);
-                    failed.push(publication.live().clone());
-                }
+fn queue(
+    connection: &mut Connection,
+    batch: &Batch<'_>,
+    publications: &[Arc<Publication>],
+    metrics: &Metrics,
+) -> Visit {
+    let Connection { live, pending: Some(pending), role: Role::Session(session), .. } = connection else {
+        return Visit::Fine;
+    };
+    let mut attempts = Vec::new();
+    for publication in publications {
+        match pending.offer(live, publication, batch.room, batch.now) {
+            Offered::Passed => continue,
+            Offered::Refused => {
+                attempts.push(Attempt::Refused(publication.live().clone()));
+                continue;
             }
-        } else if places.iter().any(|(joined, _)| *joined == sub)
-            && pending.catch_up(sub).is_some_and(CatchUp::is_behind)
-        {
-            failed.push(publication.live().clone());
+            Offered::Queued => {}
+            Offered::Coalesced => count_coalesced(metrics, &publication.stored().envelope.subscription),
+        }
+        // Failures count in a row, so the order in which both came matters.
+        if attempts.is_empty() {
+            session.sent(batch.now);
+        } else {
+            attempts.push(Attempt::Placed);
         }
     }
-    if queued
-        && failed.is_empty()
-        && let crate::hub::connection::Role::Session(session) = role
-    {
-        session.sent(batch.now);
+    if attempts.is_empty() { Visit::Fine } else { Visit::Refused(attempts) }
+}
+
+/// Writes what the socket takes now; less than all means that it will say when it takes more.
+pub(super) fn write(socket: &mut TcpStream, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    loop {
+        let written = if let [slice] = slices { socket.write(slice) } else { socket.write_vectored(slices) };
+        match written {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(0),
+            result => return result,
+        }
     }
-    if failed.is_empty() { Visit::Fine } else { Visit::Failed(failed) }
 }
 
 fn count_coalesced(metrics: &Metrics, subscription: &SubscriptionName) {
     metrics.coalesced.with_label_values(&[subscription.as_str()]).inc();
-}
-
-/// The frame finds no room: from here on the log keeps what the session lacks.
-fn fall_behind(live: &mut SubMask, pending: &mut Pending, publication: &Publication) {
-    let sub: SubId = publication.sub();
-    live.remove(sub);
-    let seq = tail(&pending.outbox, publication);
-    pending.set_catch_up(sub, CatchUp::After { seq, behind: true });
-}
-
-fn tail(outbox: &Outbox, publication: &Publication) -> u64 {
-    outbox.tail(publication.sub()).unwrap_or(publication.stored().seq.saturating_sub(1))
 }

@@ -1,6 +1,6 @@
 //! Bytes between the sockets and the pure parts.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Read};
 use std::net::Shutdown;
 
 use hiveops_proto::{DisconnectReason, SubscriptionName};
@@ -8,7 +8,7 @@ use mio::event::Event as Readiness;
 
 use super::Shard;
 use super::env::Env;
-use crate::hub::catch_up::Fed;
+use super::fan_out::write;
 use crate::hub::connection::{Connection, Role};
 use crate::hub::frame::SealedFrame;
 use crate::hub::outbox::{Item, Omission, Room};
@@ -40,23 +40,26 @@ impl Shard {
         if event.is_writable() {
             self.flush(key);
         }
-        if event.is_read_closed()
-            && let Some(connection) = self.connections.get_mut(key as usize)
-        {
-            connection.peer_done = true;
-        }
-        if event.is_readable() || event.is_read_closed() || event.is_error() {
-            self.read(key);
+        let at_end = event.is_read_closed() || event.is_error();
+        if event.is_readable() || at_end {
+            self.read(key, at_end);
         }
     }
 
+    /// Goes on with the sockets that had more than one turn takes.
     pub(super) fn read_again(&mut self) {
         for key in std::mem::take(&mut self.again) {
-            self.read(key);
+            if let Some(connection) = self.connections.get_mut(key as usize) {
+                connection.again = false;
+            }
+            // Whether the peer had ended was said with a readiness that has been used up.
+            self.read(key, true);
         }
     }
 
-    fn read(&mut self, key: u32) {
+    /// Reads what is there. `at_end` says that the peer may have ended: its end is no further readiness
+    /// when it came together with the last bytes, so it must be read for.
+    fn read(&mut self, key: u32, at_end: bool) {
         let mut buffer = std::mem::take(&mut self.buffer);
         for turn in 0..=READS_PER_TURN {
             let Some(connection) = self.connections.get_mut(key as usize) else { break };
@@ -64,7 +67,10 @@ impl Shard {
                 break;
             }
             if turn == READS_PER_TURN {
-                self.again.push(key);
+                // Once, however often it is read meanwhile, or it would get more and more turns.
+                if !std::mem::replace(&mut connection.again, true) {
+                    self.again.push(key);
+                }
                 break;
             }
             match connection.socket.read(&mut buffer) {
@@ -73,12 +79,10 @@ impl Shard {
                     break;
                 }
                 Ok(count) => {
-                    // Less than the buffer holds: what comes next is another readiness. The end of the
-                    // stream is not, when this readiness told of it together with the last bytes.
-                    let is_all = count < buffer.len() && !connection.peer_done;
                     self.local.bytes_received.inc_by(count as u64);
                     self.consume(key, &mut buffer[..count]);
-                    if is_all {
+                    // Less than the buffer holds: what comes next is another readiness.
+                    if count < buffer.len() && !at_end {
                         break;
                     }
                 }
@@ -96,7 +100,7 @@ impl Shard {
     fn on_eof(&mut self, key: u32) {
         let Some(connection) = self.connections.get_mut(key as usize) else { return };
         match &mut connection.role {
-            Role::Closing(_, closing) => {
+            Role::Closing(closing) => {
                 let action = closing.handle(closing::Event::Eof);
                 self.obey(key, action);
             }
@@ -121,7 +125,7 @@ impl Shard {
                 return;
             }
             let Connection { parser, role, .. } = connection;
-            if let Role::Closing(_, closing) = role {
+            if let Role::Closing(closing) = role {
                 let action = closing.read(parser, input);
                 return self.obey(key, action);
             }
@@ -215,7 +219,7 @@ impl Shard {
 
     pub(super) fn on_close_deadline(&mut self, key: u32) {
         let Some(connection) = self.connections.get_mut(key as usize) else { return };
-        if let Role::Closing(_, closing) = &mut connection.role {
+        if let Role::Closing(closing) = &mut connection.role {
             let action = closing.handle(closing::Event::DeadlinePassed);
             self.obey(key, action);
         }
@@ -237,14 +241,11 @@ impl Shard {
             pending.outbox.prepare(|omission| notice(&omission, shared, views));
             let slices = pending.outbox.slices();
             let due: usize = slices.iter().map(|slice| slice.len()).sum();
-            let written = match connection.socket.write_vectored(&slices) {
-                Ok(written) => written,
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(_) => return self.doom(key, DisconnectReason::ClientGone),
+            let Ok(written) = write(&mut connection.socket, &slices) else {
+                return self.doom(key, DisconnectReason::ClientGone);
             };
             drop(slices);
-            self.on_written(key, written);
+            self.on_written(key, written, due);
             if written < due {
                 break;
             }
@@ -259,24 +260,15 @@ impl Shard {
         if connection.gone.is_some() {
             return false;
         }
-        let Connection { pending, live, .. } = connection;
+        let Connection { pending, live, role, .. } = connection;
         let Some(pending) = pending else { return false };
-        let mut lost = false;
-        let outbox = &mut pending.outbox;
-        pending.catching.retain_mut(|(sub, catch_up)| {
-            match catch_up.feed(&self.views[sub.index()], outbox, room, now) {
-                Fed::Live => {
-                    live.insert(*sub);
-                    false
-                }
-                Fed::Waiting => true,
-                Fed::Lost => {
-                    lost = true;
-                    false
-                }
-            }
-        });
-        if lost {
+        let feeding = pending.feed(live, &self.views, room, now);
+        if feeding.placed
+            && let Role::Session(session) = role
+        {
+            session.sent(now);
+        }
+        if feeding.lost {
             // What the session lacks has left the log: it would miss it without a word.
             let detail = Some("what was to follow is no longer kept".to_owned());
             let reason = DisconnectReason::Backpressure;
@@ -286,21 +278,24 @@ impl Shard {
         true
     }
 
-    fn on_written(&mut self, key: u32, written: usize) {
+    /// The socket took `written` of the `due` bytes that it was given.
+    fn on_written(&mut self, key: u32, written: usize, due: usize) {
         let now = self.shared.clock.moment();
         let local = &mut self.local;
         local.bytes_sent.inc_by(written as u64);
         let Some(connection) = self.connections.get_mut(key as usize) else { return };
-        if let Some(pending) = connection.pending.as_mut() {
-            pending.outbox.advance(written, |item, queued_at| {
-                if let Item::Frame(frame) = item {
-                    local.sent.inc();
-                    local.bytes_out.observe(frame.len() as f64);
-                }
-                local.outbox_wait.observe(now.millis_since(queued_at) as f64 / 1_000.0);
-            });
-        }
+        let Some(pending) = connection.pending.as_mut() else { return };
+        pending.outbox.advance(written, |item, queued_at| {
+            if let Item::Frame(frame) = item {
+                local.sent.inc();
+                local.bytes_out.observe(frame.len() as f64);
+            }
+            local.outbox_wait.observe(now.millis_since(queued_at) as f64 / 1_000.0);
+        });
+        let was_blocked = std::mem::replace(&mut pending.blocked, written < due);
+        // What a socket takes at once says nothing of its peer: the kernel took it.
         if written > 0
+            && was_blocked
             && let Some(session) = connection.session()
         {
             session.progressed(now);
@@ -318,7 +313,7 @@ impl Shard {
             return;
         }
         connection.pending = None;
-        if let Role::Closing(_, closing) = &mut connection.role {
+        if let Role::Closing(closing) = &mut connection.role {
             let action = closing.handle(closing::Event::CloseWritten);
             self.obey(key, action);
         }
@@ -381,5 +376,5 @@ fn notice(omission: &Omission, shared: &super::Shared, views: &[crate::hub::view
         to_seq: omission.to_seq,
         count: omission.to_seq + 1 - omission.from_seq,
     };
-    SealedFrame::seal(&frame.into())
+    SealedFrame::seal_of(omission.sub, &frame.into())
 }

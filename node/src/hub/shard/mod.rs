@@ -263,7 +263,9 @@ impl Shard {
 
     /// Takes what is in the mailbox; true when there may be more.
     fn take_commands(&mut self) -> bool {
-        self.notified.store(false, Ordering::Release);
+        // A swap and not a store: a sender that still sees `true` does not wake this thread, so everything
+        // that it sent before it looked must be visible to the reads below.
+        self.notified.swap(false, Ordering::AcqRel);
         let mut batch = Vec::new();
         for _ in 0..COMMANDS_PER_TURN {
             match self.inbox.try_recv() {
@@ -328,3 +330,6 @@ impl Shard {
         self.stopping.is_some_and(|(_, until)| self.connections.is_empty() || self.now() >= until)
     }
 }
+
+#[cfg(test)]
+mod tests;

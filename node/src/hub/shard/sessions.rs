@@ -8,13 +8,14 @@ use mio::net::TcpStream;
 use mio::{Interest, Token};
 
 use super::env::Env;
+use super::fan_out::{Attempt, Attempts};
 use super::{Admission, EXPIRE_EVERY_MS, Intent, Shard, Stop};
 use crate::bus::Reset;
 use crate::catalog::{SubId, SubMask};
 use crate::hub::catch_up::CatchUp;
 use crate::hub::connection::{Connection, Role};
 use crate::hub::frame::{Publication, SealedFrame};
-use crate::hub::outbox::Room;
+use crate::hub::outbox::{Pushed, Room};
 use crate::session::{Action, Event, Session, Start};
 use crate::telemetry::metrics::{Discarded, SnapshotReason};
 use crate::ws::closing::{Cause, Closing, LINGER_MAX};
@@ -23,6 +24,11 @@ use crate::ws::{self, Parser};
 impl Shard {
     pub(super) fn admit(&mut self, admission: Admission) {
         let Admission { socket, read, intent } = admission;
+        let intent = match self.stopping {
+            // Its handshake was under way when the node was told to stop.
+            Some((stop, _)) => Intent::Refuse(stop.reason),
+            None => intent,
+        };
         let mut socket = TcpStream::from_std(socket);
         let entry = self.connections.vacant_entry();
         let key = entry.key() as u32;
@@ -45,14 +51,13 @@ impl Shard {
             pending: None,
             visited: self.stamp,
             generation: self.generation,
-            peer_done: false,
+            again: false,
             gone: None,
         });
         self.schedule(key);
         self.apply(key, actions, None);
+        // What arrived in the socket before it was registered is reported by the next poll.
         self.consume_bytes(key, &read);
-        // Edge-triggered: what arrived before the registration may not be reported.
-        self.again.push(key);
     }
 
     fn begin(&self, intent: Intent) -> (Role, Option<crate::hub::registry::Registration>, Vec<Action>) {
@@ -71,7 +76,7 @@ impl Shard {
             }
             Intent::Refuse(reason) => {
                 actions.push(Action::Close(reason));
-                (Role::Closing(reason, Closing::new(Cause::Ours)), None, actions)
+                (Role::Closing(Closing::new(Cause::Ours)), None, actions)
             }
             #[cfg(feature = "echo-endpoint")]
             Intent::Echo => (Role::Echo, None, actions),
@@ -93,16 +98,10 @@ impl Shard {
         if actions.is_empty() {
             return;
         }
-        // Several frames leave in one write.
-        if let Some(connection) = self.connections.get_mut(key as usize)
-            && actions.len() > 1
-        {
-            connection.pending();
-        }
-        let mut failed = Vec::new();
+        let mut attempts = Vec::new();
         for action in actions {
             match action {
-                Action::Send(frame) => self.send(key, &frame, &mut failed),
+                Action::Send(frame) => self.send(key, &frame, &mut attempts),
                 Action::Join(sub, start) => self.join(key, sub, &start),
                 Action::Leave(sub) => self.leave(key, sub),
                 Action::Dropped => self.shared.metrics.dropped_rate_limit.inc(),
@@ -111,13 +110,14 @@ impl Shard {
                 Action::Close(reason) => self.begin_close(key, reason),
             }
         }
+        // Several frames leave in one write.
         self.flush(key);
-        if !failed.is_empty() {
-            self.on_send_failures(key, &failed);
+        if !attempts.is_empty() {
+            self.on_attempts(key, attempts);
         }
     }
 
-    fn send(&mut self, key: u32, frame: &ServerFrame, failed: &mut Vec<SealedFrame>) {
+    fn send(&mut self, key: u32, frame: &ServerFrame, attempts: &mut Attempts) {
         let metrics = &self.shared.metrics;
         match frame {
             ServerFrame::ErrorFrame(error) => {
@@ -140,10 +140,12 @@ impl Shard {
         let pending = connection.pending();
         if notice {
             // Nothing may come between the notice and the close, and the notice must find room.
-            pending.catching.clear();
+            pending.forget_all();
             pending.outbox.push_forced(sealed, now);
-        } else if pending.outbox.push(sealed.clone(), room, now) == crate::hub::outbox::Pushed::Full {
-            failed.push(sealed);
+        } else if pending.outbox.push(sealed.clone(), room, now) == Pushed::Full {
+            attempts.push(Attempt::Refused(sealed));
+        } else if !attempts.is_empty() {
+            attempts.push(Attempt::Placed);
         } else if let Some(session) = connection.session() {
             session.sent(now);
         }
@@ -185,7 +187,6 @@ impl Shard {
         connection.live.remove(sub);
         if let Some(pending) = connection.pending.as_mut() {
             pending.forget(sub);
-            pending.outbox.remove(sub);
         }
         let Some(at) = connection.places.iter().position(|(joined, _)| *joined == sub) else { return };
         let (_, place) = connection.places.swap_remove(at);
@@ -222,9 +223,9 @@ impl Shard {
         self.end_session(key, reason);
         let now = self.now();
         let Some(connection) = self.connections.get_mut(key as usize) else { return };
-        connection.role = Role::Closing(reason, Closing::new(cause));
+        connection.role = Role::Closing(Closing::new(cause));
         let pending = connection.pending();
-        pending.catching.clear();
+        pending.forget_all();
         pending.outbox.push_close(frame, now);
         self.generation = self.generation.wrapping_add(1);
         connection.generation = self.generation;
@@ -374,7 +375,7 @@ impl Shard {
             let Some(connection) = self.connections.get_mut(key as usize) else { continue };
             connection.live.remove(reset.sub);
             let pending = connection.pending();
-            pending.outbox.remove(reset.sub);
+            pending.forget(reset.sub);
             let catch_up = CatchUp::Frames { frames: Arc::clone(&frames), next: 0, then: reset.head };
             pending.set_catch_up(reset.sub, catch_up);
             self.flush(key);
@@ -383,14 +384,18 @@ impl Shard {
 
     /// New limits hold from now on, for the deadlines that run as well.
     pub(super) fn set_control(&mut self, view: Arc<ControlView>) {
-        self.control = view;
+        let before = std::mem::replace(&mut self.control, view);
         let keys: Vec<u32> = self.connections.iter().map(|(key, _)| key as u32).collect();
         for key in keys {
-            self.generation = self.generation.wrapping_add(1);
-            let generation = self.generation;
+            let limits = &self.control.limits;
             let Some(connection) = self.connections.get_mut(key as usize) else { continue };
-            if connection.session().is_some() {
-                connection.generation = generation;
+            // One that comes up early is set again; only one that would come up late needs another timer.
+            let sooner = connection
+                .session()
+                .is_some_and(|session| session.next_deadline(limits) < session.next_deadline(&before.limits));
+            if sooner {
+                self.generation = self.generation.wrapping_add(1);
+                connection.generation = self.generation;
                 self.schedule(key);
             }
         }

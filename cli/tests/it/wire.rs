@@ -1,0 +1,126 @@
+//! Blocking HTTP and WebSocket clients: the tests that use them watch a process die, and must know what
+//! had arrived by then.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+
+use serde_json::Value;
+use tokio_tungstenite::tungstenite::{self, Message, WebSocket};
+
+use crate::running::PATIENCE;
+
+/// Bytes of an answer at most: the lists of these tests are short.
+const BODY_BYTES_MAX: usize = 4 * 1_048_576;
+
+/// One connection that is used for request after request.
+pub(crate) struct Http {
+    stream: BufReader<TcpStream>,
+}
+
+impl Http {
+    pub(crate) fn connect(url: &str) -> Self {
+        Self { stream: BufReader::new(connect(url)) }
+    }
+
+    /// One request and its answer, or the error that the connection ended with.
+    pub(crate) fn call(
+        &mut self,
+        head: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> io::Result<(u16, Value)> {
+        let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let length = body.len();
+        let request =
+            format!("{head} HTTP/1.1\r\nHost: node\r\n{headers}Content-Length: {length}\r\n\r\n{body}");
+        self.stream.get_mut().write_all(request.as_bytes())?;
+        let status = self.line()?.split(' ').nth(1).and_then(|code| code.parse().ok());
+        let status = status.ok_or(io::ErrorKind::InvalidData)?;
+        let mut length = 0;
+        loop {
+            let line = self.line()?;
+            match line.split_once(": ") {
+                None => break,
+                Some((name, value)) if name.eq_ignore_ascii_case("content-length") => {
+                    length = value.parse().map_err(io::Error::other)?;
+                }
+                Some(_) => {}
+            }
+        }
+        assert!(length <= BODY_BYTES_MAX, "an answer of {length} bytes");
+        let mut body = vec![0; length];
+        self.stream.read_exact(&mut body)?;
+        Ok((status, serde_json::from_slice(&body).unwrap_or(Value::Null)))
+    }
+
+    pub(crate) fn publish(
+        &mut self,
+        subscription: &str,
+        message_type: &str,
+        headers: &[(&str, &str)],
+        data: &Value,
+    ) -> io::Result<(u16, Value)> {
+        let path = "/api/dashboard/websocket/broadcast";
+        let head = format!("POST {path}?subscription={subscription}&message_type={message_type}");
+        self.call(&head, headers, &data.to_string())
+    }
+
+    fn line(&mut self) -> io::Result<String> {
+        let mut line = String::new();
+        match self.stream.read_line(&mut line)? {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            _ => Ok(line.trim_end().to_owned()),
+        }
+    }
+}
+
+/// A WebSocket session.
+pub(crate) struct Socket {
+    socket: WebSocket<TcpStream>,
+}
+
+impl Socket {
+    /// Connects to `/api/dashboard/ws/` and `path`.
+    pub(crate) fn connect(url: &str, path: &str, token: Option<&str>) -> Self {
+        use tungstenite::client::IntoClientRequest as _;
+        let address = url.replace("http://", "ws://");
+        let mut request = format!("{address}/api/dashboard/ws/{path}").into_client_request().unwrap();
+        if let Some(token) = token {
+            request.headers_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+        }
+        let (socket, _) = tungstenite::client(request, connect(url)).unwrap();
+        Self { socket }
+    }
+
+    pub(crate) fn send(&mut self, text: &str) {
+        self.socket.send(Message::text(text)).unwrap();
+    }
+
+    /// The next frame; none when the socket was closed.
+    pub(crate) fn next(&mut self) -> Option<Value> {
+        loop {
+            match self.socket.read().unwrap() {
+                Message::Text(text) => return Some(serde_json::from_str(&text).unwrap()),
+                Message::Close(_) => return None,
+                _ => {}
+            }
+        }
+    }
+
+    /// The next frame of this type; others are passed over.
+    pub(crate) fn wait_for(&mut self, frame_type: &str) -> Value {
+        loop {
+            let frame = self.next().unwrap_or_else(|| panic!("closed instead of {frame_type}"));
+            if frame["type"] == frame_type {
+                return frame;
+            }
+        }
+    }
+}
+
+fn connect(url: &str) -> TcpStream {
+    let stream = TcpStream::connect(url.strip_prefix("http://").unwrap()).unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
