@@ -19,9 +19,10 @@ run: ## Install what is missing, build, and start a node on 127.0.0.1:8000 (ARGS
 	@scripts/run $(ARGS)
 
 test: ## Install what is missing, then run every test and check that nothing generated has drifted
-	@scripts/install cargo cc node
+	@scripts/install cargo cc node chromium
 	$(CARGO) test --workspace --locked
 	scripts/schemas check
+	npm -w mobile-pwa run test:page
 
 lint: ## Formatting and clippy, warnings as errors
 	@scripts/install cargo cc rustfmt clippy

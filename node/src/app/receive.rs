@@ -39,7 +39,8 @@ impl Receive {
                 return;
             };
             if self.take(event).await.is_err() {
-                tracing::error!("shard has ended");
+                // So it is at every stop; a shard that ended by itself is the node's error, told by `run`.
+                tracing::info!("shard has ended, the bus is followed no more");
                 return;
             }
         }

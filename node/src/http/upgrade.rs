@@ -204,7 +204,7 @@ async fn hand_over(app: &App, upgraded: hyper::upgrade::Upgraded, shard: usize, 
     let _ = socket2::SockRef::from(&socket).set_send_buffer_size(SEND_BUFFER_BYTES);
     let admission = Admission { socket, read: parts.read_buf, intent };
     if app.hub.admit(shard, admission).await.is_err() {
-        tracing::error!("shard has ended, a new socket is closed");
+        tracing::info!("shard has ended, a new socket is closed");
     }
 }
 

@@ -119,11 +119,11 @@ impl Client {
         match (effect, frame) {
             (Effect::Gap { .. }, _) => panic!("a gap: {frame:?}"),
             (Effect::Resubscribe { since }, _) => self.wishes.push(since),
-            (Effect::Deliver, ServerFrame::Publication(publication)) => {
-                if publication.message_type.as_str() == "task_event" {
-                    let (_, events) = self.events.entry(publication.subscription.clone()).or_default();
-                    assert!(events.insert(publication.seq), "an event comes once: {frame:?}");
-                }
+            (Effect::Deliver, ServerFrame::Publication(publication))
+                if publication.message_type.as_str() == "task_event" =>
+            {
+                let (_, events) = self.events.entry(publication.subscription.clone()).or_default();
+                assert!(events.insert(publication.seq), "an event comes once: {frame:?}");
             }
             (Effect::Snapshot { subscription, seq, .. }, _) => {
                 self.events.insert(subscription, (seq, BTreeSet::new()));

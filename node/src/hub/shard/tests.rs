@@ -258,7 +258,7 @@ async fn who_is_admitted_while_the_shard_stops_is_told() {
     assert_eq!(other.read(), Seen::Close(1012, "draining".to_owned()));
     let mut late = bench.open("late", &["tasks"]).await;
     assert_eq!(late.read(), Seen::Close(1012, "draining".to_owned()));
-    assert_eq!(bench.shared.registry.summary().total, 1);
+    bench.wait("the late one is registered", |bench| bench.shared.registry.summary().total == 1);
     drop((other, late));
     bench.shard.thread.join().unwrap().unwrap();
 }
@@ -418,4 +418,20 @@ async fn lists_stay_right_while_sessions_come_leave_and_come_back() {
         peers[index].read().text("pong");
     }
     bench.stop().await;
+}
+
+#[tokio::test]
+async fn a_shard_that_panics_is_noticed_and_leaves_nobody_registered() {
+    let bench = Bench::start(Limits::default());
+    let mut peer = bench.joined("me", &["tasks"]).await;
+    let Bench { held, release: _release, shared, shard } = bench;
+    // Answering panics when nobody waits for the gate.
+    drop(held);
+    peer.send(&json!({"type": "request_data", "data_type": "system_health"}));
+    shard.mailbox.ended().await;
+    assert!(shard.thread.join().is_err());
+    assert_eq!(shared.registry.summary().total, 0);
+    let stop = Stop { reason: DisconnectReason::Draining, linger: Duration::ZERO };
+    assert_eq!(shard.mailbox.send(Command::Stop(stop)).await, Err(Ended));
+    assert_eq!(peer.read(), Seen::End);
 }
