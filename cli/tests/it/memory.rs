@@ -1,17 +1,11 @@
 //! What a client can make a node hold by announcing much and sending little; measured on the real binary,
 //! whose memory nothing else shares.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
-
-use serde_json::Value;
 
 use crate::harness::Place;
-
-/// How long a test waits for something that must come. Long, because a busy machine is no failure.
-const PATIENCE: Duration = Duration::from_secs(30);
+use crate::running::{PATIENCE, Running};
 
 /// Sockets of one measurement: many, so that what the process needs for itself does not count.
 const SOCKETS: u64 = 200;
@@ -19,50 +13,10 @@ const SOCKETS: u64 = 200;
 /// What one announcement may cost: far less than the smallest message it could have been for.
 const BYTES_MAX: u64 = 16 * 1_024;
 
-/// A running node, killed when it is dropped.
-struct Node {
-    process: Child,
-    address: String,
-}
-
-impl Node {
-    fn start() -> Self {
-        let place = Place::new();
-        let mut process = Command::new(env!("CARGO_BIN_EXE_hiveops"))
-            .args(["node", "--listen", "127.0.0.1:0", "--shards", "1"])
-            .env_clear()
-            .current_dir(place.dir.path())
-            .stdin(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
-        let line = lines.by_ref().find(|line| line.as_ref().unwrap().contains("\"listening\"")).unwrap();
-        let line: Value = serde_json::from_str(&line.unwrap()).unwrap();
-        // Whoever writes to a full pipe waits, so the rest is read as well.
-        std::thread::spawn(move || lines.for_each(drop));
-        Self { process, address: line["address"].as_str().unwrap().to_owned() }
-    }
-
-    /// How much of the machine's memory it occupies.
-    fn resident_bytes(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        let kib: u64 = line.trim().strip_suffix(" kB").unwrap().parse().unwrap();
-        kib * 1_024
-    }
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
 /// Opens a WebSocket that is joined to nothing and reads its first two frames.
-fn connect(node: &Node) -> TcpStream {
-    let mut stream = TcpStream::connect(&node.address).unwrap();
+fn connect(url: &str) -> TcpStream {
+    let address = url.strip_prefix("http://").unwrap();
+    let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let head = "GET /api/dashboard/ws/dashboard?subscriptions= HTTP/1.1\r\nHost: node\r\nUpgrade: websocket\r\n\
                 Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
@@ -85,20 +39,20 @@ fn header(len: u64) -> Vec<u8> {
 
 /// How much the node grows by while many sessions at once do this, per session. What the sessions cost
 /// by themselves does not count.
-fn growth(node: &Node, act: impl Fn(&mut TcpStream)) -> u64 {
-    let mut streams: Vec<TcpStream> = (0..SOCKETS).map(|_| connect(node)).collect();
+fn growth(node: &Running, url: &str, act: impl Fn(&mut TcpStream)) -> u64 {
+    let mut streams: Vec<TcpStream> = (0..SOCKETS).map(|_| connect(url)).collect();
     let before = node.resident_bytes();
     streams.iter_mut().for_each(act);
     // An answer to a further session shows that what came before it has been read.
-    connect(node);
+    connect(url);
     let after = node.resident_bytes();
     after.saturating_sub(before) / SOCKETS
 }
 
 #[test]
 fn a_header_that_announces_a_tebibyte_costs_next_to_nothing() {
-    let node = Node::start();
-    let each = growth(&node, |stream| {
+    let (node, url) = Running::node(&Place::new(), &["--shards", "1"], &[]);
+    let each = growth(&node, &url, |stream| {
         stream.write_all(&header(1 << 40)).unwrap();
         let mut rest = Vec::new();
         stream.read_to_end(&mut rest).unwrap();
@@ -110,9 +64,9 @@ fn a_header_that_announces_a_tebibyte_costs_next_to_nothing() {
 
 #[test]
 fn a_message_that_is_announced_and_not_sent_costs_what_has_arrived() {
-    let node = Node::start();
+    let (node, url) = Running::node(&Place::new(), &["--shards", "1"], &[]);
     for announced in [65_536, 262_144] {
-        let each = growth(&node, |stream| {
+        let each = growth(&node, &url, |stream| {
             stream.write_all(&[&header(announced)[..], &[0; 100]].concat()).unwrap();
         });
         assert!(each < BYTES_MAX, "{each} bytes for each of {announced}");
@@ -122,8 +76,8 @@ fn a_message_that_is_announced_and_not_sent_costs_what_has_arrived() {
 /// A message over the soft cap is read past, so even its whole payload costs nothing.
 #[test]
 fn a_message_over_the_soft_cap_costs_nothing_while_it_arrives() {
-    let node = Node::start();
-    let each = growth(&node, |stream| {
+    let (node, url) = Running::node(&Place::new(), &["--shards", "1"], &[]);
+    let each = growth(&node, &url, |stream| {
         stream.write_all(&[header(262_144), vec![0x20; 200_000]].concat()).unwrap();
     });
     assert!(each < BYTES_MAX, "{each} bytes for each message");

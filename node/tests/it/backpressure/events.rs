@@ -73,7 +73,6 @@ async fn the_outbox_is_bounded_by_frames_as_well() {
     assert!((1.0..=8.0).contains(&most), "{most} frames");
 }
 
-/// The close is what a client needs to know most, so it waits for a client that is only slow.
 #[tokio::test]
 async fn a_client_that_leaves_instead_of_reading_costs_nothing_more() {
     let node = start(&[]).await;
