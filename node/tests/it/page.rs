@@ -41,6 +41,7 @@ async fn the_page_and_every_file_that_it_loads_are_served_under_a_strict_policy(
     assert_eq!(seen.len(), 8, "{seen:?}");
     let policy = headers["content-security-policy"].to_str().unwrap();
     assert!(policy.starts_with("default-src 'none';"));
+    assert!(policy.ends_with(&format!("connect-src 'self' ws://{0} wss://{0}", node.address)));
     assert!(policy.contains("require-trusted-types-for 'script'"));
     assert!(!policy.contains("unsafe"));
 }

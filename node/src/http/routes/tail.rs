@@ -7,6 +7,7 @@
 use axum::extract::Path;
 use axum::response::{IntoResponse, Response};
 use hiveops_proto::http::ProblemKind;
+use http::HeaderMap;
 use http::header::{self, HeaderValue};
 
 use crate::http::problem::ApiError;
@@ -29,13 +30,24 @@ const FILES: [(&str, &str, &str); 8] = [
     ("tail.mjs", SCRIPT, include_str!("../../../assets/tail.mjs")),
 ];
 
-/// `'self'` covers the WebSocket of the same host. The one image is the icon in the page itself.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
-                      img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
-                      require-trusted-types-for 'script'; trusted-types 'none'";
+/// The one image is the icon in the page itself.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; \
+                      base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
+                      require-trusted-types-for 'script'; trusted-types 'none'; connect-src 'self'";
 
-pub(crate) async fn show() -> Response {
-    answer(HTML, PAGE)
+pub(crate) async fn show(headers: HeaderMap) -> Response {
+    let mut response = answer(HTML, PAGE);
+    response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy(&headers));
+    response
+}
+
+/// Not every browser takes `'self'` to cover the WebSocket of the same host, so that is named as well.
+fn policy(headers: &HeaderMap) -> HeaderValue {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b':' | b'[' | b']');
+    let named = host.filter(|host| host.bytes().all(plain));
+    let named = named.and_then(|host| format!("{POLICY} ws://{host} wss://{host}").parse().ok());
+    named.unwrap_or(const { HeaderValue::from_static(POLICY) })
 }
 
 pub(crate) async fn file(Path(name): Path<String>) -> Result<Response, ApiError> {
