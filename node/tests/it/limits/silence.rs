@@ -53,15 +53,15 @@ async fn pings_pongs_and_received_frames_do_not_keep_a_session_from_being_idle()
 
 #[tokio::test]
 async fn a_client_message_sets_the_idle_time_anew() {
-    let node = Node::start(&[("WS_IDLE_SECONDS", "2")]).await;
+    let node = Node::start(&[("WS_IDLE_SECONDS", "3"), ("WS_HEARTBEAT_SILENCE_SECONDS", "1")]).await;
     let mut socket = Socket::joined(&node, "dashboard?subscriptions=").await;
-    // Half of the idle time is what this test is about; nothing is waited for.
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    // The heartbeat says that a third of the idle time has passed.
+    socket.expect("heartbeat").await;
     socket.send(json!({"type": "ping"})).await;
-    let pong = socket.expect("pong").await;
-    let notice = socket.expect("disconnect_notice").await;
+    let pong = socket.wait_for("pong").await;
+    let notice = socket.wait_for("disconnect_notice").await;
     assert_eq!(notice["reason"], "idle_timeout");
-    assert!(millis(&notice) - millis(&pong) >= 2_000 - ROUNDING_MS, "{pong} {notice}");
+    assert!(millis(&notice) - millis(&pong) >= 3_000 - ROUNDING_MS, "{pong} {notice}");
 }
 
 #[tokio::test]
