@@ -31,6 +31,8 @@ pub(crate) struct Outbox {
     /// Entries at the front whose order and omissions are settled; nothing may change among them.
     pinned: usize,
     cursors: Vec<Cursor>,
+    /// The subscription of each value whose place a later one took, until somebody counts them.
+    replaced: Vec<SubId>,
 }
 
 /// How far a subscription that has passed through has come, since the session joined it.
@@ -127,6 +129,7 @@ impl Outbox {
                 }
                 self.entries.remove(index);
                 self.bytes -= old;
+                self.replaced.push(place.sub);
                 self.append(Item::Frame(frame), now);
                 return Pushed::Coalesced;
             }
@@ -245,6 +248,11 @@ impl Outbox {
             }
             self.pinned += 1;
         }
+    }
+
+    /// Names the subscription of each value that was replaced since the last time.
+    pub(crate) fn take_replaced(&mut self) -> Vec<SubId> {
+        std::mem::take(&mut self.replaced)
     }
 
     /// The bytes of the prepared entries.

@@ -136,7 +136,7 @@ impl Shard {
                     continue;
                 }
                 connection.visited = self.stamp;
-                match visit(connection, &mut batch, &mut self.local, &self.shared.metrics) {
+                match visit(connection, &mut batch, &mut self.local) {
                     Visit::Fine => {}
                     Visit::Refused(attempts) => refused.push((key, attempts)),
                     Visit::Gone => {
@@ -254,14 +254,9 @@ impl Shard {
 }
 
 /// Gives one session what is due to it.
-fn visit<'a>(
-    connection: &mut Connection,
-    batch: &mut Batch<'a>,
-    local: &mut Local,
-    metrics: &Metrics,
-) -> Visit {
+fn visit<'a>(connection: &mut Connection, batch: &mut Batch<'a>, local: &mut Local) -> Visit {
     if connection.pending.is_some() {
-        return queue(connection, batch, batch.publications, metrics);
+        return queue(connection, batch, batch.publications);
     }
     batch.select(connection.live);
     if batch.slices.is_empty() {
@@ -270,7 +265,7 @@ fn visit<'a>(
     let Ok(written) = write(&mut connection.socket, &batch.slices) else { return Visit::Gone };
     local.bytes_sent.inc_by(written as u64);
     if written < batch.bytes {
-        return keep_rest(connection, batch, written, local, metrics);
+        return keep_rest(connection, batch, written, local);
     }
     local.sent.inc_by(batch.slices.len() as u64);
     let due = batch.publications.iter().filter(|publication| batch.part.contains(publication.sub()));
@@ -286,13 +281,7 @@ fn visit<'a>(
 }
 
 /// The socket took less than was due: the rest waits from now on.
-fn keep_rest(
-    connection: &mut Connection,
-    batch: &Batch<'_>,
-    written: usize,
-    local: &mut Local,
-    metrics: &Metrics,
-) -> Visit {
+fn keep_rest(connection: &mut Connection, batch: &Batch<'_>, written: usize, local: &mut Local) -> Visit {
     let live = connection.live;
     let pending = connection.pending();
     pending.blocked = true;
@@ -314,18 +303,13 @@ fn keep_rest(
             pending.outbox.begin_front(skip);
             rest += 1;
         }
-        return queue(connection, batch, &batch.publications[rest..], metrics);
+        return queue(connection, batch, &batch.publications[rest..]);
     }
     Visit::Fine
 }
 
 /// Something waits already, so this waits behind it.
-fn queue(
-    connection: &mut Connection,
-    batch: &Batch<'_>,
-    publications: &[Arc<Publication>],
-    metrics: &Metrics,
-) -> Visit {
+fn queue(connection: &mut Connection, batch: &Batch<'_>, publications: &[Arc<Publication>]) -> Visit {
     let Connection { live, pending: Some(pending), role: Role::Session(session), .. } = connection else {
         return Visit::Fine;
     };
@@ -337,8 +321,7 @@ fn queue(
                 attempts.push(Attempt::Refused(publication.live().clone()));
                 continue;
             }
-            Offered::Queued => {}
-            Offered::Coalesced => count_coalesced(metrics, &publication.stored().envelope.subscription),
+            Offered::Queued | Offered::Coalesced => {}
         }
         // Failures count in a row, so the order in which both came matters.
         if attempts.is_empty() {
@@ -360,8 +343,4 @@ pub(super) fn write(socket: &mut TcpStream, slices: &[IoSlice<'_>]) -> io::Resul
             result => return result,
         }
     }
-}
-
-fn count_coalesced(metrics: &Metrics, subscription: &SubscriptionName) {
-    metrics.coalesced.with_label_values(&[subscription.as_str()]).inc();
 }

@@ -307,6 +307,10 @@ impl Shard {
     pub(super) fn recount(&mut self, key: u32) {
         let Some(connection) = self.connections.get_mut(key as usize) else { return };
         let Some(pending) = connection.pending.as_mut() else { return };
+        for sub in pending.outbox.take_replaced() {
+            let subscription = self.shared.catalog.name(sub).as_str();
+            self.shared.metrics.coalesced.with_label_values(&[subscription]).inc();
+        }
         self.outbox_frames = self.outbox_frames + pending.outbox.frames() - pending.counted;
         pending.counted = pending.outbox.frames();
         if !pending.is_done() {
