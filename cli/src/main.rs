@@ -75,7 +75,7 @@ fn main() -> ExitCode {
         // Whoever reads the output has seen enough, as `head` does.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("hiveops: {error:#}");
+            output::note(format_args!("hiveops: {error:#}"));
             let wrong_input = error.is::<Mistakes>() || error.is::<Usage>();
             ExitCode::from(if wrong_input { 2 } else { 1 })
         }

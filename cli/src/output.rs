@@ -13,6 +13,11 @@ pub(crate) fn line(text: impl Display) -> io::Result<()> {
     writeln!(io::stdout().lock(), "{text}")
 }
 
+/// Tells the person at the terminal something beside the result; when nobody listens, nothing is lost.
+pub(crate) fn note(text: impl Display) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
 /// Prints JSON, indented for people.
 pub(crate) fn json(value: &serde_json::Value) -> io::Result<()> {
     line(format_args!("{value:#}"))

@@ -12,8 +12,9 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_conf
 use crate::options::InvalidOptions;
 use crate::reconnect::Ended;
 
-/// The largest message that is read: a snapshot's part is 256 KiB at most, a publication's frame less.
-const MESSAGE_MAX: usize = 1024 * 1024;
+/// The largest message that is read: a publication's data may have 1 MiB where the limits allow it, and its
+/// frame has members besides.
+const MESSAGE_MAX: usize = 2 * 1024 * 1024;
 
 pub(crate) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use crate::bus::{Ack, Bus, Expect, Publish, PublishError, Repeat};
 use crate::catalog::{Catalog, Checked, Invalid};
+use crate::telemetry::metrics::{Metrics, Refusal};
 use crate::time::Clock;
 
 /// Publishes; cheap to clone.
@@ -21,6 +22,7 @@ pub(crate) struct Publisher {
     catalog: Arc<Catalog>,
     control: watch::Receiver<Arc<ControlView>>,
     clock: Clock,
+    metrics: Arc<Metrics>,
 }
 
 /// What somebody wants to publish.
@@ -83,8 +85,9 @@ impl Publisher {
         catalog: Arc<Catalog>,
         control: watch::Receiver<Arc<ControlView>>,
         clock: Clock,
+        metrics: Arc<Metrics>,
     ) -> Self {
-        Self { bus, catalog, control, clock }
+        Self { bus, catalog, control, clock, metrics }
     }
 
     pub(crate) fn catalog(&self) -> &Arc<Catalog> {
@@ -98,6 +101,7 @@ impl Publisher {
         let result = self.try_publish(request).await;
         if let Err(refused) = &result {
             log_refused(refused, &correlation_id, subscription, message_type);
+            self.metrics.publications_refused.with_label_values(&[refusal(refused).as_str()]).inc();
         }
         result
     }
@@ -155,6 +159,19 @@ fn log_refused(refused: &Refused, correlation_id: &CorrelationId, subscription: 
                 %correlation_id, r#type = message_type, subscription, reason, "publication refused"
             );
         }
+    }
+}
+
+fn refusal(refused: &Refused) -> Refusal {
+    match refused {
+        Refused::Invalid(_) => Refusal::Invalid,
+        Refused::TooLarge { .. } => Refusal::TooLarge,
+        Refused::Bus(PublishError::WrongExpected { .. } | PublishError::IdempotencyConflict { .. }) => {
+            Refusal::Conflict
+        }
+        Refused::Bus(PublishError::StateFull { .. }) => Refusal::StateFull,
+        Refused::Bus(PublishError::Timeout) => Refusal::Timeout,
+        Refused::Bus(PublishError::Unavailable(_)) => Refusal::Unavailable,
     }
 }
 

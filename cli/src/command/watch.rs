@@ -92,20 +92,22 @@ fn ended(stopped: Option<Stop>) -> anyhow::Result<ExitCode> {
 fn tell(event: &Event) {
     match event {
         Event::Connected { frame } => {
-            eprintln!("connected to {} as {}", frame.node_id, frame.connection_id);
+            output::note(format_args!("connected to {} as {}", frame.node_id, frame.connection_id));
         }
         Event::Gap { subscription, from, to } => {
-            eprintln!("{subscription}: {from} to {to} are missing and were asked for again");
+            output::note(format_args!("{subscription}: {from} to {to} are missing and were asked for again"));
         }
         Event::Omitted { subscription, from, to } => {
-            eprintln!("{subscription}: {from} to {to} were left out for later values");
+            output::note(format_args!("{subscription}: {from} to {to} were left out for later values"));
         }
-        Event::EpochChanged { subscription, .. } => eprintln!("{subscription}: its log began anew"),
-        Event::Unknown { error, .. } => eprintln!("a frame could not be read: {error}"),
+        Event::EpochChanged { subscription, .. } => {
+            output::note(format_args!("{subscription}: its log began anew"))
+        }
+        Event::Unknown { error, .. } => output::note(format_args!("a frame could not be read: {error}")),
         Event::Disconnected { code, reason, retry_in } => {
             let code = code.map(|code| format!(" ({code})")).unwrap_or_default();
             let next = retry_in.map(|wait| format!(", again in {:.1} s", wait.as_secs_f64()));
-            eprintln!("disconnected: {reason}{code}{}", next.unwrap_or_default());
+            output::note(format_args!("disconnected: {reason}{code}{}", next.unwrap_or_default()));
         }
         Event::Frame(_) | Event::Snapshot { .. } => {}
     }

@@ -8,7 +8,7 @@ mod receive;
 mod start;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use hiveops_proto::Limits;
 use serde_json::{Value, json};
@@ -17,13 +17,13 @@ pub(crate) use control_link::Control;
 pub use start::{RunError, run};
 
 use crate::board::BoardService;
-use crate::bus::{Bus, PublishError};
+use crate::bus::Bus;
 use crate::config::Config;
 use crate::http::handshakes::Handshakes;
 use crate::hub::{Hub, Registry, Shared};
-use crate::publisher::{Publisher, Refused};
+use crate::publisher::Publisher;
 use crate::tasks::Tasks;
-use crate::telemetry::metrics::{Metrics, Refusal};
+use crate::telemetry::metrics::Metrics;
 use crate::time::{Clock, Moment};
 
 /// What the routes and the background tasks share.
@@ -40,6 +40,8 @@ pub(crate) struct App {
     bus: Arc<dyn Bus>,
     shared: Arc<Shared>,
     draining: AtomicBool,
+    /// Dropped log lines that the metric has.
+    log_lines_counted: AtomicU64,
     started: Moment,
     /// Sockets that the process may hold, less what it needs for itself.
     sockets_max: u64,
@@ -116,21 +118,9 @@ impl App {
             gauge.set(count(self.hub.joined(sub)));
         }
         let dropped = crate::telemetry::log::log_lines_dropped();
-        metrics.log_lines_dropped.inc_by(dropped.saturating_sub(metrics.log_lines_dropped.get()));
-    }
-
-    pub(crate) fn count_refused(&self, refused: &Refused) {
-        let refusal = match refused {
-            Refused::Invalid(_) => Refusal::Invalid,
-            Refused::TooLarge { .. } => Refusal::TooLarge,
-            Refused::Bus(PublishError::WrongExpected { .. } | PublishError::IdempotencyConflict { .. }) => {
-                Refusal::Conflict
-            }
-            Refused::Bus(PublishError::StateFull { .. }) => Refusal::StateFull,
-            Refused::Bus(PublishError::Timeout) => Refusal::Timeout,
-            Refused::Bus(PublishError::Unavailable(_)) => Refusal::Unavailable,
-        };
-        self.metrics.publications_refused.with_label_values(&[refusal.as_str()]).inc();
+        // Two scrapes at once must not both count the same lines.
+        let counted = self.log_lines_counted.fetch_max(dropped, Ordering::Relaxed);
+        metrics.log_lines_dropped.inc_by(dropped.saturating_sub(counted));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use hiveops_proto::control::ControlView;
@@ -162,7 +162,7 @@ async fn assemble(
         logs_read,
     };
     tasks.spawn(TaskKind::Receive, receive.run(tasks.shutdown()));
-    let publisher = Publisher::new(Arc::clone(&bus), catalog, link.receiver(), clock);
+    let publisher = Publisher::new(Arc::clone(&bus), catalog, link.receiver(), clock, Arc::clone(&metrics));
     let probe = Probe { bus: Arc::clone(&bus), seen, live: bus_live, metrics: Arc::clone(&metrics) };
     let app = Arc::new(App {
         board: Arc::new(BoardService::new(publisher.clone(), board, clock)),
@@ -177,6 +177,7 @@ async fn assemble(
         control: link,
         shared,
         draining: AtomicBool::new(false),
+        log_lines_counted: AtomicU64::new(0),
         started: clock.moment(),
         sockets_max: raise_descriptors().saturating_sub(DESCRIPTORS_RESERVED),
     });
@@ -190,7 +191,7 @@ impl Assembled {
         let tasks = &app.tasks;
         let timeout = Duration::from_secs(app.limits().handshake_timeout_seconds);
         let (head_timeout, accepting) = watch::channel(timeout);
-        let accepting = Accepting { head_timeout: accepting };
+        let accepting = Accepting { head_timeout: accepting, metrics: Arc::clone(&app.metrics) };
         let link = app.control.clone().run(app.hub.clone(), head_timeout, tasks.shutdown());
         tasks.spawn(TaskKind::ControlLink, link);
         let probe = Probe {

@@ -50,7 +50,7 @@ pub(super) fn register(id: Key, wanted: AgentRegistration, known: Option<&Agent>
         last_heartbeat: now,
         simulated: wanted.simulated,
         metrics: wanted.metrics,
-        version: known.map_or(1, |agent| agent.version + 1),
+        version: known.map_or(1, |agent| agent.version.saturating_add(1)),
     }
 }
 
@@ -74,7 +74,7 @@ pub(super) fn beat(agent: &Agent, beat: &AgentHeartbeat, now: Timestamp) -> Opti
         return None;
     }
     next.last_heartbeat = now;
-    next.version += 1;
+    next.version = next.version.saturating_add(1);
     Some(next)
 }
 
@@ -89,7 +89,7 @@ pub(super) fn patch(agent: &Agent, patch: &AgentPatch) -> Agent {
     }
     next.status = patch.status.unwrap_or(next.status);
     next.lease_seconds = patch.lease_seconds.unwrap_or(next.lease_seconds);
-    next.version += 1;
+    next.version = next.version.saturating_add(1);
     next
 }
 
@@ -102,7 +102,7 @@ pub(super) fn expire(agent: &Agent, now: Timestamp) -> Option<Agent> {
     let over = now.millis_since(agent.last_heartbeat) > agent.lease_seconds.saturating_mul(1_000);
     (reports && over).then(|| Agent {
         status: AgentStatus::Stale,
-        version: agent.version + 1,
+        version: agent.version.saturating_add(1),
         ..agent.clone()
     })
 }

@@ -8,7 +8,9 @@ use hiveops_proto::{Key, Payload, Timestamp};
 
 use super::service::{BoardService, removal};
 use super::{Board, Section, agent, task};
-use crate::bus::Expect;
+use crate::bus::{Expect, PublishError};
+use crate::publisher::Refused;
+use crate::telemetry::Chain;
 
 /// How often the board is looked through.
 const TICK: Duration = Duration::from_secs(1);
@@ -78,13 +80,21 @@ pub(crate) async fn run(service: Arc<BoardService>, shutdown: impl Future<Output
 pub(crate) async fn apply(service: &BoardService, changes: Vec<Change>) {
     for change in changes {
         let (subscription, key) = (change.section.subscription(), change.key.clone());
-        let Ok(data) = change.data() else { continue };
+        let data = match change.data() {
+            Ok(data) => data,
+            Err(error) => {
+                tracing::error!(subscription, %key, error = %Chain(&error), "lease cannot be written");
+                continue;
+            }
+        };
         match service.change_once(change.section, data, Expect::Seq(change.seq)).await {
             Ok(true) => tracing::info!(subscription, %key, "lease ran out"),
             // Somebody else was first, be it with a beat or with this very change.
             Ok(false) => {}
             // The publisher has logged why; the rest would fail alike and is due again in a second.
-            Err(_) => return,
+            Err(Refused::Bus(PublishError::Timeout | PublishError::Unavailable(_))) => return,
+            // Something about this one value, such as its size: the others are not to suffer for it.
+            Err(_) => {}
         }
     }
 }

@@ -69,7 +69,7 @@ pub(super) fn patch(task: &Task, patch: &TaskPatch, by: &CorrelationId, now: Tim
     let mut next = merged(task, patch, now);
     next.stale = false;
     next.updated_at = now;
-    next.version += 1;
+    next.version = next.version.saturating_add(1);
     next.applied_correlation_ids.push(by.clone());
     let over = next.applied_correlation_ids.len().saturating_sub(REMEMBERED_CHANGES);
     next.applied_correlation_ids.drain(..over);
@@ -102,7 +102,7 @@ fn merged(task: &Task, patch: &TaskPatch, now: Timestamp) -> Task {
 pub(super) fn expire(task: &Task, now: Timestamp) -> Option<Task> {
     let over = now.millis_since(task.updated_at) > task.lease_seconds.saturating_mul(1_000);
     let due = task.status == TaskStatus::InProgress && !task.stale && over;
-    due.then(|| Task { stale: true, version: task.version + 1, ..task.clone() })
+    due.then(|| Task { stale: true, version: task.version.saturating_add(1), ..task.clone() })
 }
 
 /// Gives the task a status and the times that go with it. Work that begins again keeps its first beginning;

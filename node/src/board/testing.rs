@@ -15,6 +15,7 @@ use crate::bus::{Bus, BusEvent};
 use crate::catalog::Catalog;
 use crate::publisher::Publisher;
 use crate::tasks::{TaskKind, Tasks};
+use crate::telemetry::metrics::Metrics;
 use crate::time::Clock;
 
 pub(crate) fn agent(id: &str, status: AgentStatus) -> Agent {
@@ -112,7 +113,8 @@ impl Bench {
 
     pub(crate) fn publisher(&self) -> Publisher {
         let control = self.control.subscribe();
-        Publisher::new(Arc::clone(&self.bus), Arc::clone(&self.catalog), control, self.clock)
+        let metrics = Metrics::new(self.catalog.names()).unwrap();
+        Publisher::new(Arc::clone(&self.bus), Arc::clone(&self.catalog), control, self.clock, metrics)
     }
 
     /// A node's board service, with the loop that feeds its board.

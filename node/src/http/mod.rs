@@ -8,6 +8,7 @@ pub(crate) mod conditional;
 pub(crate) mod correlation;
 pub(crate) mod handshakes;
 pub(crate) mod page;
+mod patient;
 pub(crate) mod problem;
 mod routes;
 pub(crate) mod server;
@@ -28,22 +29,19 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::timeout::TimeoutLayer;
 
 use crate::app::App;
+use crate::telemetry::metrics::Metrics;
 use crate::time::Clock;
 
 /// How long a request may take from its head to its answer: well beyond the slowest call of the bus, and
 /// the end of a body that never comes.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What the accept loop must know and the routes may change.
+/// What the accept loop must know.
 #[derive(Clone)]
 pub(crate) struct Accepting {
+    /// Follows the limits in force.
     pub(crate) head_timeout: watch::Receiver<Duration>,
-}
-
-impl Accepting {
-    fn head_timeout(&self) -> watch::Receiver<Duration> {
-        self.head_timeout.clone()
-    }
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 /// Every route of the node.

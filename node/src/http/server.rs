@@ -5,6 +5,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -12,11 +13,13 @@ use axum::extract::ConnectInfo;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 use tower::ServiceExt as _;
 
 use super::Accepting;
+use super::patient::Patient;
 use crate::tasks::{TaskKind, Tasks};
+use crate::telemetry::metrics::HandshakeRefusal;
 
 /// HTTP connections at once; beyond it new ones wait in the kernel's queue. WebSockets do not count once
 /// they are open.
@@ -47,7 +50,7 @@ pub(crate) async fn run(listener: TcpListener, router: Router, accepting: Accept
         };
         match accepted {
             Ok((socket, peer)) => {
-                let serve = serve(socket, peer, router.clone(), accepting.head_timeout(), tasks.shutdown());
+                let serve = serve(socket, peer, router.clone(), accepting.clone(), tasks.shutdown());
                 tasks.spawn(TaskKind::HttpConnection, async move {
                     serve.await;
                     drop(permit);
@@ -65,27 +68,36 @@ async fn serve(
     socket: TcpStream,
     peer: SocketAddr,
     router: Router,
-    head_timeout: watch::Receiver<Duration>,
+    accepting: Accepting,
     shutdown: impl Future<Output = ()>,
 ) {
     // Frames are written whole; waiting for more to send with them only costs time.
     let _ = socket.set_nodelay(true);
+    let served = Arc::new(AtomicBool::new(false));
+    let asked = Arc::clone(&served);
     let service = hyper::service::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+        asked.store(true, Ordering::Relaxed);
         request.extensions_mut().insert(ConnectInfo(peer));
         router.clone().oneshot(request.map(axum::body::Body::new))
     });
-    let timeout = *head_timeout.borrow();
+    let timeout = *accepting.head_timeout.borrow();
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(timeout)
         .max_buf_size(HEAD_BYTES_MAX)
-        .serve_connection(TokioIo::new(socket), service)
+        .serve_connection(TokioIo::new(Patient::new(socket)), service)
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);
     let mut shutdown = std::pin::pin!(shutdown);
-    // An error is a peer that went away, was too slow or sent no HTTP: hyper has answered what it could.
+    // Any other error is a peer that went away or sent no HTTP: hyper has answered what it could.
     tokio::select! {
-        _ = &mut connection => {}
+        ended = &mut connection => {
+            // A connection that was used and then kept for nothing ends the same way.
+            if ended.is_err_and(|error| error.is_timeout()) && !served.load(Ordering::Relaxed) {
+                let timeout = [HandshakeRefusal::Timeout.as_str()];
+                accepting.metrics.handshakes_refused.with_label_values(&timeout).inc();
+            }
+        }
         () = &mut shutdown => {
             // The request that is being answered is answered; no further one is read.
             connection.as_mut().graceful_shutdown();

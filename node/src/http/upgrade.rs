@@ -5,6 +5,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{ConnectInfo, Request, State};
 use axum::response::{IntoResponse, Response};
@@ -16,11 +17,11 @@ use http::header::{self, HeaderValue};
 use http::{HeaderMap, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
-use tokio::net::TcpStream;
 
 use super::access;
 use super::body::Query;
 use super::correlation::Correlation;
+use super::patient::Patient;
 use super::problem::ApiError;
 use crate::app::App;
 use crate::hub::{Admission, Full, Intent, Registration, SessionInfo};
@@ -55,9 +56,8 @@ pub(super) async fn open(
     request: Request,
 ) -> Result<Response, ApiError> {
     let accepted = check(&app, &request)?;
-    let Query(wanted) = query?;
-    let since = since(&wanted)?;
-    let wished = connection_id(&wanted)?;
+    let asked = query.and_then(|Query(wanted)| Ok((since(&wanted)?, connection_id(&wanted)?, wanted)));
+    let (since, wished, wanted) = asked.inspect_err(|_| count_refused(&app, HandshakeRefusal::Malformed))?;
     let verdict =
         access::handshake(&app.config.auth, &app.config.origins, request.headers(), &accepted.protocols);
     let shard = app.hub.next_shard();
@@ -67,7 +67,12 @@ pub(super) async fn open(
             Intent::Refuse(reason)
         }
         Ok(()) => match register(&app, wished.as_ref(), peer, endpoint, shard)? {
-            None => Intent::Refuse(DisconnectReason::ConnectionLimit),
+            None => {
+                let reason = DisconnectReason::ConnectionLimit;
+                count_refused(&app, HandshakeRefusal::ClusterFull);
+                log_denied(&app, reason, &correlation_id);
+                Intent::Refuse(reason)
+            }
             Some(registration) => {
                 let connection_id = registration.id().clone();
                 let refused_id = wished.filter(|wished| *wished != connection_id);
@@ -169,12 +174,18 @@ fn switch(
 ) -> Response {
     let upgrade = hyper::upgrade::on(&mut request);
     let owner = Arc::clone(app);
+    let deadline = Duration::from_secs(app.limits().handshake_timeout_seconds);
     app.tasks.spawn(TaskKind::Upgrade, async move {
-        match upgrade.await {
-            Ok(upgraded) => hand_over(&owner, upgraded, shard, intent).await,
-            Err(error) => {
+        // Until then the session's name and its share of the caps are taken.
+        match tokio::time::timeout(deadline, upgrade).await {
+            Ok(Ok(upgraded)) => hand_over(&owner, upgraded, shard, intent).await,
+            Ok(Err(error)) => {
+                count_refused(&owner, HandshakeRefusal::Malformed);
+                tracing::debug!(error = %error, "client went away before its upgrade");
+            }
+            Err(_) => {
                 count_refused(&owner, HandshakeRefusal::Timeout);
-                tracing::debug!(error = %error, "upgrade did not complete");
+                tracing::debug!("upgrade did not complete in time");
             }
         }
     });
@@ -189,11 +200,11 @@ fn switch(
 }
 
 async fn hand_over(app: &App, upgraded: hyper::upgrade::Upgraded, shard: usize, intent: Intent) {
-    let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else {
+    let Ok(parts) = upgraded.downcast::<TokioIo<Patient>>() else {
         tracing::error!("upgraded connection is not a socket of the accept loop");
         return;
     };
-    let socket = match parts.io.into_inner().into_std() {
+    let socket = match parts.io.into_inner().into_socket().into_std() {
         Ok(socket) => socket,
         Err(error) => {
             tracing::warn!(error = %error, "socket could not leave the runtime");
@@ -217,6 +228,10 @@ fn count_denied(app: &App, reason: DisconnectReason, correlation_id: &hiveops_pr
         DisconnectReason::OriginDenied => app.metrics.origin_denied.inc(),
         _ => app.metrics.auth_denied.with_label_values(&[reason.as_str()]).inc(),
     }
+    log_denied(app, reason, correlation_id);
+}
+
+fn log_denied(app: &App, reason: DisconnectReason, correlation_id: &hiveops_proto::CorrelationId) {
     tracing::info!(
         correlation_id = %correlation_id,
         reason = reason.as_str(),

@@ -33,7 +33,7 @@ impl Session {
 
     /// A protocol ping costs a token like a message; without one it stays unanswered.
     pub(super) fn on_ping(&mut self, world: &impl World, actions: &mut Vec<Action>) {
-        match self.bucket.take(world.limits(), world.now()) {
+        match self.bucket.take_quietly(world.limits(), world.now()) {
             Verdict::Allow => actions.push(Action::Pong),
             Verdict::DropAndTell { .. } | Verdict::DropSilently => {}
             Verdict::Abuse => self.end_abuse(world, actions),

@@ -44,14 +44,24 @@ impl TokenBucket {
 
     /// Decides about one message.
     pub(super) fn take(&mut self, limits: &Limits, now: Moment) -> Verdict {
+        match self.take_quietly(limits, now) {
+            Verdict::DropSilently => self.tell(limits, now),
+            verdict => verdict,
+        }
+    }
+
+    /// Decides about something that is dropped without a word, and leaves the word to the next message.
+    pub(super) fn take_quietly(&mut self, limits: &Limits, now: Moment) -> Verdict {
         self.refill(limits, now);
         if self.level >= TOKEN {
             self.level -= TOKEN;
             return Verdict::Allow;
         }
-        if self.drops_without_end(limits, now) {
-            return Verdict::Abuse;
-        }
+        if self.drops_without_end(limits, now) { Verdict::Abuse } else { Verdict::DropSilently }
+    }
+
+    /// Says so, unless that was done lately.
+    fn tell(&mut self, limits: &Limits, now: Moment) -> Verdict {
         let cooldown_ms = limits.rate_limit_notify_cooldown_seconds * 1_000;
         if self.told_at.is_some_and(|told| now.millis_since(told) < cooldown_ms) {
             return Verdict::DropSilently;
@@ -135,6 +145,16 @@ mod tests {
         assert_ne!(flood(3_000), Verdict::Abuse);
         assert_ne!(flood(4_000), Verdict::Abuse);
         assert_eq!(flood(5_000), Verdict::Abuse);
+    }
+
+    #[test]
+    fn what_is_dropped_quietly_leaves_the_notice_to_the_next_message() {
+        let limits = Limits::default();
+        let mut bucket = TokenBucket::full(&limits, at(0));
+        for _ in 0..45 {
+            bucket.take_quietly(&limits, at(0));
+        }
+        assert!(matches!(bucket.take(&limits, at(0)), Verdict::DropAndTell { .. }));
     }
 
     proptest! {

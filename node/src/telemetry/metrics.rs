@@ -97,13 +97,21 @@ pub(crate) enum HandshakeRefusal {
     Timeout,
     NodeFull,
     AddressFull,
+    ClusterFull,
     Rate,
     Shutdown,
 }
 
 impl HandshakeRefusal {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Malformed, Self::Timeout, Self::NodeFull, Self::AddressFull, Self::Rate, Self::Shutdown];
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Malformed,
+        Self::Timeout,
+        Self::NodeFull,
+        Self::AddressFull,
+        Self::ClusterFull,
+        Self::Rate,
+        Self::Shutdown,
+    ];
 
     pub(crate) fn as_str(self) -> &'static str {
         match self {
@@ -111,6 +119,7 @@ impl HandshakeRefusal {
             Self::Timeout => "timeout",
             Self::NodeFull => "node_full",
             Self::AddressFull => "address_full",
+            Self::ClusterFull => "cluster_full",
             Self::Rate => "rate",
             Self::Shutdown => "shutdown",
         }
