@@ -147,11 +147,14 @@ impl Catalog {
         (0..self.names.len()).filter_map(SubId::from_index)
     }
 
-    /// The message types of one subscription.
+    /// The message types of one subscription, sorted.
     pub(crate) fn message_types(&self, sub: SubId) -> Vec<MessageType> {
         let spec = self.contract.subscription(self.name(sub).as_str());
-        spec.map(|spec| spec.messages.iter().map(|message| message.message_type.clone()).collect())
-            .unwrap_or_default()
+        let mut types: Vec<MessageType> = spec
+            .map(|spec| spec.messages.iter().map(|message| message.message_type.clone()).collect())
+            .unwrap_or_default();
+        types.sort();
+        types
     }
 
     /// Checks what somebody wants to publish, and finds its key.

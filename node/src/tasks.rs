@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -30,6 +31,9 @@ pub(crate) enum TaskKind {
 }
 
 impl TaskKind {
+    /// How many kinds there are; the last one's place and one.
+    const COUNT: usize = Self::ControlLink as usize + 1;
+
     /// Those that must run as long as the node does; health lists them.
     const ESSENTIAL: [Self; 6] =
         [Self::Accept, Self::Receive, Self::Probe, Self::Report, Self::Lease, Self::ControlLink];
@@ -55,35 +59,32 @@ pub(crate) struct Tasks {
     shutdown: watch::Receiver<bool>,
 }
 
-struct Shared {
-    /// Guards the set and the counts together; never held across an await.
-    state: Mutex<State>,
-}
-
 #[derive(Default)]
-struct State {
-    set: JoinSet<()>,
-    running: BTreeMap<TaskKind, usize>,
+struct Shared {
+    /// Guards the set; never held across an await.
+    set: Mutex<JoinSet<()>>,
+    /// How many of each kind run. Apart from the set: a task may end while another is being spawned.
+    running: [AtomicUsize; TaskKind::COUNT],
 }
 
 impl Tasks {
     pub(crate) fn new(shutdown: watch::Receiver<bool>) -> Self {
-        Self { shared: Arc::new(Shared { state: Mutex::default() }), shutdown }
+        Self { shared: Arc::default(), shutdown }
     }
 
     /// Runs `future` until it ends by itself; it hears of the shutdown by [`Tasks::shutdown`].
     pub(crate) fn spawn(&self, kind: TaskKind, future: impl Future<Output = ()> + Send + 'static) {
         let guard = Running::begin(Arc::clone(&self.shared), kind);
-        let mut state = self.shared.state.lock();
+        let mut set = self.shared.set.lock();
         // What has ended is collected here, so that the set does not grow with every connection.
-        while let Some(ended) = state.set.try_join_next() {
+        while let Some(ended) = set.try_join_next() {
             if let Err(error) = ended
                 && error.is_panic()
             {
                 tracing::error!(error = %error, "background task panicked");
             }
         }
-        state.set.spawn(async move {
+        set.spawn(async move {
             let _running = guard;
             future.await;
         });
@@ -100,21 +101,17 @@ impl Tasks {
 
     /// Whether each essential task runs, by name.
     pub(crate) fn health(&self) -> BTreeMap<&'static str, bool> {
-        let state = self.shared.state.lock();
-        TaskKind::ESSENTIAL
-            .iter()
-            .map(|kind| (kind.as_str(), state.running.get(kind).is_some_and(|count| *count > 0)))
-            .collect()
+        TaskKind::ESSENTIAL.iter().map(|kind| (kind.as_str(), self.running(*kind) > 0)).collect()
     }
 
     /// How many tasks of one kind run.
     pub(crate) fn running(&self, kind: TaskKind) -> usize {
-        self.shared.state.lock().running.get(&kind).copied().unwrap_or(0)
+        self.shared.running[kind as usize].load(Ordering::Relaxed)
     }
 
     /// Ends what has not ended by itself.
     pub(crate) fn abort_all(&self) {
-        self.shared.state.lock().set.abort_all();
+        self.shared.set.lock().abort_all();
     }
 }
 
@@ -126,15 +123,13 @@ struct Running {
 
 impl Running {
     fn begin(shared: Arc<Shared>, kind: TaskKind) -> Self {
-        *shared.state.lock().running.entry(kind).or_default() += 1;
+        shared.running[kind as usize].fetch_add(1, Ordering::Relaxed);
         Self { shared, kind }
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if let Some(count) = self.shared.state.lock().running.get_mut(&self.kind) {
-            *count -= 1;
-        }
+        self.shared.running[self.kind as usize].fetch_sub(1, Ordering::Relaxed);
     }
 }

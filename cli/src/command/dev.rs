@@ -73,7 +73,7 @@ impl Banner {
         if self.asks {
             options.push_str(" --token \"$WS_AUTH_TOKEN\"");
         }
-        let example = r#"tasks task_update '{"id":"t1","title":"Try HiveOps","status":"in_progress"}'"#;
+        let example = r#"tasks task_event '{"note":"hello"}'"#;
         let program = &self.program;
         let mut text = format!(
             "HiveOps {} listens on {url}\n\n\

@@ -73,8 +73,8 @@ enum Cause {
     },
     #[error("a shard has ended by itself")]
     ShardEnded,
-    #[error("the bus has ended by itself")]
-    BusEnded,
+    #[error("the background task `{0}` has ended by itself")]
+    TaskEnded(&'static str),
 }
 
 /// Runs a node until `shutdown` ends. `ready` hears the address once the node serves.
@@ -104,7 +104,7 @@ pub async fn run(
     let result = tokio::select! {
         () = shutdown => Ok(()),
         () = app.hub.ended() => Err(Cause::ShardEnded),
-        () = bus_ended(app) => Err(Cause::BusEnded),
+        name = task_ended(app) => Err(Cause::TaskEnded(name)),
     };
     tracing::info!(node_id = %app.config.node_id, "node stops");
     stop_node(app, threads, &stop).await;
@@ -244,10 +244,14 @@ async fn first_probe(app: &App) -> Result<(), Cause> {
     tokio::time::timeout(START_TIMEOUT, live).await.map_err(|_| Cause::BusSilent)
 }
 
-/// Ends when the receive loop has ended by itself.
-async fn bus_ended(app: &App) {
+/// Ends when a task that must run as long as the node does has ended by itself, and names it. A node that
+/// does only half of what it is there for is better started anew.
+async fn task_ended(app: &App) -> &'static str {
     let mut ticks = tokio::time::interval(Duration::from_millis(500));
-    while app.tasks.running(TaskKind::Receive) > 0 {
+    loop {
+        if let Some((name, _)) = app.tasks.health().into_iter().find(|(_, running)| !running) {
+            return name;
+        }
         ticks.tick().await;
     }
 }

@@ -173,11 +173,6 @@ impl<T> View<T> {
         self.foreign.len()
     }
 
-    /// Whether somebody else's kind of object holds the key.
-    pub(crate) fn is_foreign(&self, key: &Key) -> bool {
-        self.foreign.contains_key(key)
-    }
-
     /// The publication of somebody else's object that holds the key.
     pub(crate) fn foreign_seq(&self, key: &Key) -> Option<u64> {
         self.foreign.get(key).copied()

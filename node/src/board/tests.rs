@@ -32,7 +32,7 @@ async fn what_is_no_agent_is_kept_out_and_is_no_error() {
     let board = node.board().read();
     assert_eq!((board.agents.len(), board.agents.foreign()), (1, 1));
     assert_eq!(board.agents.get(&Key::new("a").unwrap()).unwrap().seq, 3);
-    assert!(board.agents.is_foreign(&Key::new("x").unwrap()));
+    assert!(board.agents.foreign_seq(&Key::new("x").unwrap()).is_some());
 }
 
 #[tokio::test]

@@ -46,6 +46,20 @@ pub(crate) async fn required(
     }
 }
 
+/// Refuses changes of the dashboards' state by a credential that may only look. Behind [`required`].
+pub(crate) async fn writes(
+    State(app): State<Arc<App>>,
+    request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    match judge(&app.config.auth, bearer(request.headers())) {
+        Credential::Valid(Role::Viewer) if !request.method().is_safe() => {
+            Err(ApiError::new(ProblemKind::Forbidden, "the role of this credential may only look"))
+        }
+        _ => Ok(next.run(request).await),
+    }
+}
+
 /// Refuses a valid credential whose role may not administer. Behind [`required`].
 pub(crate) async fn admin(
     State(app): State<Arc<App>>,

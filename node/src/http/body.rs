@@ -135,11 +135,15 @@ fn may_be_json(headers: &HeaderMap) -> bool {
 }
 
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    // First whether it is JSON at all: a parser that wants a word and finds a number calls that syntax too.
+    serde_json::from_slice::<serde::de::IgnoredAny>(body).map_err(|error| syntax(&error))?;
+    if body.trim_ascii_start().first() != Some(&b'{') {
+        return Err(ApiError::new(ProblemKind::InvalidData, "the body must be a JSON object"));
+    }
     let mut deserializer = serde_json::Deserializer::from_slice(body);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let path = error.path().to_string();
-        let error = error.into_inner();
-        if error.is_data() { wrong_member(&path, &error) } else { syntax(&error) }
+        wrong_member(&path, &error.into_inner())
     })?;
     deserializer.end().map_err(|error| syntax(&error))?;
     Ok(value)

@@ -68,7 +68,10 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .route(path::ASYNCAPI, get(routes::documents::asyncapi))
         .route(path::VERSION_MISMATCH, post(routes::telemetry::version_mismatch))
         .with_state(Arc::clone(app));
-    let board = agents::router().merge(tasks::router()).with_state(Arc::clone(&app.board));
+    let board = agents::router()
+        .merge(tasks::router())
+        .with_state(Arc::clone(&app.board))
+        .route_layer(axum::middleware::from_fn_with_state(Arc::clone(app), access::writes));
     let closed = closed.merge(board);
     let closed = closed.merge(admin.with_state(Arc::clone(app)));
     let closed = closed.route_layer(axum::middleware::from_fn_with_state(Arc::clone(app), access::required));

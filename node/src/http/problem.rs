@@ -317,6 +317,6 @@ mod tests {
         let error = refused("tasks", "x");
         assert_eq!(error.kind(), ProblemKind::UnknownMessageType);
         let types: Vec<_> = error.0.valid_message_types.iter().flatten().map(MessageType::as_str).collect();
-        assert_eq!(types, ["task_update", "task_event"]);
+        assert_eq!(types, ["task_event", "task_update"]);
     }
 }

@@ -20,8 +20,8 @@ mod wheel;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use hiveops_proto::ConnectionId;
 use hiveops_proto::control::ControlView;
-use hiveops_proto::{ConnectionId, DisconnectReason};
 use tokio::sync::{oneshot, watch};
 
 pub(crate) use frame::Publication;
@@ -31,6 +31,7 @@ pub(crate) use shard::{Admission, Answers, Command, Intent, Mailbox, ShardError,
 
 use crate::bus::Reset;
 use crate::catalog::SubId;
+use crate::session::Ending;
 use shard::Handle;
 
 /// All shards of the node; cheap to clone.
@@ -134,18 +135,13 @@ impl Hub {
     }
 
     /// Ends one session of this node with a notice; false when there is none of that name.
-    pub(crate) async fn disconnect(
-        &self,
-        id: &ConnectionId,
-        reason: DisconnectReason,
-        detail: Option<String>,
-    ) -> Result<bool, Ended> {
+    pub(crate) async fn disconnect(&self, id: &ConnectionId, ending: Ending) -> Result<bool, Ended> {
         let Some(mailbox) = self.inner.registry.shard_of(id).and_then(|at| self.inner.mailboxes.get(at))
         else {
             return Ok(false);
         };
         let (reply, found) = oneshot::channel();
-        mailbox.send(Command::Disconnect { id: id.clone(), reason, detail, reply }).await?;
+        mailbox.send(Command::Disconnect { id: id.clone(), ending, reply }).await?;
         found.await.map_err(|_| Ended)
     }
 

@@ -5,7 +5,7 @@ use hiveops_proto::{CorrelationId, DisconnectReason, ErrorCode};
 
 use super::rate::Verdict;
 use super::timers::Due;
-use super::{Action, Request, Session, World, error_frame};
+use super::{Action, Ending, Request, Session, World, error_frame};
 
 impl Session {
     pub(super) fn on_text(&mut self, text: &str, world: &impl World, actions: &mut Vec<Action>) {
@@ -63,7 +63,7 @@ impl Session {
     fn end_abuse(&mut self, world: &impl World, actions: &mut Vec<Action>) {
         let seconds = world.limits().rate_limit_abuse_seconds;
         let detail = format!("the inbound rate was exceeded in each of {seconds} seconds");
-        self.end(DisconnectReason::RateLimitAbuse, Some(detail), None, world, actions);
+        self.end(Ending::with_detail(DisconnectReason::RateLimitAbuse, detail), world, actions);
     }
 
     fn on_frame(&mut self, frame: ClientFrame, world: &impl World, actions: &mut Vec<Action>) {
@@ -95,12 +95,20 @@ impl Session {
             match due {
                 Due::Idle { seconds } => {
                     let detail = format!("no client message for {seconds} s");
-                    return self.end(DisconnectReason::IdleTimeout, Some(detail), None, world, actions);
+                    return self.end(
+                        Ending::with_detail(DisconnectReason::IdleTimeout, detail),
+                        world,
+                        actions,
+                    );
                 }
                 Due::PongMissing => {
                     let seconds = world.limits().protocol_pong_timeout_seconds;
                     let detail = format!("no pong within {seconds} s");
-                    return self.end(DisconnectReason::HeartbeatTimeout, Some(detail), None, world, actions);
+                    return self.end(
+                        Ending::with_detail(DisconnectReason::HeartbeatTimeout, detail),
+                        world,
+                        actions,
+                    );
                 }
                 Due::Ping => actions.push(Action::Ping),
                 Due::Heartbeat => {

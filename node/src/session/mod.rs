@@ -74,7 +74,27 @@ pub(crate) enum Event<'a> {
     /// A frame could neither be queued nor take the place of an older one.
     SendFailed,
     /// Somebody else ends the session.
-    Disconnect { reason: DisconnectReason, detail: Option<String>, retry_after_ms: Option<u64> },
+    Disconnect(Ending),
+}
+
+/// How a session is ended, and what its client is told.
+#[derive(Debug, Clone)]
+pub(crate) struct Ending {
+    pub(crate) reason: DisconnectReason,
+    pub(crate) detail: Option<String>,
+    pub(crate) retry_after_ms: Option<u64>,
+    /// Follows whoever asked for it into the notice; made when nobody did.
+    pub(crate) correlation_id: Option<CorrelationId>,
+}
+
+impl Ending {
+    pub(crate) fn new(reason: DisconnectReason) -> Self {
+        Self { reason, detail: None, retry_after_ms: None, correlation_id: None }
+    }
+
+    pub(crate) fn with_detail(reason: DisconnectReason, detail: String) -> Self {
+        Self { detail: Some(detail), ..Self::new(reason) }
+    }
 }
 
 /// What the shell is to do, in this order.
@@ -165,9 +185,7 @@ impl Session {
             Event::Pong => self.timers.on_pong(world.now(), world.limits()),
             Event::Tick => self.on_tick(world, actions),
             Event::SendFailed => self.on_send_failed(world, actions),
-            Event::Disconnect { reason, detail, retry_after_ms } => {
-                self.end(reason, detail, retry_after_ms, world, actions);
-            }
+            Event::Disconnect(ending) => self.end(ending, world, actions),
         }
     }
 
@@ -191,21 +209,15 @@ impl Session {
         self.send_failures += 1;
         if u64::from(self.send_failures) >= world.limits().backpressure_disconnect_threshold {
             let detail = format!("{} frames in a row could not be queued", self.send_failures);
-            self.end(DisconnectReason::Backpressure, Some(detail), None, world, actions);
+            self.end(Ending::with_detail(DisconnectReason::Backpressure, detail), world, actions);
         }
     }
 
     /// The notice, then the close.
-    fn end(
-        &mut self,
-        reason: DisconnectReason,
-        detail: Option<String>,
-        retry_after_ms: Option<u64>,
-        world: &impl World,
-        actions: &mut Vec<Action>,
-    ) {
+    fn end(&mut self, ending: Ending, world: &impl World, actions: &mut Vec<Action>) {
+        let Ending { reason, detail, retry_after_ms, correlation_id } = ending;
         let notice = DisconnectNotice {
-            correlation_id: world.new_id(),
+            correlation_id: correlation_id.unwrap_or_else(|| world.new_id()),
             timestamp: world.timestamp(),
             reason,
             code: reason.close_code(),

@@ -397,7 +397,8 @@ fn whoever_ends_a_session_says_why_and_when_to_come_back() {
     let world = Script::new();
     let mut session = opened(&world, &[]);
     let reason = DisconnectReason::Draining;
-    let event = Event::Disconnect { reason, detail: Some("soon".to_owned()), retry_after_ms: Some(7) };
+    let ending = Ending { retry_after_ms: Some(7), ..Ending::with_detail(reason, "soon".to_owned()) };
+    let event = Event::Disconnect(ending);
     let actions = check(&mut session, &world, event, &["disconnect_notice", "close draining"]);
     let notice = json_of(&actions[0]);
     assert_eq!((&notice["detail"], &notice["retry_after_ms"]), (&json!("soon"), &json!(7)));
@@ -467,7 +468,7 @@ fn take(session: &mut Session, world: &Script, step: Step) -> Vec<Action> {
         Step::Pong => Event::Pong,
         Step::Tick => Event::Tick,
         Step::SendFailed => Event::SendFailed,
-        Step::Disconnect(reason) => Event::Disconnect { reason: *reason, detail: None, retry_after_ms: None },
+        Step::Disconnect(reason) => Event::Disconnect(Ending::new(*reason)),
         Step::Sent => {
             session.sent(world.now());
             return Vec::new();

@@ -162,7 +162,9 @@ impl JsonLine {
         line.add("timestamp", &self.clock.timestamp().to_string());
         line.add("level", &metadata.level().as_str().to_ascii_lowercase());
         event.record(&mut line);
-        if let Some(node_id) = &self.node_id {
+        // Many events name the node themselves; a key stands once.
+        let named = metadata.fields().field("node_id").is_some();
+        if let Some(node_id) = self.node_id.as_ref().filter(|_| !named) {
             line.add("node_id", node_id.as_str());
         }
         line.add("target", metadata.target());

@@ -1,26 +1,35 @@
-//! A quantile of what a histogram has counted since the last look. Pure.
+//! A quantile of what a histogram has counted lately. Pure.
+
+use std::collections::VecDeque;
 
 /// One bucket: its upper edge, and how many observations were at most that.
 pub(crate) type Bucket = (f64, u64);
 
-/// The counts at the last look.
+/// Looks that are remembered: with one per second, the figure covers the last half minute, the longest time
+/// between two reports.
+const LOOKS: usize = 30;
+
+/// The counts at the last looks, the oldest first.
 #[derive(Debug, Default)]
 pub(crate) struct Window {
-    seen: Vec<u64>,
+    looks: VecDeque<Vec<u64>>,
 }
 
 impl Window {
-    /// The upper edge of the bucket in which the quantile of the new observations lies; none when there
-    /// are no new ones. Beyond the last edge it is that edge: the histogram knows no more.
+    /// The upper edge of the bucket in which the quantile of the observations since the oldest look lies;
+    /// none when there were none. Beyond the last edge it is that edge: the histogram knows no more.
     pub(crate) fn quantile(&mut self, buckets: &[Bucket], quantile: f64) -> Option<f64> {
-        let fresh: Vec<(f64, u64)> = buckets
+        let oldest = self.looks.front();
+        let before = |index: usize| oldest.and_then(|look| look.get(index)).copied().unwrap_or(0);
+        let fresh: Vec<Bucket> = buckets
             .iter()
             .enumerate()
-            .map(|(index, (edge, count))| {
-                (*edge, count.saturating_sub(self.seen.get(index).copied().unwrap_or(0)))
-            })
+            .map(|(index, (edge, count))| (*edge, count.saturating_sub(before(index))))
             .collect();
-        self.seen = buckets.iter().map(|(_, count)| *count).collect();
+        if self.looks.len() == LOOKS {
+            self.looks.pop_front();
+        }
+        self.looks.push_back(buckets.iter().map(|(_, count)| *count).collect());
         let total = fresh.last()?.1;
         if total == 0 {
             return None;
@@ -37,13 +46,29 @@ impl Window {
 mod tests {
     use super::*;
 
+    fn look(window: &mut Window, fast: u64, slow: u64, beyond: u64) -> Option<f64> {
+        let buckets = [(0.1, fast), (1.0, fast + slow), (f64::INFINITY, fast + slow + beyond)];
+        window.quantile(&buckets, 0.99)
+    }
+
     #[test]
-    fn only_what_is_new_counts() {
+    fn the_edge_of_the_quantile_is_shown_and_nothing_when_nothing_came() {
         let mut window = Window::default();
-        assert_eq!(window.quantile(&[(0.1, 0), (1.0, 0), (f64::INFINITY, 0)], 0.99), None);
-        assert_eq!(window.quantile(&[(0.1, 99), (1.0, 100), (f64::INFINITY, 100)], 0.99), Some(0.1));
-        assert_eq!(window.quantile(&[(0.1, 99), (1.0, 101), (f64::INFINITY, 101)], 0.99), Some(1.0));
-        assert_eq!(window.quantile(&[(0.1, 99), (1.0, 101), (f64::INFINITY, 102)], 0.99), Some(1.0));
-        assert_eq!(window.quantile(&[(0.1, 99), (1.0, 101), (f64::INFINITY, 102)], 0.99), None);
+        assert_eq!(look(&mut window, 0, 0, 0), None);
+        assert_eq!(look(&mut window, 99, 1, 0), Some(0.1));
+        assert_eq!(look(&mut window, 99, 3, 0), Some(1.0));
+        assert_eq!(look(&mut Window::default(), 0, 0, 5), Some(1.0), "the histogram knows no more");
+    }
+
+    #[test]
+    fn what_was_slow_shows_for_as_many_looks_as_are_kept() {
+        let mut window = Window::default();
+        look(&mut window, 0, 0, 0);
+        look(&mut window, 0, 1, 0);
+        for _ in 2..LOOKS {
+            assert_eq!(look(&mut window, 0, 1, 0), Some(1.0));
+        }
+        look(&mut window, 0, 1, 0);
+        assert_eq!(look(&mut window, 0, 1, 0), None);
     }
 }

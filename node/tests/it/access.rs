@@ -1,7 +1,7 @@
 //! Who may do what: routes that need a credential, roles that may not administer, and handshakes that are
 //! refused by a close code because a browser sees nothing else.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::handshake::client::Response;
 
@@ -130,6 +130,10 @@ async fn a_role_that_does_not_administer_may_look_but_not_publish_or_disconnect(
             // Without a credential it is not the role that is missing.
             assert_eq!(node.call("POST", &path).text("{}").send().await.status, 401);
         }
+        let task = call("POST", "/api/v1/tasks").json(&json!({"title": "From a role"})).send().await;
+        assert_eq!(task.status, if role == "viewer" { 403 } else { 201 }, "{role}");
+        let mismatch = call("POST", "/api/dashboard/telemetry/version-mismatch").send().await;
+        assert_eq!(mismatch.status, 204, "{role}");
     }
     let node = Node::start(&[AUTH[0], AUTH[1], ("WS_AUTH_TOKEN_ROLE", "enterprise_admin")]).await;
     let publish = node.broadcast("tasks", "task_update").header("Authorization", &bearer(TOKEN));

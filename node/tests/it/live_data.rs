@@ -247,3 +247,54 @@ async fn what_a_client_asks_for_is_what_the_rest_routes_show() {
     socket.send(json!({"type": "request_data", "data_type": "weather"})).await;
     assert_eq!(socket.wait_for("data_error").await["error"], "Unknown data type: weather");
 }
+
+#[tokio::test]
+async fn a_key_that_holds_something_else_can_be_taken_back() {
+    let node = Node::start(&[]).await;
+    for (collection, subscription, message_type, body) in [
+        ("/api/v1/tasks", "tasks", "task_update", json!({"id": "t1", "title": "Mine"})),
+        ("/api/v1/agents", "agents", "agent_update", json!({"id": "t1", "name": "Mine"})),
+    ] {
+        let path = format!("{collection}/t1");
+        let foreign = json!({"id": "t1", "shape": "of somebody else"});
+        node.publish(subscription, message_type, foreign.clone()).await;
+        assert_eq!(node.call("GET", &path).send().await.status, 404);
+        let made = post(&node, collection, body).await;
+        assert_eq!((made.status, node.get(&path).await), (201, made.json()));
+        node.publish(subscription, message_type, foreign).await;
+        let gone = node.call("DELETE", &path).send().await.ok();
+        assert_eq!(gone, json!({"id": "t1", "deleted": true}));
+        let mut socket = Socket::connect(&node, &format!("dashboard?subscriptions={subscription}")).await;
+        assert_eq!(socket.wait_for("snapshot").await["items"], json!([]));
+    }
+}
+
+#[tokio::test]
+async fn one_value_that_cannot_go_stale_keeps_no_other_from_it() {
+    let node = Node::start(&[]).await;
+    let mut socket = Socket::joined(&node, "dashboard?subscriptions=agents").await;
+    let agent = |id: &str, version: u64, metrics: Value| {
+        let beaten = "2026-01-01T00:00:00.000Z";
+        json!({
+            "id": id, "name": id, "agent_type": "generic", "status": "active", "lease_seconds": 1,
+            "registered_at": beaten, "last_heartbeat": beaten, "version": version, "metrics": metrics,
+        })
+    };
+    // Written anew, the numbers take more room than a publication has.
+    let numbers = vec!["1e15"; 11_000].join(",");
+    let large = agent("a-large", 1, json!({})).to_string().replace("{}", &format!("{{\"n\":[{numbers}]}}"));
+    let path = "/api/dashboard/websocket/broadcast?subscription=agents&message_type=agent_update";
+    let sent = reqwest::Client::new().post(node.http(path)).body(large).send().await.unwrap();
+    assert_eq!(sent.status(), 200);
+    node.publish("agents", "agent_update", agent("b-last", u64::MAX, json!({}))).await;
+    node.publish("agents", "agent_update", agent("c-plain", 1, json!({}))).await;
+    let mut stale = BTreeMap::new();
+    while stale.len() < 2 {
+        let data = update(&mut socket, "agent_update", |data| data["status"] == "stale").await;
+        stale.insert(data["id"].to_string(), data["version"].clone());
+    }
+    assert_eq!(stale["\"b-last\""], json!(u64::MAX), "it has no next version");
+    assert_eq!(stale["\"c-plain\""], json!(2));
+    let refused = r#"hiveops_bus_publications_refused_total{reason="too_large"}"#;
+    node.metric_reaches(refused, |count| count > 0.0).await;
+}

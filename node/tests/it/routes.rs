@@ -264,7 +264,7 @@ async fn a_wrong_name_is_answered_with_the_right_ones() {
     let problem = node.broadcast("tasks", "agent_update").json(&json!({})).send().await.problem();
     assert_eq!((problem.status, problem.code.to_string().as_str()), (422, "unknown_message_type"));
     let names: Vec<String> = problem.valid_message_types.unwrap().iter().map(ToString::to_string).collect();
-    assert_eq!(names, ["task_update", "task_event"]);
+    assert_eq!(names, ["task_event", "task_update"]);
     let answer = node.call("POST", "/api/dashboard/websocket/broadcast").json(&json!({})).send().await;
     assert_eq!(answer.refusal(), (400, "bad_request".to_owned()));
 }

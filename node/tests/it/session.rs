@@ -333,12 +333,13 @@ async fn an_administrator_ends_one_session_with_a_notice() {
     let mut socket = Socket::joined(&node, "dashboard?subscriptions=&connection_id=me").await;
     let client = reqwest::Client::new();
     let path = "/api/dashboard/websocket/disconnect/me?reason=maintenance%20at%20noon";
-    let response = client.post(node.http(path)).send().await.unwrap();
-    assert_eq!(response.status(), 200);
+    let request = client.post(node.http(path)).header("X-Correlation-ID", "change-7");
+    assert_eq!(request.send().await.unwrap().status(), 200);
     let (frames, closed) = socket.rest().await;
     let [notice] = frames.as_slice() else { panic!("one notice: {frames:?}") };
     assert_eq!((&notice["type"], &notice["reason"]), (&json!("disconnect_notice"), &json!("admin")));
     assert_eq!((&notice["code"], &notice["detail"]), (&json!(1000), &json!("maintenance at noon")));
+    assert_eq!(notice["correlation_id"], "change-7");
     let closed = closed.expect("a close frame");
     assert_eq!((closed.code, closed.reason.as_str()), (1000, "admin"));
     drop(socket);

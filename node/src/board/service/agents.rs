@@ -46,11 +46,11 @@ impl BoardService {
         };
         self.change_agent(by, |board, now| {
             let known = board.agents.get(&id);
-            if known.is_none() {
-                super::check_absent(&board.agents, &id)?;
-            }
             let next = agent::register(id.clone(), wanted.clone(), known.map(|held| &held.value), now);
-            let expect = known.map_or(Expect::Absent, |held| Expect::Seq(held.seq));
+            let expect = match known {
+                Some(held) => Expect::Seq(held.seq),
+                None => super::made_when(&board.agents, &id)?,
+            };
             write(next, expect, if known.is_some() { Registered::Again } else { Registered::New })
         })
         .await
@@ -102,9 +102,8 @@ impl BoardService {
             if board.agents.was_removed_by(id, by) {
                 return Ok(Decision::Keep(()));
             }
-            let held = find(board, id)?;
-            condition.check(held.value.version, &held.value)?;
-            let expect = Expect::Seq(held.seq);
+            let expect =
+                super::removed_when(&board.agents, id, condition, |agent| agent.version, || missing(id))?;
             Ok(Decision::Write(Draft { data: removal(id)?, expect, repeat: Repeat::Never, outcome: () }))
         })
         .await
@@ -124,7 +123,11 @@ impl BoardService {
 }
 
 fn find<'a>(board: &'a Board, id: &Key) -> Result<&'a Held<Agent>, Error> {
-    board.agents.get(id).ok_or_else(|| Error::NotFound { what: "agent", id: id.clone() })
+    board.agents.get(id).ok_or_else(|| missing(id))
+}
+
+fn missing(id: &Key) -> Error {
+    Error::NotFound { what: "agent", id: id.clone() }
 }
 
 fn write<T>(next: Agent, expect: Expect, outcome: impl Fn(Agent) -> T) -> Result<Decision<T>, Error> {

@@ -209,13 +209,31 @@ impl Condition {
     }
 }
 
-/// Whether `key` may be made anew.
-fn check_absent<T: Serialize>(view: &super::View<T>, key: &Key) -> Result<(), Error> {
-    let current = view.get(key).map(|held| &held.value);
-    if current.is_none() && !view.is_foreign(key) {
-        return Ok(());
+/// The condition under which `key` may be made anew. An object of another kind that somebody published
+/// under it gives way: else nobody could ever use the key here again.
+fn made_when<T: Serialize>(view: &super::View<T>, key: &Key) -> Result<Expect, Error> {
+    match view.get(key) {
+        Some(held) => Err(Error::Exists { id: key.clone(), current: shown(&held.value) }),
+        None => Ok(view.foreign_seq(key).map_or(Expect::Absent, Expect::Seq)),
     }
-    Err(Error::Exists { id: key.clone(), current: current.and_then(shown) })
+}
+
+/// The condition under which `key` may be removed: what was found there is still there. An object of
+/// another kind has no version to ask for.
+fn removed_when<T: Serialize>(
+    view: &super::View<T>,
+    key: &Key,
+    condition: Condition,
+    version: impl FnOnce(&T) -> u64,
+    missing: impl FnOnce() -> Error,
+) -> Result<Expect, Error> {
+    match view.get(key) {
+        Some(held) => {
+            condition.check(version(&held.value), &held.value)?;
+            Ok(Expect::Seq(held.seq))
+        }
+        None => view.foreign_seq(key).map(Expect::Seq).ok_or_else(missing),
+    }
 }
 
 fn shown<T: Serialize>(value: &T) -> Option<Box<Value>> {

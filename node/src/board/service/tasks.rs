@@ -7,7 +7,7 @@ use hiveops_proto::board::{TaskPatch, TaskStatus};
 use hiveops_proto::payload::InvalidPayload;
 use hiveops_proto::{CorrelationId, Key, Payload};
 
-use super::{BoardService, Change, Condition, Decision, Draft, Error, Page, check_absent, made_key, page};
+use super::{BoardService, Change, Condition, Decision, Draft, Error, Page, made_key, made_when, page};
 use super::{removal, repeat};
 use crate::board::bounds::OutOfBounds;
 use crate::board::{Board, Held, Section, task};
@@ -78,9 +78,9 @@ impl BoardService {
             if let Some(done) = board.tasks.get(&id).and_then(|held| repeated(held, by)) {
                 return Ok(done);
             }
-            check_absent(&board.tasks, &id)?;
+            let expect = made_when(&board.tasks, &id)?;
             let next = task::create(id.clone(), wanted, by, now);
-            write(next, Expect::Absent, repeat("create", by, &id, &[]))
+            write(next, expect, repeat("create", by, &id, &[]))
         })
         .await
     }
@@ -123,9 +123,9 @@ impl BoardService {
             if board.tasks.was_removed_by(id, by) {
                 return Ok(Decision::Keep(Outcome::Duplicate(())));
             }
-            let held = find(board, id)?;
-            condition.check(held.value.version, &held.value)?;
-            let (expect, repeat) = (Expect::Seq(held.seq), repeat("delete", by, id, &[]));
+            let expect =
+                super::removed_when(&board.tasks, id, condition, |task| task.version, || missing(id))?;
+            let repeat = repeat("delete", by, id, &[]);
             Ok(Decision::Write(Draft { data: removal(id)?, expect, repeat, outcome: Outcome::Applied(()) }))
         };
         match self.change(Section::Tasks, by, decide).await? {
@@ -189,7 +189,11 @@ impl<T> Outcome<T> {
 }
 
 fn find<'a>(board: &'a Board, id: &Key) -> Result<&'a Held<Task>, Error> {
-    board.tasks.get(id).ok_or_else(|| Error::NotFound { what: "task", id: id.clone() })
+    board.tasks.get(id).ok_or_else(|| missing(id))
+}
+
+fn missing(id: &Key) -> Error {
+    Error::NotFound { what: "task", id: id.clone() }
 }
 
 fn repeated(held: &Held<Task>, by: &CorrelationId) -> Option<Decision<Outcome<Task>>> {

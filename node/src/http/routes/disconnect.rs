@@ -12,6 +12,7 @@ use crate::app::App;
 use crate::http::body::{Json, Path, Query};
 use crate::http::correlation::Correlation;
 use crate::http::problem::ApiError;
+use crate::session::Ending;
 
 /// Characters of the administrator's words that reach the client.
 const WORDS_MAX: usize = 200;
@@ -32,7 +33,12 @@ pub(crate) async fn end(
         let detail = format!("reason may have {WORDS_MAX} characters");
         return Err(ApiError::new(ProblemKind::BadRequest, detail));
     }
-    let found = app.hub.disconnect(&id, DisconnectReason::Admin, words.clone()).await;
+    let ending = Ending {
+        detail: words.clone(),
+        correlation_id: Some(correlation_id.clone()),
+        ..Ending::new(DisconnectReason::Admin)
+    };
+    let found = app.hub.disconnect(&id, ending).await;
     match found.map_err(|error| ApiError::internal(&error))? {
         true => {
             tracing::info!(correlation_id = %correlation_id, connection_id = %id, "session ended by an administrator");

@@ -45,7 +45,7 @@ pub(crate) async fn show(headers: HeaderMap) -> Response {
 fn policy(headers: &HeaderMap) -> HeaderValue {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b':' | b'[' | b']');
-    let named = host.filter(|host| host.bytes().all(plain));
+    let named = host.filter(|host| !host.is_empty() && host.bytes().all(plain));
     let named = named.and_then(|host| format!("{POLICY} ws://{host} wss://{host}").parse().ok());
     named.unwrap_or(const { HeaderValue::from_static(POLICY) })
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::board::leases;
-use crate::board::service::{Condition, Identity, Outcome};
+use crate::board::service::{Identity, Outcome};
 use crate::http::testing::Client;
 use hiveops_proto::board::{TaskPatch, TaskStatus};
 use hiveops_proto::{CorrelationId, Key, Timestamp};
@@ -164,7 +164,7 @@ async fn writers_on_many_nodes_all_get_their_change_in() {
 }
 
 #[tokio::test]
-async fn a_key_that_holds_another_kind_of_object_is_nobodys_task() {
+async fn a_key_that_holds_another_kind_of_object_is_nobodys_task_until_somebody_makes_one() {
     let client = Client::new().await;
     let data = hiveops_proto::Payload::parse(r#"{"id":"t","status":"done"}"#).unwrap();
     let by = CorrelationId::new("x").unwrap();
@@ -173,9 +173,13 @@ async fn a_key_that_holds_another_kind_of_object_is_nobodys_task() {
     let node = client.bench.node().await;
     let id = Key::new("t").unwrap();
     assert!(node.task(&id).is_err());
-    assert!(node.delete_task(&id, Condition::default(), &by).await.is_err());
+    let patch = TaskPatch::default();
+    assert!(node.patch_task(&id, &patch, None, &by, Identity::Own).await.is_err());
     let wanted = serde_json::from_str(r#"{"id":"t","title":"x"}"#).unwrap();
-    let refused = node.create_task(&wanted, &by).await.unwrap_err();
+    node.create_task(&wanted, &by).await.unwrap();
+    assert_eq!(node.task(&id).unwrap().title, "x");
+    let other = CorrelationId::new("y").unwrap();
+    let refused = node.create_task(&wanted, &other).await.unwrap_err();
     assert_eq!(refused.to_string(), "`t` exists already");
 }
 

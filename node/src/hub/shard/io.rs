@@ -12,7 +12,7 @@ use super::fan_out::write;
 use crate::hub::connection::{Connection, Role};
 use crate::hub::frame::SealedFrame;
 use crate::hub::outbox::{Item, Omission, Room};
-use crate::session::{Event, Session};
+use crate::session::{Ending, Event, Session};
 use crate::ws::closing::{self, Cause};
 use crate::ws::{self, Caps, Incoming, ProtocolError};
 use hiveops_proto::frame::Coalesced;
@@ -270,9 +270,9 @@ impl Shard {
         }
         if feeding.lost {
             // What the session lacks has left the log: it would miss it without a word.
-            let detail = Some("what was to follow is no longer kept".to_owned());
-            let reason = DisconnectReason::Backpressure;
-            self.handle(key, Event::Disconnect { reason, detail, retry_after_ms: None });
+            let detail = "what was to follow is no longer kept".to_owned();
+            let ending = Ending::with_detail(DisconnectReason::Backpressure, detail);
+            self.handle(key, Event::Disconnect(ending));
             return false;
         }
         true

@@ -32,7 +32,7 @@ use super::wheel::Wheel;
 use crate::bus::Reset;
 use crate::catalog::Catalog;
 use crate::log::CompactedLog;
-use crate::session::{Request, Setup};
+use crate::session::{Ending, Request, Setup};
 use crate::telemetry::metrics::Metrics;
 use crate::time::{Clock, Moment};
 
@@ -94,8 +94,7 @@ pub(crate) enum Command {
     Control(Arc<ControlView>),
     Disconnect {
         id: ConnectionId,
-        reason: DisconnectReason,
-        detail: Option<String>,
+        ending: Ending,
         /// Whether there was such a session.
         reply: oneshot::Sender<bool>,
     },
@@ -304,8 +303,8 @@ impl Shard {
             Command::Admit(admission) => self.admit(*admission),
             Command::Reset(reset, entries) => self.reset(&reset, &entries),
             Command::Control(view) => self.set_control(view),
-            Command::Disconnect { id, reason, detail, reply } => {
-                let found = self.disconnect(&id, reason, detail);
+            Command::Disconnect { id, ending, reply } => {
+                let found = self.disconnect(&id, ending);
                 // Who asked may have gone away meanwhile.
                 let _ = reply.send(found);
             }

@@ -16,7 +16,7 @@ use crate::hub::catch_up::CatchUp;
 use crate::hub::connection::{Connection, Role};
 use crate::hub::frame::{Publication, SealedFrame};
 use crate::hub::outbox::{Pushed, Room};
-use crate::session::{Action, Event, Session, Start};
+use crate::session::{Action, Ending, Event, Session, Start};
 use crate::telemetry::metrics::{Discarded, SnapshotReason};
 use crate::ws::closing::{Cause, Closing, LINGER_MAX};
 use crate::ws::{self, Parser};
@@ -401,12 +401,7 @@ impl Shard {
         }
     }
 
-    pub(super) fn disconnect(
-        &mut self,
-        id: &ConnectionId,
-        reason: DisconnectReason,
-        detail: Option<String>,
-    ) -> bool {
+    pub(super) fn disconnect(&mut self, id: &ConnectionId, ending: Ending) -> bool {
         let named = |connection: &Connection| match &connection.role {
             Role::Session(session) => session.connection_id() == id,
             _ => false,
@@ -414,7 +409,7 @@ impl Shard {
         let found =
             self.connections.iter().find(|(_, connection)| named(connection)).map(|(key, _)| key as u32);
         if let Some(key) = found {
-            self.handle(key, Event::Disconnect { reason, detail, retry_after_ms: None });
+            self.handle(key, Event::Disconnect(ending));
         }
         found.is_some()
     }
@@ -430,8 +425,7 @@ impl Shard {
         for (index, key) in (0..).zip(keys) {
             // A different hint for each, so that they do not all come back at once.
             let retry_after_ms = Some(RETRY_BASE_MS + index * RETRY_SPREAD_MS / count);
-            let detail = None;
-            self.handle(key, Event::Disconnect { reason: stop.reason, detail, retry_after_ms });
+            self.handle(key, Event::Disconnect(Ending { retry_after_ms, ..Ending::new(stop.reason) }));
         }
     }
 }

@@ -281,7 +281,9 @@ async fn a_named_session_is_ended_with_a_notice() {
     for (id, there) in [("you", false), ("me", true), ("me", false)] {
         let (reply, found) = oneshot::channel();
         let (id, reason) = (ConnectionId::new(id).unwrap(), DisconnectReason::Admin);
-        bench.tell(Command::Disconnect { id, reason, detail: Some("bye".to_owned()), reply }).await;
+        bench
+            .tell(Command::Disconnect { id, ending: Ending::with_detail(reason, "bye".to_owned()), reply })
+            .await;
         assert_eq!(found.await, Ok(there));
     }
     assert_eq!(peer.read().text("disconnect_notice")["detail"], "bye");
