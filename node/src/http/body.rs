@@ -191,6 +191,19 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn json_that_is_not_an_object_or_has_a_wrong_member_is_invalid_data() {
+        for body in [r#"["t1","a title"]"#, "7", r#""text""#, "null"] {
+            let (kind, detail) = refusal::<TaskCreation>(None, body).await;
+            assert_eq!((kind, detail.as_str()), (ProblemKind::InvalidData, "the body must be a JSON object"));
+        }
+        let (kind, detail) = refusal::<TaskCreation>(None, r#"{"title":"t","priority":7}"#).await;
+        assert_eq!(kind, ProblemKind::InvalidData);
+        assert!(detail.starts_with("priority: "), "{detail}");
+        let (kind, _) = refusal::<TaskCreation>(None, "[1,").await;
+        assert_eq!(kind, ProblemKind::BadRequest);
+    }
+
+    #[tokio::test]
     async fn a_content_type_other_than_json_is_refused_and_none_is_not() {
         for good in [None, Some("application/json; charset=utf-8"), Some("application/merge-patch+JSON")] {
             assert!(Json::<TaskCreation>::from_request(request(good, r#"{"title":"x"}"#), &()).await.is_ok());

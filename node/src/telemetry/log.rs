@@ -252,6 +252,12 @@ mod tests {
     }
 
     #[test]
+    fn an_event_that_names_the_node_itself_has_the_key_once() {
+        let lines = logged(|| tracing::warn!(node_id = %"n1", "ready"));
+        assert_eq!(lines[0].matches("\"node_id\"").count(), 1, "{lines:?}");
+    }
+
+    #[test]
     fn a_full_queue_drops_and_counts_instead_of_waiting() {
         let (sender, _receiver) = sync_channel(1);
         let lines = Lines { sender };
