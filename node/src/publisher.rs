@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use hiveops_proto::control::ControlView;
 use hiveops_proto::id::IdempotencyKey;
-use hiveops_proto::{CorrelationId, Envelope, Payload};
+use hiveops_proto::{CorrelationId, Envelope, MessageType, Payload};
 use tokio::sync::watch;
 
 use crate::bus::{Ack, Bus, Expect, Publish, PublishError, Repeat};
@@ -43,6 +43,7 @@ pub(crate) struct Request<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Published {
     pub(crate) checked: Checked,
+    pub(crate) message_type: MessageType,
     pub(crate) ack: Ack,
 }
 
@@ -113,7 +114,7 @@ impl Publisher {
             self.catalog.check(request.subscription, request.message_type, &request.data)?;
         let envelope = Envelope {
             subscription: self.catalog.name(checked.sub).clone(),
-            message_type,
+            message_type: message_type.clone(),
             correlation_id: request.correlation_id,
             source_correlation_id: request.source_correlation_id,
             timestamp: self.clock.timestamp(),
@@ -130,7 +131,7 @@ impl Publisher {
             repeat: request.repeat,
         };
         let ack = self.bus.publish(publish).await?;
-        Ok(Published { checked, ack })
+        Ok(Published { checked, message_type, ack })
     }
 
     fn check_size(&self, data: &Payload) -> Result<(), Refused> {

@@ -88,12 +88,11 @@ pub async fn run(
     let address = listener.local_addr().map_err(|source| Cause::Listen { address: config.listen, source })?;
     let (stop, stopped) = watch::channel(false);
     let (node, threads, logs_read) = assemble(config, control, stopped).await?;
-    let app = &node.app;
     let mut logs_read = logs_read;
-    let all = app.publisher.catalog().names().len();
+    let all = node.app.publisher.catalog().names().len();
     let loaded = tokio::time::timeout(START_TIMEOUT, logs_read.wait_for(|count| *count >= all)).await;
     loaded.ok().and_then(Result::ok).map(drop).ok_or(Cause::BusSilent)?;
-    node.start(listener);
+    let app = &node.start(listener);
     first_probe(app).await?;
     // Its first report is not to say that the bus is dead because nobody has asked it yet.
     let figures = Arc::new(AppFigures::new(Arc::clone(app)));
@@ -186,23 +185,18 @@ async fn assemble(
 
 impl Assembled {
     /// Spawns everything that runs as long as the node does.
-    fn start(self: &Assembled, listener: TcpListener) {
-        let app = &self.app;
+    fn start(self, listener: TcpListener) -> Arc<App> {
+        let Self { app, probe } = self;
         let tasks = &app.tasks;
         let timeout = Duration::from_secs(app.limits().handshake_timeout_seconds);
         let (head_timeout, accepting) = watch::channel(timeout);
         let accepting = Accepting { head_timeout: accepting, metrics: Arc::clone(&app.metrics) };
         let link = app.control.clone().run(app.hub.clone(), head_timeout, tasks.shutdown());
         tasks.spawn(TaskKind::ControlLink, link);
-        let probe = Probe {
-            bus: Arc::clone(&self.probe.bus),
-            seen: self.probe.seen.clone(),
-            live: Arc::clone(&self.probe.live),
-            metrics: Arc::clone(&self.probe.metrics),
-        };
         tasks.spawn(TaskKind::Probe, probe.run(tasks.shutdown()));
         tasks.spawn(TaskKind::Lease, leases::run(Arc::clone(&app.board), tasks.shutdown()));
-        tasks.spawn(TaskKind::Accept, server::run(listener, router(app), accepting, tasks.clone()));
+        tasks.spawn(TaskKind::Accept, server::run(listener, router(&app), accepting, tasks.clone()));
+        app
     }
 }
 

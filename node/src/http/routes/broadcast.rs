@@ -46,12 +46,10 @@ pub(crate) async fn publish(
     let published = published.map_err(|refused| ApiError::refused(refused, app.publisher.catalog()))?;
     let sub = published.checked.sub;
     let catalog = app.publisher.catalog();
-    let message_type =
-        hiveops_proto::MessageType::new(&target.message_type).map_err(|error| ApiError::internal(&error))?;
     Ok(Json(BroadcastReply {
         success: true,
         subscription: catalog.name(sub).clone(),
-        message_type,
+        message_type: published.message_type,
         clients_reached: app.hub.joined(sub) as u64,
         scope: "node".to_owned(),
         correlation_id,

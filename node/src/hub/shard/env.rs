@@ -22,6 +22,17 @@ pub(super) struct Env<'a> {
     pub(super) pending: Option<&'a Pending>,
 }
 
+impl<'a> Env<'a> {
+    pub(super) fn of(
+        shared: &'a Shared,
+        control: &'a ControlView,
+        views: &'a [View],
+        pending: Option<&'a Pending>,
+    ) -> Self {
+        Self { shared, control, views, now: shared.clock.moment(), pending }
+    }
+}
+
 impl World for Env<'_> {
     fn catalog(&self) -> &Catalog {
         &self.shared.catalog

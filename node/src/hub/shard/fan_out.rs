@@ -216,13 +216,7 @@ impl Shard {
     /// Tells the session what became of its frames; it may decide to end.
     pub(super) fn on_attempts(&mut self, key: u32, attempts: Attempts) {
         let mut actions = Vec::new();
-        let env = Env {
-            shared: &self.shared,
-            control: &self.control,
-            views: &self.views,
-            now: self.shared.clock.moment(),
-            pending: None,
-        };
+        let env = Env::of(&self.shared, &self.control, &self.views, None);
         let Some(session) = self.connections.get_mut(key as usize).and_then(Connection::session) else {
             return;
         };

@@ -141,13 +141,7 @@ impl Shard {
         let mut actions = Vec::new();
         let Some(connection) = self.connections.get_mut(key as usize) else { return };
         let Connection { role, pending, .. } = connection;
-        let env = Env {
-            shared: &self.shared,
-            control: &self.control,
-            views: &self.views,
-            now: self.shared.clock.moment(),
-            pending: pending.as_deref(),
-        };
+        let env = Env::of(&self.shared, &self.control, &self.views, pending.as_deref());
         let step = match role {
             Role::Session(session) => {
                 match &incoming {

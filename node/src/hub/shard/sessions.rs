@@ -84,13 +84,7 @@ impl Shard {
     }
 
     pub(super) fn env(&self) -> Env<'_> {
-        Env {
-            shared: &self.shared,
-            control: &self.control,
-            views: &self.views,
-            now: self.now(),
-            pending: None,
-        }
+        Env::of(&self.shared, &self.control, &self.views, None)
     }
 
     /// Carries out what a session decided, in its order. `ping` is the payload of the ping being handled.
@@ -337,13 +331,7 @@ impl Shard {
     pub(super) fn handle(&mut self, key: u32, event: Event<'_>) {
         let mut actions = Vec::new();
         let Some(Connection { role, pending, .. }) = self.connections.get_mut(key as usize) else { return };
-        let env = Env {
-            shared: &self.shared,
-            control: &self.control,
-            views: &self.views,
-            now: self.shared.clock.moment(),
-            pending: pending.as_deref(),
-        };
+        let env = Env::of(&self.shared, &self.control, &self.views, pending.as_deref());
         if let Role::Session(session) = role {
             session.handle(event, &env, &mut actions);
         }
