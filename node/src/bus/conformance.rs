@@ -198,7 +198,7 @@ impl Reader {
                 log.apply(stored);
                 log.live.push(stored.seq);
             }
-            BusEvent::Probe(_) => {}
+            BusEvent::Probe(_) | BusEvent::Told(_) => {}
         }
     }
 
