@@ -183,7 +183,8 @@ impl Mirror {
         self.logs[publish.sub.index()].state.lock().repeated(publish)
     }
 
-    fn joined(&self, known: &Places) -> Option<Joined> {
+    /// What is left of the logs beyond these places; `None` when the bus has ended.
+    pub(super) fn joined(&self, known: &Places) -> Option<Joined> {
         // All locks at once, in order: what is missed and what comes are cut at one moment.
         let states: Vec<_> = self.logs.iter().map(|copy| (copy.sub, copy.state.lock())).collect();
         let live = self.live.lock().as_ref()?.subscribe();

@@ -4,9 +4,11 @@
 //! [`Bus::follow`] and gets every log from the start of what is left, then what comes, in order. All
 //! implementations pass the suite in `bus/conformance.rs`.
 
+pub(crate) mod counts;
 pub(crate) mod embedded;
 mod follower;
 mod mirror;
+pub(crate) mod nats;
 mod rules;
 
 #[cfg(test)]
