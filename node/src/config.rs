@@ -5,6 +5,7 @@
 //! reported together, before any port is bound. Nothing here opens a socket.
 
 mod build;
+mod drain;
 mod layers;
 mod load;
 mod mistake;
@@ -21,6 +22,7 @@ use hiveops_proto::control::Source;
 use hiveops_proto::{Contract, Limits, NodeId};
 
 pub use build::{Defaults, Loaded, Shown, resolve};
+pub use drain::DrainWindow;
 pub use layers::{Inputs, ReadFile};
 pub use load::load;
 pub use mistake::{Mistake, Mistakes};
@@ -48,6 +50,8 @@ pub struct Config {
     pub origins: Origins,
     /// How many shards hold the sockets.
     pub shards: usize,
+    /// Over which time sessions are sent off when the node stops.
+    pub drain: DrainWindow,
     /// Which log lines are written, as a `tracing` filter.
     pub log: String,
     /// How they are written.
