@@ -9,4 +9,6 @@ pub mod broker;
 pub mod port;
 pub mod process;
 pub mod program;
+pub mod proxy;
+mod random;
 pub mod wait;

@@ -4,4 +4,6 @@
 #[cfg(test)]
 mod nats;
 #[cfg(test)]
+mod proxy;
+#[cfg(test)]
 mod redis;
