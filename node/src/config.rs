@@ -5,6 +5,8 @@
 //! reported together, before any port is bound. Nothing here opens a socket.
 
 mod build;
+mod bus_url;
+mod drain;
 mod layers;
 mod load;
 mod mistake;
@@ -21,11 +23,26 @@ use hiveops_proto::control::Source;
 use hiveops_proto::{Contract, Limits, NodeId};
 
 pub use build::{Defaults, Loaded, Shown, resolve};
+pub use bus_url::{Address, BusUrl, RedisLayout, Servers};
+pub use drain::DrainWindow;
 pub use layers::{Inputs, ReadFile};
 pub use load::load;
 pub use mistake::{Mistake, Mistakes};
 pub use setting::{CLIENT_ENV, Kind, Setting, settings};
-pub use value::{Auth, BusUrl, InvalidOrigin, LogFormat, Namespace, Origin, Origins, Profile, Role, Secret};
+pub use value::{Auth, InvalidOrigin, LogFormat, Namespace, Origin, Origins, Profile, Role, Secret};
+
+/// Files that the connection to a bus needs, where it needs any; NATS only.
+#[derive(Debug, Clone, Default)]
+pub struct BusFiles {
+    /// A `.creds` file: JWT and seed.
+    pub credentials: Option<PathBuf>,
+    /// Certificates of the authorities that the bus's certificate is checked against, as PEM.
+    pub ca: Option<PathBuf>,
+    /// The node's own certificate, as PEM.
+    pub cert: Option<PathBuf>,
+    /// The key of the node's own certificate, as PEM.
+    pub key: Option<PathBuf>,
+}
 
 /// Everything that a node needs to know before it starts.
 #[derive(Debug, Clone)]
@@ -34,6 +51,10 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where publications go.
     pub bus: BusUrl,
+    /// Files that the connection to the bus needs.
+    pub bus_files: BusFiles,
+    /// How many servers of a NATS cluster hold each log.
+    pub bus_replicas: u8,
     /// Separates deployments that share a bus.
     pub namespace: Namespace,
     /// This node's name.
@@ -48,6 +69,8 @@ pub struct Config {
     pub origins: Origins,
     /// How many shards hold the sockets.
     pub shards: usize,
+    /// Over which time sessions are sent off when the node stops.
+    pub drain: DrainWindow,
     /// Which log lines are written, as a `tracing` filter.
     pub log: String,
     /// How they are written.

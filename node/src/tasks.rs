@@ -18,6 +18,8 @@ pub(crate) enum TaskKind {
     HttpConnection,
     /// Completes one upgrade.
     Upgrade,
+    /// Keeps a connection to the bus.
+    BusLink,
     /// Follows the bus and fans out.
     Receive,
     /// Proves that the bus delivers.
@@ -43,6 +45,7 @@ impl TaskKind {
             Self::Accept => "accept",
             Self::HttpConnection => "http_connection",
             Self::Upgrade => "upgrade",
+            Self::BusLink => "bus_link",
             Self::Receive => "receive",
             Self::Probe => "probe",
             Self::Report => "report",

@@ -2,18 +2,20 @@
 
 mod answers;
 mod control_link;
+mod drain;
 mod figures;
 mod probe;
 mod receive;
 mod start;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use hiveops_proto::Limits;
 use serde_json::{Value, json};
 
 pub(crate) use control_link::Control;
+pub(crate) use drain::Drain;
 pub use start::{RunError, run};
 
 use crate::board::BoardService;
@@ -37,9 +39,9 @@ pub(crate) struct App {
     pub(crate) tasks: Tasks,
     pub(crate) handshakes: Handshakes,
     pub(crate) control: Control,
+    pub(crate) drain: Drain,
     bus: Arc<dyn Bus>,
     shared: Arc<Shared>,
-    draining: AtomicBool,
     /// Dropped log lines that the metric has.
     log_lines_counted: AtomicU64,
     started: Moment,
@@ -87,7 +89,7 @@ impl App {
     }
 
     pub(crate) fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
+        self.drain.has_begun()
     }
 
     pub(crate) fn health(&self) -> Health {

@@ -54,6 +54,7 @@ impl Receive {
                 self.probes.send_replace(nonce);
                 Ok(())
             }
+            BusEvent::Told(_) => Ok(()),
             BusEvent::Reset(reset) => self.reset(reset).await,
             BusEvent::Stored(stored) => self.stored(stored).await,
         }

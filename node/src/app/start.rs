@@ -2,11 +2,11 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
+use hiveops_proto::Epoch;
 use hiveops_proto::control::ControlView;
-use hiveops_proto::{DisconnectReason, Epoch};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -15,17 +15,17 @@ use super::answers::BoardAnswers;
 use super::figures::AppFigures;
 use super::probe::Probe;
 use super::receive::Receive;
-use super::{App, Control};
+use super::{App, Control, Drain, drain};
 use crate::board::leases;
 use crate::board::reporter::Reporter;
 use crate::board::{BoardHandle, BoardService};
 use crate::bus::embedded::{EmbeddedBus, StoreError};
 use crate::bus::{Bus, Unavailable};
 use crate::catalog::{Catalog, CompileError};
-use crate::config::Config;
+use crate::config::{Config, DrainWindow};
 use crate::http::handshakes::Handshakes;
 use crate::http::{Accepting, router, server};
-use crate::hub::{Hub, Registry, ShardError, Shared, Stop, Threads};
+use crate::hub::{Hints, Hub, Registry, ShardError, Shared, Threads};
 use crate::publisher::Publisher;
 use crate::tasks::{TaskKind, Tasks};
 use crate::telemetry::metrics::Metrics;
@@ -40,10 +40,7 @@ const DESCRIPTORS_RESERVED: u64 = 256;
 /// How long the logs may take to be read at the start, and the first probe to come back.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long sessions may take to see their notice when the node stops.
-const STOP_LINGER: Duration = Duration::from_secs(5);
-
-/// How long requests that are being answered may take after that.
+/// How long requests that are being answered may take after the last session has gone.
 const STOP_REQUESTS: Duration = Duration::from_secs(2);
 
 /// Why a node cannot run, or cannot run on.
@@ -102,10 +99,13 @@ pub async fn run(
     ready(address);
     let result = tokio::select! {
         () = shutdown => Ok(()),
+        () = app.drain.begun() => Ok(()),
         () = app.hub.ended() => Err(Cause::ShardEnded),
         name = task_ended(app) => Err(Cause::TaskEnded(name)),
     };
     tracing::info!(node_id = %app.config.node_id, "node stops");
+    // A node that cannot go on does not keep its sessions waiting.
+    app.drain.begin(result.is_err().then_some(DrainWindow::AT_ONCE));
     stop_node(app, threads, &stop).await;
     Ok(result?)
 }
@@ -141,6 +141,7 @@ async fn assemble(
         node_id: config.node_id.clone(),
         clock,
         registry: Registry::default(),
+        hints: Hints::default(),
         metrics: Arc::clone(&metrics),
         answers: Box::new(answers),
         bus_live: Arc::clone(&bus_live),
@@ -165,6 +166,7 @@ async fn assemble(
     let probe = Probe { bus: Arc::clone(&bus), seen, live: bus_live, metrics: Arc::clone(&metrics) };
     let app = Arc::new(App {
         board: Arc::new(BoardService::new(publisher.clone(), board, clock)),
+        drain: Drain::new(config.drain),
         config,
         clock,
         metrics,
@@ -175,7 +177,6 @@ async fn assemble(
         bus,
         control: link,
         shared,
-        draining: AtomicBool::new(false),
         log_lines_counted: AtomicU64::new(0),
         started: clock.moment(),
         sockets_max: raise_descriptors().saturating_sub(DESCRIPTORS_RESERVED),
@@ -240,7 +241,7 @@ async fn first_probe(app: &App) -> Result<(), Cause> {
 
 /// Ends when a task that must run as long as the node does has ended by itself, and names it. A node that
 /// does only half of what it is there for is better started anew.
-async fn task_ended(app: &App) -> &'static str {
+pub(super) async fn task_ended(app: &App) -> &'static str {
     let mut ticks = tokio::time::interval(Duration::from_millis(500));
     loop {
         if let Some((name, _)) = app.tasks.health().into_iter().find(|(_, running)| !running) {
@@ -252,12 +253,7 @@ async fn task_ended(app: &App) -> &'static str {
 
 /// Sessions first, so that they hear why; then requests; the bus last, so that nothing accepted is lost.
 async fn stop_node(app: &Arc<App>, threads: Threads, stop: &watch::Sender<bool>) {
-    app.draining.store(true, Ordering::Relaxed);
-    app.hub.stop(Stop { reason: DisconnectReason::Draining, linger: STOP_LINGER }).await;
-    let joined = tokio::task::spawn_blocking(move || threads.join()).await;
-    if let Ok(Err(error)) = joined {
-        tracing::error!(error = %error, "shard did not end in order");
-    }
+    drain::send_off(app, threads).await;
     stop.send_replace(true);
     let requests = async {
         let mut ticks = tokio::time::interval(Duration::from_millis(10));

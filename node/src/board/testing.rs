@@ -132,7 +132,7 @@ impl Bench {
                 match event {
                     BusEvent::Reset(reset) => target.apply_reset(&reset, &catalog),
                     BusEvent::Stored(stored) => target.apply(&stored, &catalog),
-                    BusEvent::Probe(_) => {}
+                    BusEvent::Probe(_) | BusEvent::Told(_) => {}
                 }
             }
         });

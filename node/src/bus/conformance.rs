@@ -198,7 +198,7 @@ impl Reader {
                 log.apply(stored);
                 log.live.push(stored.seq);
             }
-            BusEvent::Probe(_) => {}
+            BusEvent::Probe(_) | BusEvent::Told(_) => {}
         }
     }
 
@@ -281,4 +281,5 @@ macro_rules! conformance {
 conformance! {
     embedded_memory => crate::bus::embedded::tests::memory,
     embedded_disk => crate::bus::embedded::tests::disk,
+    nats => crate::bus::nats::tests::server,
 }

@@ -4,7 +4,12 @@
 //! [`Bus::follow`] and gets every log from the start of what is left, then what comes, in order. All
 //! implementations pass the suite in `bus/conformance.rs`.
 
+pub(crate) mod counts;
 pub(crate) mod embedded;
+mod follower;
+mod mirror;
+pub(crate) mod nats;
+mod rules;
 
 #[cfg(test)]
 pub(crate) mod conformance;
@@ -32,6 +37,9 @@ pub(crate) const STATE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How long a repeated publication is known as one (CONTRACT section 5).
 pub(crate) const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
 
+/// Bytes of a [`Signal`] at most: far more than any that nodes send.
+pub(crate) const SIGNAL_BYTES_MAX: usize = 64 * 1024;
+
 /// A boxed future of a bus call.
 pub(crate) type Call<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -48,6 +56,13 @@ pub(crate) trait Bus: Send + Sync {
     /// Sends a probe that comes back to every follower of this node; one that lags may miss it. It does not
     /// come back while the bus cannot store.
     fn probe(&self, nonce: u64) -> Call<'_, Result<(), Unavailable>>;
+
+    /// Says something to every follower of every node, once and at most once: nothing keeps it for who is
+    /// not there. At most [`SIGNAL_BYTES_MAX`].
+    fn tell(&self, signal: Signal) -> Call<'_, Result<(), Unavailable>>;
+
+    /// What publishers hand to this bus themselves; none where nobody but a node can. Called once.
+    fn intake(&self) -> Option<Box<dyn Intake>>;
 
     /// Stores what was accepted, then ends: later calls are [`Unavailable`], and followers read what is on
     /// its way and then `None`.
@@ -73,6 +88,75 @@ pub(crate) enum BusEvent {
     Stored(Arc<Stored>),
     /// A probe came back.
     Probe(u64),
+    /// A node has said something, this one perhaps.
+    Told(Signal),
+}
+
+/// What nodes say to each other: JSON that the bus does not look into.
+pub(crate) type Signal = Arc<str>;
+
+/// Publications that publishers hand to the bus without asking a node (CONTRACT section 12).
+pub(crate) trait Intake: Send {
+    /// The next one; `None` when the bus has shut down. Dropping the future before it is ready loses
+    /// nothing.
+    fn next(&mut self) -> Call<'_, Option<Incoming>>;
+}
+
+/// A publication as its publisher wrote it: nothing of it has been checked.
+pub(crate) struct Incoming {
+    /// Where it came in, for metrics and logs.
+    pub(crate) source: IntakeSource,
+    pub(crate) subscription: String,
+    pub(crate) message_type: String,
+    /// The `data`, or what should be it.
+    pub(crate) payload: bytes::Bytes,
+    pub(crate) correlation_id: Option<String>,
+    pub(crate) traceparent: Option<String>,
+    /// The publisher's own name for it, or one that the bus made so that a second delivery is known.
+    pub(crate) idempotency_key: Option<String>,
+    /// Hears what became of it, where the bus keeps it until then.
+    pub(crate) settle: Option<Settle>,
+}
+
+/// Tells the bus what became of an [`Incoming`].
+pub(crate) type Settle = Box<dyn FnOnce(Settled) -> Call<'static, ()> + Send>;
+
+/// What became of an [`Incoming`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Settled {
+    /// The log has it.
+    Stored,
+    /// It will never be stored.
+    Refused,
+    /// It could not be stored just now: it is to come again.
+    Later,
+}
+
+/// The ways in beside HTTP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum IntakeSource {
+    /// `hiveops.<namespace>.in.<subscription>`
+    NatsIn,
+    /// `hiveops:<namespace>:u:<subscription>`
+    RedisEnvelope,
+    /// `system_events`
+    RedisSystemEvents,
+    /// `agent_events:<id>`
+    RedisAgentEvents,
+    /// `project_index:websocket_events`
+    RedisProjectIndex,
+}
+
+impl IntakeSource {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::NatsIn => "nats_in",
+            Self::RedisEnvelope => "redis_envelope",
+            Self::RedisSystemEvents => "redis_system_events",
+            Self::RedisAgentEvents => "redis_agent_events",
+            Self::RedisProjectIndex => "redis_project_index",
+        }
+    }
 }
 
 /// What is left of a log.

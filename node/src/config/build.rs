@@ -16,7 +16,7 @@ use super::layers::{Given, Inputs, Layer, ReadFile, collect};
 use super::mistake::{Mistake, Mistakes};
 use super::setting::{Kind, Setting, settings};
 use super::value::SECRET_MIN_CHARS;
-use super::{Auth, Config, LogFormat, Profile, Secret};
+use super::{Auth, BusFiles, BusUrl, Config, LogFormat, Profile, Secret};
 
 /// More threads than this do not help any machine we know, and a typing error would start them all.
 const SHARDS_MAX: usize = 1_024;
@@ -88,12 +88,15 @@ impl Builder {
         let listen = self.parse_as("listen", "is not an address and port, such as 127.0.0.1:8000");
         let (limits, limit_sources) = self.limits();
         let auth = self.auth();
-        let bus = self.parse("bus");
+        let bus = self.bus();
+        let bus_files = self.bus_files(bus.as_ref());
+        let bus_replicas = self.bus_replicas();
         let namespace = self.parse("namespace");
         let node_id = self.node_id(defaults, listen.map_or(0, |listen: std::net::SocketAddr| listen.port()));
         let data_dir = self.layer.get("data_dir").map(|given| PathBuf::from(&given.text));
         let origins = self.parse("ws_allowed_origins");
         let shards = self.shards(defaults.cores);
+        let drain = self.parse("drain_seconds");
         let log = self.log(&defaults.log);
         let log_format = self.parse_or("log_format", defaults.log_format);
         let contract = self.contract(read);
@@ -101,6 +104,8 @@ impl Builder {
         Some(Config {
             listen: listen?,
             bus: bus?,
+            bus_files,
+            bus_replicas: bus_replicas?,
             namespace: namespace?,
             node_id: node_id?,
             profile: self.profile,
@@ -108,6 +113,7 @@ impl Builder {
             auth: auth?,
             origins: origins?,
             shards: shards?,
+            drain: drain?,
             log: log?,
             log_format: log_format?,
             limits,
@@ -170,6 +176,57 @@ impl Builder {
         }
         let role = self.parse("ws_auth_token_role");
         Some(Auth { required: required?, token: token.map(Secret::new), role: role? })
+    }
+
+    fn bus(&mut self) -> Option<BusUrl> {
+        let mut bus: BusUrl = self.parse_secret("bus")?;
+        let password = self.layer.get("bus_password").map(|given| Secret::new(given.text.clone()));
+        match (password, bus.servers_mut()) {
+            (None, _) => {}
+            (Some(_), None) => {
+                let problem = "the embedded bus asks for no password";
+                self.mistake("bus_password", problem, "remove it, or set HIVEOPS_BUS");
+            }
+            (Some(_), Some(servers)) if servers.password.is_some() => {
+                let problem = "HIVEOPS_BUS has a password already";
+                self.mistake("bus_password", problem, "take it out of HIVEOPS_BUS");
+            }
+            (password, Some(servers)) => servers.password = password,
+        }
+        if bus.is_shared() && self.layer.contains_key("data_dir") {
+            let problem = "only the embedded bus keeps its logs on this machine";
+            self.mistake("data_dir", problem, "leave it out: the logs are on the bus");
+        }
+        Some(bus)
+    }
+
+    fn bus_files(&mut self, bus: Option<&BusUrl>) -> BusFiles {
+        let mut file = |name: &str| {
+            let path = self.layer.get(name).map(|given| PathBuf::from(&given.text));
+            if path.is_some() && bus.is_some_and(|bus| !matches!(bus, BusUrl::Nats(_))) {
+                self.mistake(name, "only a connection to NATS takes it", "remove it, or use nats://");
+            }
+            path
+        };
+        let files = BusFiles {
+            credentials: file("bus_credentials"),
+            ca: file("bus_ca"),
+            cert: file("bus_cert"),
+            key: file("bus_key"),
+        };
+        if files.cert.is_some() != files.key.is_some() {
+            let name = if files.cert.is_some() { "bus_cert" } else { "bus_key" };
+            self.mistake(name, "a certificate and its key belong together", "set both or none");
+        }
+        files
+    }
+
+    fn bus_replicas(&mut self) -> Option<u8> {
+        let replicas: u8 = self.parse_as("bus_replicas", "is not a number from 1 to 5")?;
+        if !(1..=5).contains(&replicas) {
+            self.mistake("bus_replicas", format!("must be 1 to 5, not {replicas}"), "3 survives one server");
+        }
+        Some(replicas)
     }
 
     fn node_id(&mut self, defaults: &Defaults, port: u16) -> Option<NodeId> {
@@ -239,6 +296,12 @@ impl Builder {
         parsed.map_err(|error| self.mistake(name, format!("`{text}` {error}"), &meaning(name))).ok()
     }
 
+    /// The same for a text that may hold a password, which no message repeats.
+    fn parse_secret<T: FromStr<Err: Display>>(&mut self, name: &str) -> Option<T> {
+        let parsed: Result<T, T::Err> = self.text(name).parse();
+        parsed.map_err(|error| self.mistake(name, error.to_string(), &meaning(name))).ok()
+    }
+
     /// The value of a setting whose type's own message would not help.
     fn parse_as<T: FromStr>(&mut self, name: &str, problem: &str) -> Option<T> {
         let text = self.text(name);
@@ -285,6 +348,7 @@ impl Builder {
     fn shown(&self, setting: &'static Setting, config: &Config) -> Shown {
         let value = match (setting.name, setting.kind) {
             (_, Kind::Secret) if self.layer.contains_key(setting.name) => "***".to_owned(),
+            ("bus", _) => config.bus.to_string(),
             ("node_id", _) => config.node_id.to_string(),
             ("shards", _) => config.shards.to_string(),
             ("log", _) => config.log.clone(),

@@ -108,36 +108,6 @@ choice! {
     }
 }
 
-/// Where publications go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BusUrl {
-    /// Inside this process.
-    Embedded,
-}
-
-impl FromStr for BusUrl {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let scheme = text.split_once("://").map(|(scheme, _)| scheme);
-        match (text, scheme) {
-            ("embedded", _) => Ok(Self::Embedded),
-            (_, Some("nats" | "redis")) => {
-                Err("comes with a later version: this one has only the embedded bus".to_owned())
-            }
-            _ => Err("must be `embedded`".to_owned()),
-        }
-    }
-}
-
-impl fmt::Display for BusUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Embedded => f.write_str("embedded"),
-        }
-    }
-}
-
 /// Separates deployments that share a bus. It becomes part of a subject's name there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Namespace(String);
@@ -330,11 +300,5 @@ mod tests {
         for bad in bad {
             assert!(bad.parse::<Origins>().is_err(), "{bad}");
         }
-    }
-
-    #[test]
-    fn a_bus_of_a_later_version_is_told_from_a_typing_error() {
-        assert!("nats://127.0.0.1:4222".parse::<BusUrl>().unwrap_err().contains("later version"));
-        assert_eq!("embeded".parse::<BusUrl>().unwrap_err(), "must be `embedded`");
     }
 }

@@ -3,22 +3,16 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use hiveops_proto::Timestamp;
-use sha2::{Digest, Sha256};
-
-use crate::bus::{
-    Ack, DUPLICATE_WINDOW, Expect, Publish, PublishError, Repeat, STATE_BYTES_MAX, STATE_KEYS_MAX, Stored,
-};
+use crate::bus::rules;
+pub(super) use crate::bus::rules::Fingerprint;
+use crate::bus::{Ack, DUPLICATE_WINDOW, Publish, PublishError, Stored};
 use crate::catalog::SubId;
 use crate::log::CompactedLog;
+use hiveops_proto::Timestamp;
 
 /// Repeats that are remembered per subscription at most. At the default inbound rates this is far beyond
 /// the window; a flood pushes the oldest out early, which is counted as nothing worse than a new one.
 const REPEATS_MAX: usize = 65_536;
-
-/// SHA-256, cut to 16 bytes: names of repeats must not collide by chance, not resist an attacker who may
-/// publish anyway.
-pub(super) type Fingerprint = [u8; 16];
 
 /// One subscription's log with what is needed to accept into it.
 pub(super) struct Ledger {
@@ -68,7 +62,7 @@ impl Ledger {
 
     /// Takes a publication, or says why not. What lies outside the window must have been forgotten before.
     pub(super) fn take(&mut self, publish: Publish, now: Timestamp) -> Result<Taken, PublishError> {
-        let name = fingerprints(&publish);
+        let name = rules::fingerprints(&publish);
         if let Some((name, data)) = &name
             && let Some(seen) = self.repeats.get(name)
         {
@@ -77,8 +71,8 @@ impl Ledger {
                 false => Err(PublishError::IdempotencyConflict { seq: seen.seq }),
             };
         }
-        self.check_expected(&publish)?;
-        self.check_room(&publish)?;
+        rules::check_expected(publish.expect, rules::actual(&self.log, publish.key.as_ref()))?;
+        rules::check_room(&self.log, &publish, std::iter::empty())?;
         let seq = self.log.head() + 1;
         let Publish { sub, key, removes, envelope, .. } = publish;
         let stored = Arc::new(Stored { sub, epoch: self.log.epoch().clone(), seq, key, removes, envelope });
@@ -92,29 +86,6 @@ impl Ledger {
 
     pub(super) fn ack(&self, seq: u64, duplicate: bool) -> Ack {
         Ack { epoch: self.log.epoch().clone(), seq, duplicate }
-    }
-
-    fn check_expected(&self, publish: &Publish) -> Result<(), PublishError> {
-        let current = publish.key.as_ref().and_then(|key| self.log.latest(key));
-        let actual = current.filter(|stored| !stored.removes).map_or(0, |stored| stored.seq);
-        let fits = match publish.expect {
-            Expect::Any => true,
-            Expect::Absent => actual == 0,
-            Expect::Seq(seq) => actual == seq,
-        };
-        if fits { Ok(()) } else { Err(PublishError::WrongExpected { actual }) }
-    }
-
-    fn check_room(&self, publish: &Publish) -> Result<(), PublishError> {
-        let Some(key) = publish.key.as_ref().filter(|_| !publish.removes) else { return Ok(()) };
-        let current = self.log.latest(key).filter(|stored| !stored.removes);
-        let keys = self.log.live_keys() + usize::from(current.is_none());
-        let freed = current.map_or(0, |stored| stored.envelope.data.as_str().len());
-        let bytes = self.log.live_bytes() - freed + publish.envelope.data.as_str().len();
-        if keys <= STATE_KEYS_MAX && bytes <= STATE_BYTES_MAX {
-            return Ok(());
-        }
-        Err(PublishError::StateFull { keys: self.log.live_keys(), bytes: self.log.live_bytes() })
     }
 
     fn remember(&mut self, name: Fingerprint, seen: Seen) {
@@ -137,31 +108,6 @@ impl Ledger {
         }
         gone
     }
-}
-
-/// The name of a repeat, and what its data must be.
-fn fingerprints(publish: &Publish) -> Option<(Fingerprint, Fingerprint)> {
-    let envelope = &publish.envelope;
-    let content = [envelope.message_type.as_str(), "\0", envelope.data.as_str()];
-    match &publish.repeat {
-        Repeat::Never => None,
-        Repeat::Key(key) => Some((fingerprint(&["key\0", key.as_str()]), fingerprint(&content))),
-        Repeat::Content => {
-            let [kind, zero, text] = content;
-            let name = ["content\0", envelope.correlation_id.as_str(), zero, kind, zero, text];
-            Some((fingerprint(&name), fingerprint(&content)))
-        }
-    }
-}
-
-fn fingerprint(parts: &[&str]) -> Fingerprint {
-    let mut hash = Sha256::new();
-    for part in parts {
-        hash.update(part.as_bytes());
-    }
-    let mut short = Fingerprint::default();
-    short.copy_from_slice(&hash.finalize()[..16]);
-    short
 }
 
 #[cfg(test)]

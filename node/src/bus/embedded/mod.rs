@@ -4,7 +4,6 @@
 //! publishers hears that it is stored. Without a data directory the logs live in memory, and every start
 //! is a new epoch.
 
-mod follower;
 mod ledger;
 mod store;
 mod writer;
@@ -19,22 +18,19 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use hiveops_proto::{Epoch, SubscriptionName};
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
-use self::follower::{Follower, Places};
 use self::ledger::Ledger;
 use self::store::Store;
 use self::writer::Writer;
-use super::{Ack, Bus, BusEvent, CALL_TIMEOUT, Call, Follow, Publish, PublishError, Unavailable};
+use super::follower::{Follower, Joined, Logs, Places};
+use super::{Ack, Bus, CALL_TIMEOUT, Call, Follow, Intake, Publish, PublishError, Signal, Unavailable};
 use crate::time::Clock;
 
 pub(crate) use store::StoreError;
 
 /// Commands that may wait for the writer; beyond it publishers wait, at most [`CALL_TIMEOUT`].
 const COMMANDS_MAX: usize = 1_024;
-
-/// Publications that a follower may be behind before it catches up from the logs instead.
-const FOLLOWER_LAG_MAX: usize = 1_024;
 
 /// Where a publisher waits for its answer.
 type Reply = oneshot::Sender<Result<Ack, PublishError>>;
@@ -45,6 +41,8 @@ enum Command {
     /// Everything that is left of the logs beyond these places, and the live end from there.
     Follow(Places, oneshot::Sender<Joined>),
     Probe(u64),
+    /// For every follower.
+    Tell(Signal),
     /// Look whether to stop.
     Wake,
     /// Do nothing until the other end is dropped.
@@ -52,10 +50,18 @@ enum Command {
     Hold(oneshot::Sender<()>, std::sync::mpsc::Receiver<()>),
 }
 
-/// A follower's start: what it missed, and what comes.
-struct Joined {
-    missed: Vec<BusEvent>,
-    live: broadcast::Receiver<BusEvent>,
+/// Asks the writer for the logs.
+#[derive(Clone)]
+struct Ask(mpsc::Sender<Command>);
+
+impl Logs for Ask {
+    fn join(&self, known: Places) -> Call<'_, Option<Joined>> {
+        Box::pin(async move {
+            let (reply, answer) = oneshot::channel();
+            self.0.send(Command::Follow(known, reply)).await.ok()?;
+            answer.await.ok()
+        })
+    }
 }
 
 /// The handle; the thread ends when it is dropped.
@@ -124,6 +130,15 @@ impl EmbeddedBus {
         }
     }
 
+    /// A command that nobody answers.
+    async fn order(&self, command: Command) -> Result<(), Unavailable> {
+        match self.commands.send_timeout(command, self.deadline).await {
+            Ok(()) => Ok(()),
+            Err(mpsc::error::SendTimeoutError::Closed(_)) => Err(stopped()),
+            Err(mpsc::error::SendTimeoutError::Timeout(_)) => Err(unavailable(PublishError::Timeout)),
+        }
+    }
+
     /// Tells the writer to take what is queued and then to end.
     fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
@@ -154,18 +169,21 @@ impl Bus for EmbeddedBus {
         Box::pin(async move {
             let joined =
                 self.ask(|reply| Command::Follow(Places::new(), reply)).await.map_err(unavailable)?;
-            Ok(Box::new(Follower::new(self.commands.clone(), joined)) as Box<dyn Follow>)
+            Ok(Box::new(Follower::new(Ask(self.commands.clone()), joined)) as Box<dyn Follow>)
         })
     }
 
     fn probe(&self, nonce: u64) -> Call<'_, Result<(), Unavailable>> {
-        Box::pin(async move {
-            match self.commands.send_timeout(Command::Probe(nonce), self.deadline).await {
-                Ok(()) => Ok(()),
-                Err(mpsc::error::SendTimeoutError::Closed(_)) => Err(stopped()),
-                Err(mpsc::error::SendTimeoutError::Timeout(_)) => Err(unavailable(PublishError::Timeout)),
-            }
-        })
+        Box::pin(self.order(Command::Probe(nonce)))
+    }
+
+    fn tell(&self, signal: Signal) -> Call<'_, Result<(), Unavailable>> {
+        Box::pin(self.order(Command::Tell(signal)))
+    }
+
+    /// Nobody from outside reaches a bus inside the process.
+    fn intake(&self) -> Option<Box<dyn Intake>> {
+        None
     }
 
     fn shutdown(&self) -> Call<'_, ()> {

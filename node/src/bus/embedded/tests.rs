@@ -3,6 +3,7 @@
 use super::*;
 use futures_util::FutureExt;
 
+use crate::bus::BusEvent;
 use crate::bus::conformance::{Fixture, names, occurrence, update};
 
 /// Distinct epochs.
@@ -87,7 +88,7 @@ async fn a_publication_that_nobody_waits_for_any_more_is_not_stored() {
 async fn a_follower_of_a_dropped_bus_ends_even_while_it_lags() {
     let fixture = memory(CALL_TIMEOUT).await;
     let mut follow = fixture.bus.follow().await.unwrap();
-    for nonce in 0..FOLLOWER_LAG_MAX as u64 + 1 {
+    for nonce in 0..crate::bus::follower::LAG_MAX as u64 + 1 {
         fixture.bus.probe(nonce).await.unwrap();
     }
     drop(fixture);

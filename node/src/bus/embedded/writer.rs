@@ -10,10 +10,10 @@ use std::time::Duration;
 use hiveops_proto::{Epoch, Timestamp};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
-use super::follower::Places;
 use super::ledger::{Accepted, Ledger, Taken};
 use super::store::{Change, Store, StoreError};
-use super::{Command, FOLLOWER_LAG_MAX, Joined, Reply};
+use super::{Command, Reply};
+use crate::bus::follower::{Joined, LAG_MAX, Places};
 use crate::bus::{Ack, BusEvent, Publish, PublishError, Reset, Stored, Unavailable};
 use crate::catalog::SubId;
 use crate::telemetry::Chain;
@@ -54,7 +54,7 @@ struct Batch {
 
 impl Writer {
     pub(super) fn new(ledgers: Vec<Ledger>, store: Option<Store>, clock: Clock) -> Self {
-        let (live, _) = broadcast::channel(FOLLOWER_LAG_MAX);
+        let (live, _) = broadcast::channel(LAG_MAX);
         let announced = ledgers.iter().map(|ledger| ledger.log.head()).collect();
         Self { ledgers, store, live, announced, broken: false, waiting: Vec::new(), clock }
     }
@@ -238,6 +238,9 @@ impl Writer {
             }
             Command::Probe(nonce) => {
                 let _ = self.live.send(BusEvent::Probe(nonce));
+            }
+            Command::Tell(signal) => {
+                let _ = self.live.send(BusEvent::Told(signal));
             }
             #[cfg(test)]
             Command::Hold(held, release) => {

@@ -1,20 +1,35 @@
-//! The receiving end of the embedded bus: the writer's live end, and the logs for whoever falls behind it.
+//! The receiving end of a bus whose logs are at hand: its live end, and the logs for whoever falls behind.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use hiveops_proto::Epoch;
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::broadcast;
 
-use super::{Command, Joined};
-use crate::bus::{BusEvent, Call, Follow};
+use super::{BusEvent, Call, Follow};
 use crate::catalog::SubId;
+
+/// Events that a follower may be behind before it catches up from the logs instead.
+pub(super) const LAG_MAX: usize = 1_024;
 
 /// Where a follower stands in each log.
 pub(super) type Places = BTreeMap<SubId, (Epoch, u64)>;
 
-/// Follows the writer's live end and, when it falls behind, reads on from the logs.
-pub(super) struct Follower {
-    commands: mpsc::Sender<Command>,
+/// A follower's start: what it missed, and what comes.
+pub(super) struct Joined {
+    pub(super) missed: Vec<BusEvent>,
+    pub(super) live: broadcast::Receiver<BusEvent>,
+}
+
+/// The owner of the logs.
+pub(super) trait Logs: Send + Sync {
+    /// Everything that is left of the logs beyond these places, and the live end from there; `None` when the
+    /// bus has ended.
+    fn join(&self, known: Places) -> Call<'_, Option<Joined>>;
+}
+
+/// Follows the live end and, when it falls behind, reads on from the logs.
+pub(super) struct Follower<L> {
+    logs: L,
     known: Places,
     /// What the logs had for this follower when it joined; the live end begins after it.
     pending: VecDeque<BusEvent>,
@@ -24,15 +39,10 @@ pub(super) struct Follower {
     behind: bool,
 }
 
-impl Follower {
-    pub(super) fn new(commands: mpsc::Sender<Command>, joined: Joined) -> Self {
-        Self {
-            commands,
-            known: Places::new(),
-            pending: joined.missed.into(),
-            live: joined.live,
-            behind: false,
-        }
+impl<L: Logs> Follower<L> {
+    pub(super) fn new(logs: L, joined: Joined) -> Self {
+        let Joined { missed, live } = joined;
+        Self { logs, known: Places::new(), pending: missed.into(), live, behind: false }
     }
 
     /// The next event in order, whether it is news or not.
@@ -42,7 +52,10 @@ impl Follower {
                 return Some(event);
             }
             if self.behind {
-                self.catch_up().await?;
+                let joined = self.logs.join(self.known.clone()).await?;
+                self.live = joined.live;
+                self.pending.extend(joined.missed);
+                self.behind = false;
                 continue;
             }
             match self.live.recv().await {
@@ -56,20 +69,10 @@ impl Follower {
         }
     }
 
-    async fn catch_up(&mut self) -> Option<()> {
-        let (reply, answer) = oneshot::channel();
-        self.commands.send(Command::Follow(self.known.clone(), reply)).await.ok()?;
-        let joined = answer.await.ok()?;
-        self.live = joined.live;
-        self.pending.extend(joined.missed);
-        self.behind = false;
-        Some(())
-    }
-
     /// Notes where the event leaves the follower; false when it has it already.
     fn is_news(&mut self, event: &BusEvent) -> bool {
         match event {
-            BusEvent::Probe(_) => true,
+            BusEvent::Probe(_) | BusEvent::Told(_) => true,
             BusEvent::Reset(reset) => {
                 self.known.insert(reset.sub, (reset.epoch.clone(), reset.head));
                 true
@@ -85,7 +88,7 @@ impl Follower {
     }
 }
 
-impl Follow for Follower {
+impl<L: Logs> Follow for Follower<L> {
     fn next(&mut self) -> Call<'_, Option<BusEvent>> {
         Box::pin(async move {
             loop {
