@@ -3,7 +3,6 @@
 mod nats;
 mod redis;
 mod resp;
-mod server;
 
 pub use nats::{NatsOptions, NatsServer};
 pub use redis::{RedisOptions, RedisServer};

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-use super::server::Server;
 use crate::port::Port;
 use crate::program::NATS_SERVER;
+use crate::server::Server;
 
 /// Of the first line that a server sends.
 const INFO_BYTES_MAX: u64 = 65_536;

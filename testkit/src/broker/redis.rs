@@ -6,9 +6,9 @@ use std::path::Path;
 use anyhow::{Result, ensure};
 
 use super::resp::{Connection, Reply};
-use super::server::Server;
 use crate::port::Port;
 use crate::program::REDIS_SERVER;
+use crate::server::Server;
 
 /// What a server is started with. The default asks for no password.
 #[derive(Debug, Clone, Default)]

@@ -1,5 +1,5 @@
-//! What every broker's server has in common: a directory, a port, and a process that is killed and started
-//! again in the same place. It knows no protocol: each broker says what it means to be ready.
+//! What every server has in common: a directory, a port, and a process that is killed and started again in
+//! the same place. It knows no protocol: each kind of server says what it means to be ready.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use crate::program::Program;
 use crate::wait::{PATIENCE, wait_for_some};
 
 #[derive(Debug)]
-pub(super) struct Server {
+pub(crate) struct Server {
     name: &'static str,
     program: PathBuf,
     config: PathBuf,
@@ -28,7 +28,7 @@ pub(super) struct Server {
 impl Server {
     /// Starts `program <args> <config>`, where the text of the configuration is made for a directory and a
     /// port. Who calls this waits for it with `wait_ready`.
-    pub(super) fn start(
+    pub(crate) fn start(
         program: Program,
         args: &[&str],
         port: Port,
@@ -44,11 +44,12 @@ impl Server {
     }
 
     /// Waits until `ready` gives something; its errors mean that it is not so far yet.
-    pub(super) fn wait_ready<T>(&mut self, ready: impl Fn(SocketAddr) -> Result<T>) -> Result<T> {
+    pub(crate) fn wait_ready<T>(&mut self, ready: impl Fn(SocketAddr) -> Result<T>) -> Result<T> {
         let addr = self.addr();
         let mut last = None;
         let waited = wait_for_some(&format!("{} on {addr}", self.name), PATIENCE, || {
             if let Some(status) = self.process.ended()? {
+                last = None;
                 bail!("{} ended: {status}\n{}", self.name, self.process.last_output());
             }
             match ready(addr) {
@@ -65,24 +66,24 @@ impl Server {
         })
     }
 
-    pub(super) fn addr(&self) -> SocketAddr {
+    pub(crate) fn addr(&self) -> SocketAddr {
         self.port.addr()
     }
 
-    pub(super) fn place(&self) -> &Path {
+    pub(crate) fn place(&self) -> &Path {
         self.place.path()
     }
 
-    pub(super) fn process(&mut self) -> &mut Process {
+    pub(crate) fn process(&mut self) -> &mut Process {
         &mut self.process
     }
 
-    pub(super) fn output(&self) -> String {
+    pub(crate) fn output(&self) -> String {
         self.process.output()
     }
 
     /// Starts it again, on the same port and with the files that it left; kills it first when it still runs.
-    pub(super) fn restart(&mut self) -> Result<()> {
+    pub(crate) fn restart(&mut self) -> Result<()> {
         self.process.kill()?;
         self.process = launch(self.name, &self.program, &self.args, &self.config, self.place.path())?;
         Ok(())
