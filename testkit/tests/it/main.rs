@@ -9,3 +9,5 @@ mod nats;
 mod proxy;
 #[cfg(test)]
 mod redis;
+#[cfg(test)]
+mod topologies;
