@@ -139,7 +139,8 @@ async fn a_server_that_is_not_there_is_waited_for_and_then_named() {
 
 #[tokio::test]
 async fn credentials_that_do_not_fit_are_told_and_those_that_do_connect() {
-    let user = NatsOptions { user: Some("node".to_owned()), password: "s3cret".to_owned(), ..Default::default() };
+    let user =
+        NatsOptions { user: Some("node".to_owned()), password: "s3cret".to_owned(), ..Default::default() };
     let server = NatsServer::start_with(user).unwrap();
     let (bus, _stop) = open(&server.url()).await;
     publish(&bus, update(0, "a", 1)).await;
@@ -173,6 +174,32 @@ async fn what_was_on_its_way_when_the_network_broke_overwrites_nothing_newer() {
     let log = seen_now(&other, 0).await;
     assert_eq!((newer.seq, log.seqs()["a"]), (2, 2), "the newer value stands");
     assert_eq!(log.seqs()["b"], after.seq);
+}
+
+#[tokio::test]
+async fn of_two_nodes_that_change_one_value_one_wins_and_without_a_condition_both_do() {
+    let server = NatsServer::start().unwrap();
+    let (one, _stop_one) = open(&server.url()).await;
+    let (two, _stop_two) = open(&server.url()).await;
+    let mut expect = Expect::Absent;
+    for round in 0..20_usize {
+        let change = |n| Publish { expect, ..update(0, "a", 2 * round + n) };
+        let (first, second) = tokio::join!(one.publish(change(0)), two.publish(change(1)));
+        let seq = match (first, second) {
+            (Ok(won), Err(PublishError::WrongExpected { actual }))
+            | (Err(PublishError::WrongExpected { actual }), Ok(won)) => {
+                assert_eq!(actual, won.seq, "the loser learns who won");
+                won.seq
+            }
+            other => panic!("exactly one wins, got {other:?}"),
+        };
+        expect = Expect::Seq(seq);
+    }
+    for round in 0..20_usize {
+        let (first, second) =
+            tokio::join!(one.publish(update(0, "a", round)), two.publish(update(0, "a", round)));
+        assert_eq!(first.unwrap().seq + second.unwrap().seq, 2 * (20 + 2 * round as u64) + 3);
+    }
 }
 
 #[tokio::test]

@@ -9,7 +9,12 @@ async fn hand_in(url: &str, subject: &str, headers: &[(&str, &str)], payload: &s
         map.insert(*name, *value);
     }
     let publisher = outsider(url).await;
-    publisher.publish_with_headers(subject.to_owned(), map, payload.to_owned().into()).await.unwrap().await.unwrap();
+    publisher
+        .publish_with_headers(subject.to_owned(), map, payload.to_owned().into())
+        .await
+        .unwrap()
+        .await
+        .unwrap();
 }
 
 async fn next(intake: &mut Box<dyn Intake>) -> Incoming {
