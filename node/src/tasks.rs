@@ -22,6 +22,8 @@ pub(crate) enum TaskKind {
     BusLink,
     /// Follows the bus and fans out.
     Receive,
+    /// Takes in what publishers hand to the bus themselves.
+    Intake,
     /// Proves that the bus delivers.
     Probe,
     /// Publishes the node's own figures.
@@ -47,6 +49,7 @@ impl TaskKind {
             Self::Upgrade => "upgrade",
             Self::BusLink => "bus_link",
             Self::Receive => "receive",
+            Self::Intake => "intake",
             Self::Probe => "probe",
             Self::Report => "report",
             Self::Lease => "lease",

@@ -2,11 +2,11 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use hiveops_proto::Epoch;
 use hiveops_proto::control::ControlView;
+use parking_lot::Mutex;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -15,12 +15,12 @@ use super::answers::BoardAnswers;
 use super::figures::AppFigures;
 use super::probe::Probe;
 use super::receive::Receive;
-use super::{App, Control, Drain, drain};
+use super::resume::Received;
+use super::{App, Control, Drain, drain, intake, open_bus};
 use crate::board::leases;
 use crate::board::reporter::Reporter;
 use crate::board::{BoardHandle, BoardService};
-use crate::bus::embedded::{EmbeddedBus, StoreError};
-use crate::bus::{Bus, Unavailable};
+use crate::bus::Unavailable;
 use crate::catalog::{Catalog, CompileError};
 use crate::config::{Config, DrainWindow};
 use crate::http::handshakes::Handshakes;
@@ -55,9 +55,9 @@ enum Cause {
     #[error("the metrics cannot be registered")]
     Metrics(#[from] prometheus::Error),
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Bus(#[from] open_bus::OpenError),
     #[error(transparent)]
-    Bus(#[from] Unavailable),
+    Follow(#[from] Unavailable),
     #[error("the logs could not be read from the bus within {} s", START_TIMEOUT.as_secs())]
     BusSilent,
     #[error(transparent)]
@@ -84,7 +84,13 @@ pub async fn run(
     let listener = listen(config.listen)?;
     let address = listener.local_addr().map_err(|source| Cause::Listen { address: config.listen, source })?;
     let (stop, stopped) = watch::channel(false);
-    let (node, threads, logs_read) = assemble(config, control, stopped).await?;
+    tokio::pin!(shutdown);
+    let assembled = tokio::select! {
+        assembled = assemble(config, control, stopped) => assembled,
+        // While it waits for its bus, a node has nothing to lose.
+        () = &mut shutdown => return Ok(()),
+    };
+    let (node, threads, logs_read) = assembled?;
     let mut logs_read = logs_read;
     let all = node.app.publisher.catalog().names().len();
     let loaded = tokio::time::timeout(START_TIMEOUT, logs_read.wait_for(|count| *count >= all)).await;
@@ -98,7 +104,7 @@ pub async fn run(
     tracing::info!(node_id = %app.config.node_id, address = %address, "node is ready");
     ready(address);
     let result = tokio::select! {
-        () = shutdown => Ok(()),
+        () = &mut shutdown => Ok(()),
         () = app.drain.begun() => Ok(()),
         () = app.hub.ended() => Err(Cause::ShardEnded),
         name = task_ended(app) => Err(Cause::TaskEnded(name)),
@@ -126,8 +132,8 @@ async fn assemble(
     let view = link.view();
     let catalog = Catalog::compile(view.contract.current.clone())?;
     let metrics = Metrics::new(catalog.names())?;
-    let bus = EmbeddedBus::open(catalog.names(), config.data_dir.as_deref(), clock, new_epoch)?;
-    let bus: Arc<dyn Bus> = Arc::new(bus);
+    let tasks = Tasks::new(stopped);
+    let bus = open_bus::open(&config, catalog.names(), clock, &tasks, START_TIMEOUT).await?;
     let board = Arc::new(BoardHandle::new());
     let bus_live = Arc::new(AtomicBool::new(false));
     let answers = BoardAnswers {
@@ -148,7 +154,7 @@ async fn assemble(
         control: view,
     });
     let (hub, threads) = Hub::start(config.shards, &shared)?;
-    let tasks = Tasks::new(stopped);
+    let received = Arc::new(Received::new(catalog.names().len()));
     let (probes, seen) = watch::channel(0);
     let (logs_read, read) = watch::channel(0);
     let receive = Receive {
@@ -160,6 +166,7 @@ async fn assemble(
         clock,
         probes,
         logs_read,
+        received: Arc::clone(&received),
     };
     tasks.spawn(TaskKind::Receive, receive.run(tasks.shutdown()));
     let publisher = Publisher::new(Arc::clone(&bus), catalog, link.receiver(), clock, Arc::clone(&metrics));
@@ -174,10 +181,11 @@ async fn assemble(
         publisher,
         tasks,
         handshakes: Handshakes::default(),
+        received,
         bus,
         control: link,
         shared,
-        log_lines_counted: AtomicU64::new(0),
+        counted: Mutex::default(),
         started: clock.moment(),
         sockets_max: raise_descriptors().saturating_sub(DESCRIPTORS_RESERVED),
     });
@@ -195,6 +203,10 @@ impl Assembled {
         let link = app.control.clone().run(app.hub.clone(), head_timeout, tasks.shutdown());
         tasks.spawn(TaskKind::ControlLink, link);
         tasks.spawn(TaskKind::Probe, probe.run(tasks.shutdown()));
+        if let Some(taken_in) = app.bus.intake() {
+            let intake = intake::Intake::new(app.publisher.clone(), Arc::clone(&app.metrics), app.clock);
+            tasks.spawn(TaskKind::Intake, intake.run(taken_in, tasks.shutdown()));
+        }
         tasks.spawn(TaskKind::Lease, leases::run(Arc::clone(&app.board), tasks.shutdown()));
         tasks.spawn(TaskKind::Accept, server::run(listener, router(&app), accepting, tasks.clone()));
         app
@@ -211,12 +223,6 @@ fn listen(address: SocketAddr) -> Result<TcpListener, Cause> {
     socket.bind(&address.into()).map_err(refused)?;
     socket.listen(BACKLOG).map_err(refused)?;
     TcpListener::from_std(socket.into()).map_err(refused)
-}
-
-/// A log that begins now: the time and 62 random bits, mixed, are as good as unique.
-fn new_epoch() -> Epoch {
-    let (high, low) = uuid::Uuid::now_v7().as_u64_pair();
-    Epoch::from_bits(high ^ low.rotate_left(32))
 }
 
 /// Lets the process hold as many sockets as it is allowed to, and says how many that is.

@@ -113,6 +113,11 @@ impl NatsServer {
         self.server.process().thaw()
     }
 
+    /// Of the process that runs now.
+    pub fn pid(&mut self) -> u32 {
+        self.server.process().pid()
+    }
+
     /// The first line it sends to a client, as JSON.
     pub fn info(&self) -> Result<String> {
         read_info(self.addr())

@@ -71,7 +71,7 @@ pub(super) async fn run(inner: &Arc<Inner>, requests: &mut mpsc::Receiver<Reques
     let mut logs = Vec::new();
     match begin(inner, &mut logs).await {
         Ok(begun) => {
-            inner.link.send_replace(Ok(Arc::clone(&begun.link)));
+            drop(inner.link.send_replace(Ok(Arc::clone(&begun.link))));
             tracing::info!(node_id = %inner.node_id, "bus link is up");
             begun.follow(inner, &mut logs, requests).await
         }

@@ -20,9 +20,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use async_nats::jetstream::context::GetStreamError;
 use async_nats::{Request as NatsRequest, RequestErrorKind};
 use futures_util::future::try_join_all;
-use hiveops_proto::{Epoch, NodeId, SubscriptionName, Timestamp};
+use hiveops_proto::{Epoch, NodeId, Position, SubscriptionName, Timestamp};
 use parking_lot::Mutex;
 use serde::Deserialize;
 use tokio::sync::{mpsc, watch};
@@ -131,6 +132,17 @@ pub(crate) enum LinkError {
     Stopped,
 }
 
+impl Inner {
+    /// Ends when this link stands no more.
+    async fn lost(&self, link: &Link) {
+        let stands = |now: &Result<Arc<Link>, LinkError>| {
+            now.as_ref().is_ok_and(|now| std::ptr::eq(Arc::as_ptr(now), link))
+        };
+        // The sender is in `self`.
+        let _ = self.link.subscribe().wait_for(|now| !stands(now)).await;
+    }
+}
+
 impl LinkError {
     fn broker(what: &str, error: impl std::error::Error) -> Self {
         Self::Broker(format!("{what}: {}", crate::telemetry::Chain(&error)))
@@ -224,11 +236,6 @@ impl NatsBus {
         self.deadline = deadline;
     }
 
-    /// What happened on the way to the server.
-    pub(crate) fn counts(&self) -> &Counts {
-        &self.inner.counts
-    }
-
     async fn link(&self) -> Result<Arc<Link>, Unavailable> {
         if self.inner.stopping.load(Ordering::Acquire) {
             return Err(unavailable(&LinkError::Stopped));
@@ -296,17 +303,21 @@ impl NatsBus {
             .payload(message.payload.into())
             // The caller's deadline is the shorter one.
             .timeout(Some(self.deadline));
-        let answer =
-            link.client.send_request(message.subject, request).await.map_err(|error| match error.kind() {
-                RequestErrorKind::TimedOut => PublishError::Timeout,
-                RequestErrorKind::NoResponders => refused("the log's stream is gone".to_owned()),
-                _ => refused(format!("the bus did not take the publication: {error}")),
-            })?;
+        let answer = tokio::select! {
+            answer = link.client.send_request(message.subject, request) => answer,
+            // Nobody will answer on it any more; whether the server has the publication is not known.
+            () = inner.lost(link) => return Err(refused("the connection to the bus was lost".to_owned())),
+        };
+        let answer = answer.map_err(|error| match error.kind() {
+            RequestErrorKind::TimedOut => PublishError::Timeout,
+            RequestErrorKind::NoResponders => refused("the log's stream is gone".to_owned()),
+            _ => refused(format!("the bus did not take the publication: {error}")),
+        })?;
         let answer: Answer = serde_json::from_slice(&answer.payload)
             .map_err(|error| refused(format!("the bus gave an answer that cannot be read: {error}")))?;
         match answer.error {
             None => {
-                let epoch = inner.mirror.position(publish.sub).map(|(epoch, _)| epoch);
+                let epoch = inner.mirror.position(publish.sub).map(|position| position.epoch);
                 let epoch = epoch.ok_or_else(|| refused("the log has not been read yet".to_owned()))?;
                 Ok(Attempt::Done(Ack { epoch, seq: answer.seq, duplicate: answer.duplicate }))
             }
@@ -349,21 +360,28 @@ impl NatsBus {
     /// then been told of everything that was stored before.
     async fn meet_heads(&self) -> Result<(), Unavailable> {
         let link = self.link().await?;
-        let heads =
-            self.inner.subscriptions.iter().map(|name| {
-                let (context, stream) = (&link.context, self.inner.names.log_stream(name));
-                async move {
-                    context.get_stream(stream).await.map(|stream| stream.cached_info().state.last_sequence)
-                }
-            });
+        let heads = self.inner.subscriptions.iter().map(|name| {
+            let (context, stream) = (&link.context, self.inner.names.log_stream(name));
+            async move {
+                let stream = context.get_stream(stream).await?;
+                let info = stream.cached_info();
+                Ok::<_, GetStreamError>(Position {
+                    epoch: streams::epoch(info),
+                    seq: info.state.last_sequence,
+                })
+            }
+        });
         let heads = try_join_all(heads).await;
         let heads =
             heads.map_err(|error| Unavailable { reason: format!("the bus does not answer: {error}") })?;
         for (index, head) in heads.into_iter().enumerate() {
-            if let Some(sub) = SubId::from_index(index) {
-                // Not an error: an entry that no node wrote is in the server's head and not in the mirror's.
-                self.inner.mirror.reached(sub, head, ECHO_PATIENCE).await;
+            let Some(sub) = SubId::from_index(index) else { continue };
+            if self.inner.mirror.reached_place(sub, &head, ECHO_PATIENCE).await {
+                continue;
             }
+            self.ask(Request::Missing(sub));
+            // Not an error: an entry that no node wrote is in the server's head and not in the mirror's.
+            self.inner.mirror.reached_place(sub, &head, ECHO_PATIENCE).await;
         }
         Ok(())
     }
@@ -407,7 +425,7 @@ async fn keep_link(
         attempt = if u128::from(lived) >= GOOD_AFTER.as_millis() { 0 } else { attempt + 1 };
         count(&inner.counts.reconnects);
         tracing::warn!(node_id = %inner.node_id, attempt, error = %error, "bus link is down");
-        inner.link.send_replace(Err(error));
+        drop(inner.link.send_replace(Err(error)));
         let wait = link::backoff(attempt, crate::time::random());
         tokio::select! {
             () = &mut stopped => return,
@@ -464,6 +482,18 @@ impl Bus for NatsBus {
             let published = link.client.publish(self.inner.names.signals(), signal.to_string().into()).await;
             published.map_err(|error| Unavailable { reason: format!("the bus took no signal: {error}") })
         }))
+    }
+
+    fn catch_up(&self) -> Call<'_, Vec<(SubId, Position)>> {
+        Box::pin(async move {
+            // When the server does not answer, what is known here is the best answer there is.
+            let _ = self.in_time(self.meet_heads()).await;
+            self.inner.mirror.positions()
+        })
+    }
+
+    fn counts(&self) -> Option<&Counts> {
+        Some(&self.inner.counts)
     }
 
     fn intake(&self) -> Option<Box<dyn Intake>> {
