@@ -1,6 +1,6 @@
 //! What happens when the server, its data or the way to it break.
 
-use hiveops_testkit::broker::NatsOptions;
+use hiveops_testkit::broker::{NatsOptions, Tls};
 use hiveops_testkit::proxy::{Direction, Fault, FaultProxy};
 
 use super::*;
@@ -152,6 +152,25 @@ async fn credentials_that_do_not_fit_are_told_and_those_that_do_connect() {
     let server = NatsServer::start_with(token).unwrap();
     let (bus, _stop) = open(&server.url()).await;
     publish(&bus, update(0, "a", 1)).await;
+}
+
+#[tokio::test]
+async fn a_server_with_tls_is_trusted_by_its_authority_and_may_ask_for_a_certificate() {
+    for tls in [Tls::Server, Tls::Mutual] {
+        let server = NatsServer::start_with(NatsOptions { tls, ..Default::default() }).unwrap();
+        let mut settings = settings(&server.url());
+        let refused = open_with(self::settings(&server.url()), Duration::from_millis(500)).await.err().unwrap();
+        assert!(refused.to_string().contains("HIVEOPS_BUS"), "nobody vouches for it: {refused}");
+        settings.files.ca = server.ca_file();
+        (settings.files.cert, settings.files.key) = server.client_files().unzip();
+        let (bus, _stop) = open_with(settings, PATIENCE).await.unwrap();
+        publish(&bus, update(0, "a", 1)).await;
+    }
+    let server = NatsServer::start().unwrap();
+    let mut settings = settings(&server.url());
+    settings.files.ca = Some("/nowhere/ca.pem".into());
+    let error = open_with(settings, PATIENCE).await.err().unwrap().to_string();
+    assert!(error.contains("/nowhere/ca.pem") && error.contains("HIVEOPS_BUS_CA"), "at once: {error}");
 }
 
 #[tokio::test]
