@@ -1,0 +1,7 @@
+//! The kit against the real programs.
+
+// The attributes tell clippy that the helpers are part of tests, where unwrapping is fine.
+#[cfg(test)]
+mod nats;
+#[cfg(test)]
+mod redis;
