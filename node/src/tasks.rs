@@ -28,11 +28,13 @@ pub(crate) enum TaskKind {
     Lease,
     /// Follows the control view.
     ControlLink,
+    /// Keeps a connection to the bus.
+    BusLink,
 }
 
 impl TaskKind {
     /// How many kinds there are; the last one's place and one.
-    const COUNT: usize = Self::ControlLink as usize + 1;
+    const COUNT: usize = Self::BusLink as usize + 1;
 
     /// Those that must run as long as the node does; health lists them.
     const ESSENTIAL: [Self; 6] =
@@ -48,6 +50,7 @@ impl TaskKind {
             Self::Report => "report",
             Self::Lease => "lease",
             Self::ControlLink => "control_link",
+            Self::BusLink => "bus_link",
         }
     }
 }

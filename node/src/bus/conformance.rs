@@ -281,4 +281,5 @@ macro_rules! conformance {
 conformance! {
     embedded_memory => crate::bus::embedded::tests::memory,
     embedded_disk => crate::bus::embedded::tests::disk,
+    redis => crate::bus::redis::tests::single,
 }
