@@ -45,6 +45,8 @@ pub(super) enum Fault {
     Moved,
     #[error("more came than could be taken")]
     Lagged,
+    #[error("another node has the lease")]
+    Lease,
     #[error("publication {expected} did not come, but {got}")]
     Gap { expected: u64, got: u64 },
     #[error("the log has another epoch")]

@@ -8,6 +8,7 @@ mod backoff;
 mod continuity;
 mod fault;
 mod inbox;
+mod intake;
 mod link;
 mod live;
 mod names;
@@ -32,6 +33,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 
 use self::fault::Trouble;
+use self::intake::Lease;
 use self::link::{Link, Purpose};
 use self::live::Live;
 use self::names::Names;
@@ -123,9 +125,9 @@ pub(crate) struct RedisBus {
     /// The links hold the other end.
     stop: watch::Sender<bool>,
     deadline: Duration,
-    /// Ends the links when it is dropped, which in a node the node does.
-    #[cfg(test)]
-    keep: Option<Tasks>,
+    tasks: Tasks,
+    /// Until somebody has it.
+    intake: Mutex<Option<Lease>>,
 }
 
 impl RedisBus {
@@ -176,8 +178,8 @@ impl RedisBus {
             calls: AtomicU64::new(0),
             stop,
             deadline: CALL_TIMEOUT,
-            #[cfg(test)]
-            keep: None,
+            tasks: tasks.clone(),
+            intake: Mutex::new(Some(Lease::of(namespace.as_str(), names))),
             shared,
         }
     }
@@ -330,8 +332,12 @@ impl Bus for RedisBus {
         })
     }
 
+    /// From here on this node stands for the lease.
     fn intake(&self) -> Option<Box<dyn Intake>> {
-        None
+        let lease = self.intake.lock().take()?;
+        let (taking, taken) = intake::taking(Arc::clone(&self.shared), lease, self.stop.subscribe());
+        self.tasks.spawn(TaskKind::BusLink, taking.run());
+        Some(Box::new(taken))
     }
 
     fn shutdown(&self) -> Call<'_, ()> {

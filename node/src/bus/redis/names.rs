@@ -67,9 +67,9 @@ impl Names {
     }
 }
 
-/// The key that the node holds which takes in what publishers send without asking a node.
-pub(super) fn intake_lease(namespace: &str) -> String {
-    format!("hiveops:{{{namespace}}}:intake")
+/// The key that the node holds which takes in what publishers send without asking a node, and its slot.
+pub(super) fn intake_lease(namespace: &str) -> (String, u16) {
+    (format!("hiveops:{{{namespace}}}:intake"), slot(namespace))
 }
 
 /// The channel of envelopes for one subscription (CONTRACT section 12).

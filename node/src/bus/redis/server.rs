@@ -105,7 +105,8 @@ pub(super) async fn ask_once<T: FromRedisValue>(
 /// What a server says of itself.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Facts {
-    /// The name of this life of the server.
+    /// The name of this life of the server, and of its data: a master that was a replica in between, and may
+    /// have lost something by that, has another.
     pub(super) run: String,
     pub(super) is_master: bool,
     /// Whether it goes on with the data of another server.
@@ -134,7 +135,7 @@ impl Facts {
             text.lines().filter_map(|line| line.trim().split_once(':')).collect();
         let second = lines.get("master_replid2")?;
         Some(Self {
-            run: (*lines.get("run_id")?).to_owned(),
+            run: format!("{}/{}", lines.get("run_id")?, lines.get("master_replid")?),
             is_master: *lines.get("role")? == "master",
             promoted: !second.bytes().all(|byte| byte == b'0'),
             evicts: lines.get("maxmemory_policy").is_some_and(|policy| policy.starts_with("allkeys")),
@@ -150,9 +151,9 @@ mod tests {
     #[test]
     fn facts_are_read_from_info() {
         let text = "# Server\r\nredis_version:7.0.15\r\nrun_id:abc\r\n\r\n# Replication\r\nrole:master\r\n\
-                    master_replid2:0000000000\r\n# Memory\r\nmaxmemory_policy:allkeys-lru\r\n";
+                    master_replid:def\r\nmaster_replid2:0000000000\r\n# Memory\r\nmaxmemory_policy:allkeys-lru\r\n";
         let facts = Facts {
-            run: "abc".to_owned(),
+            run: "abc/def".to_owned(),
             is_master: true,
             promoted: false,
             evicts: true,

@@ -32,10 +32,7 @@ fn bus(url: &str, node: &str) -> RedisBus {
     let (namespace, node_id) = ("test".parse().unwrap(), node.parse().unwrap());
     let config = RedisConfig { layout, servers, namespace, node_id };
     let tasks = Tasks::new(watch::channel(false).1);
-    let mut bus = RedisBus::connect(config, &names(), Clock::start(), epochs(), &tasks);
-    // Whoever drops the list of tasks ends them.
-    bus.keep = Some(tasks);
-    bus
+    RedisBus::connect(config, &names(), Clock::start(), epochs(), &tasks)
 }
 
 async fn ready(url: &str, node: &str) -> RedisBus {
