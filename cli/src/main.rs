@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use hiveops_node::config::Mistakes;
 
-use command::{completions, config, dev, doctor, healthcheck, limits, node, publish, status, watch};
+use command::{completions, config, dev, doctor, drain, healthcheck, limits, node, publish, status, watch};
 use output::{Usage, is_broken_pipe};
 
 /// Live dashboards over WebSocket: a node, and the tools to talk to one.
@@ -47,6 +47,8 @@ enum Command {
     Status(status::Args),
     /// Show the limits in force on a running node, and who set them
     Limits(limits::Args),
+    /// Let a node go away: its sessions are sent off one after the other, then it ends
+    Drain(drain::Args),
     /// Check that a node can run here with this configuration
     Doctor(doctor::Args),
     /// Ask a node whether it is ready; for containers
@@ -65,6 +67,7 @@ fn main() -> ExitCode {
         Command::Watch(args) => watch::run(args),
         Command::Status(args) => status::run(args),
         Command::Limits(args) => limits::run(args),
+        Command::Drain(args) => drain::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Healthcheck(args) => healthcheck::run(args),
         Command::Config(args) => config::run(args),

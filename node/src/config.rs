@@ -6,6 +6,7 @@
 
 mod build;
 mod bus_url;
+mod drain;
 mod layers;
 mod load;
 mod mistake;
@@ -23,6 +24,7 @@ use hiveops_proto::{Contract, Limits, NodeId};
 
 pub use build::{Defaults, Loaded, Shown, resolve};
 pub use bus_url::{Address, BusUrl, RedisLayout, Servers};
+pub use drain::DrainWindow;
 pub use layers::{Inputs, ReadFile};
 pub use load::load;
 pub use mistake::{Mistake, Mistakes};
@@ -67,6 +69,8 @@ pub struct Config {
     pub origins: Origins,
     /// How many shards hold the sockets.
     pub shards: usize,
+    /// Over which time sessions are sent off when the node stops.
+    pub drain: DrainWindow,
     /// Which log lines are written, as a `tracing` filter.
     pub log: String,
     /// How they are written.

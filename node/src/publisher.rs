@@ -134,8 +134,13 @@ impl Publisher {
         Ok(Published { checked, message_type, ack })
     }
 
+    /// Bytes that the data of a publication may have now.
+    pub(crate) fn max_bytes(&self) -> u64 {
+        self.control.borrow().limits.max_publication_bytes
+    }
+
     fn check_size(&self, data: &Payload) -> Result<(), Refused> {
-        let max = self.control.borrow().limits.max_publication_bytes;
+        let max = self.max_bytes();
         let bytes = data.as_str().len() as u64;
         if bytes <= max { Ok(()) } else { Err(Refused::TooLarge { bytes, max }) }
     }

@@ -18,8 +18,12 @@ pub(crate) enum TaskKind {
     HttpConnection,
     /// Completes one upgrade.
     Upgrade,
+    /// Keeps a connection to the bus.
+    BusLink,
     /// Follows the bus and fans out.
     Receive,
+    /// Takes in what publishers hand to the bus themselves.
+    Intake,
     /// Proves that the bus delivers.
     Probe,
     /// Publishes the node's own figures.
@@ -28,13 +32,11 @@ pub(crate) enum TaskKind {
     Lease,
     /// Follows the control view.
     ControlLink,
-    /// Keeps a connection to the bus.
-    BusLink,
 }
 
 impl TaskKind {
     /// How many kinds there are; the last one's place and one.
-    const COUNT: usize = Self::BusLink as usize + 1;
+    const COUNT: usize = Self::ControlLink as usize + 1;
 
     /// Those that must run as long as the node does; health lists them.
     const ESSENTIAL: [Self; 6] =
@@ -45,12 +47,13 @@ impl TaskKind {
             Self::Accept => "accept",
             Self::HttpConnection => "http_connection",
             Self::Upgrade => "upgrade",
+            Self::BusLink => "bus_link",
             Self::Receive => "receive",
+            Self::Intake => "intake",
             Self::Probe => "probe",
             Self::Report => "report",
             Self::Lease => "lease",
             Self::ControlLink => "control_link",
-            Self::BusLink => "bus_link",
         }
     }
 }

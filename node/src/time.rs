@@ -37,6 +37,11 @@ impl Moment {
     }
 }
 
+/// A number in 0..1 that spreads nodes over time: the random bits of an id, which are no secret.
+pub(crate) fn random() -> f64 {
+    (Uuid::new_v4().as_u128() as u64 >> 11) as f64 / (1_u64 << 53) as f64
+}
+
 /// Reads the machine's clocks.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Clock {

@@ -62,6 +62,8 @@ pub const WS_STATS: &str = "/api/dashboard/websocket/stats";
 pub const WS_BROADCAST: &str = "/api/dashboard/websocket/broadcast";
 /// Ends one session.
 pub const WS_DISCONNECT: &str = "/api/dashboard/websocket/disconnect/{connection_id}";
+/// Lets the node go away.
+pub const WS_DRAIN: &str = "/api/dashboard/websocket/drain";
 /// Every threshold with its source.
 pub const WS_LIMITS: &str = "/api/dashboard/websocket/limits";
 /// The contract version in force.

@@ -5,8 +5,12 @@
 //! conditions with a deadline. Calls block: a test with a runtime of one thread must not wait in it for
 //! something that the same runtime has to do. It knows nothing of HiveOps.
 
+pub mod balancer;
 pub mod broker;
 pub mod port;
 pub mod process;
 pub mod program;
+pub mod proxy;
+mod random;
+mod server;
 pub mod wait;

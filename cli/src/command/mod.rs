@@ -4,6 +4,7 @@ pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod dev;
 pub(crate) mod doctor;
+pub(crate) mod drain;
 pub(crate) mod healthcheck;
 pub(crate) mod limits;
 pub(crate) mod node;

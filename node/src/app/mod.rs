@@ -2,18 +2,26 @@
 
 mod answers;
 mod control_link;
+mod drain;
 mod figures;
+mod intake;
+mod open_bus;
 mod probe;
 mod receive;
+pub(crate) mod resume;
 mod start;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use hiveops_proto::Limits;
+use parking_lot::Mutex;
+use prometheus::IntCounter;
 use serde_json::{Value, json};
 
 pub(crate) use control_link::Control;
+pub(crate) use drain::Drain;
+use resume::Received;
 pub use start::{RunError, run};
 
 use crate::board::BoardService;
@@ -23,7 +31,7 @@ use crate::http::handshakes::Handshakes;
 use crate::hub::{Hub, Registry, Shared};
 use crate::publisher::Publisher;
 use crate::tasks::Tasks;
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{Metrics, Rejected};
 use crate::time::{Clock, Moment};
 
 /// What the routes and the background tasks share.
@@ -37,11 +45,14 @@ pub(crate) struct App {
     pub(crate) tasks: Tasks,
     pub(crate) handshakes: Handshakes,
     pub(crate) control: Control,
+    pub(crate) drain: Drain,
     bus: Arc<dyn Bus>,
     shared: Arc<Shared>,
-    draining: AtomicBool,
-    /// Dropped log lines that the metric has.
-    log_lines_counted: AtomicU64,
+    /// How far the shards have been told.
+    received: Arc<Received>,
+    /// Held while counts that are kept elsewhere are added to the metrics, so that two scrapes do not add
+    /// the same.
+    counted: Mutex<()>,
     started: Moment,
     /// Sockets that the process may hold, less what it needs for itself.
     sockets_max: u64,
@@ -87,7 +98,7 @@ impl App {
     }
 
     pub(crate) fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
+        self.drain.has_begun()
     }
 
     pub(crate) fn health(&self) -> Health {
@@ -117,10 +128,22 @@ impl App {
             let gauge = metrics.subscriptions.with_label_values(&[catalog.name(sub).as_str()]);
             gauge.set(count(self.hub.joined(sub)));
         }
-        let dropped = crate::telemetry::log::log_lines_dropped();
-        // Two scrapes at once must not both count the same lines.
-        let counted = self.log_lines_counted.fetch_max(dropped, Ordering::Relaxed);
-        metrics.log_lines_dropped.inc_by(dropped.saturating_sub(counted));
+        let _turn = self.counted.lock();
+        let up_to = |counter: &IntCounter, now: u64| counter.inc_by(now.saturating_sub(counter.get()));
+        up_to(&metrics.log_lines_dropped, crate::telemetry::log::log_lines_dropped());
+        if let Some(counts) = self.bus.counts() {
+            let now = |count: &AtomicU64| count.load(Ordering::Relaxed);
+            up_to(&metrics.bus_reconnects, now(&counts.reconnects));
+            up_to(&metrics.bus_resyncs, now(&counts.resyncs));
+            up_to(&metrics.bus_gaps, now(&counts.gaps));
+            up_to(&metrics.bus_lagged, now(&counts.lagged));
+            up_to(&metrics.bus_retries, now(&counts.retries));
+            up_to(&metrics.bus_bad_entries, now(&counts.bad_entries));
+            up_to(
+                &metrics.bus_invalid.with_label_values(&[Rejected::Overflow.as_str()]),
+                now(&counts.intake_dropped),
+            );
+        }
     }
 }
 

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use hiveops_proto::Position;
 use tokio::sync::watch;
 
+use super::resume::Received;
 use crate::board::BoardHandle;
 use crate::bus::{BusEvent, Follow, Reset, Stored};
 use crate::catalog::Catalog;
@@ -23,6 +25,8 @@ pub(super) struct Receive {
     pub(super) probes: watch::Sender<u64>,
     /// How many logs have been read; the node opens when it is all of them.
     pub(super) logs_read: watch::Sender<usize>,
+    /// How far the shards have been told.
+    pub(super) received: Arc<Received>,
 }
 
 impl Receive {
@@ -72,7 +76,9 @@ impl Receive {
         self.board.apply_reset(&reset, &self.catalog);
         let now = Instant::now();
         let entries = reset.entries.iter().map(|stored| Publication::seal(Arc::clone(stored), now)).collect();
+        let (sub, position) = (reset.sub, Position { epoch: reset.epoch.clone(), seq: reset.head });
         self.hub.reset(reset, entries).await?;
+        self.received.set(sub, position);
         self.logs_read.send_modify(|count| *count += 1);
         Ok(())
     }
@@ -96,6 +102,9 @@ impl Receive {
         );
         self.metrics.last_fanout.set(i64::try_from(recipients).unwrap_or(i64::MAX));
         self.metrics.fanout_size.observe(recipients as f64);
-        self.hub.fan_out(Publication::seal(stored, received)).await
+        let position = Position { epoch: stored.epoch.clone(), seq: stored.seq };
+        self.hub.fan_out(Publication::seal(stored, received)).await?;
+        self.received.set(sub, position);
+        Ok(())
     }
 }

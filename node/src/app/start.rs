@@ -2,11 +2,11 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use hiveops_proto::control::ControlView;
-use hiveops_proto::{DisconnectReason, Epoch};
+use parking_lot::Mutex;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -15,17 +15,17 @@ use super::answers::BoardAnswers;
 use super::figures::AppFigures;
 use super::probe::Probe;
 use super::receive::Receive;
-use super::{App, Control};
+use super::resume::Received;
+use super::{App, Control, Drain, drain, intake, open_bus};
 use crate::board::leases;
 use crate::board::reporter::Reporter;
 use crate::board::{BoardHandle, BoardService};
-use crate::bus::embedded::{EmbeddedBus, StoreError};
-use crate::bus::{Bus, Unavailable};
+use crate::bus::Unavailable;
 use crate::catalog::{Catalog, CompileError};
-use crate::config::Config;
+use crate::config::{Config, DrainWindow};
 use crate::http::handshakes::Handshakes;
 use crate::http::{Accepting, router, server};
-use crate::hub::{Hub, Registry, ShardError, Shared, Stop, Threads};
+use crate::hub::{Hints, Hub, Registry, ShardError, Shared, Threads};
 use crate::publisher::Publisher;
 use crate::tasks::{TaskKind, Tasks};
 use crate::telemetry::metrics::Metrics;
@@ -40,10 +40,7 @@ const DESCRIPTORS_RESERVED: u64 = 256;
 /// How long the logs may take to be read at the start, and the first probe to come back.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long sessions may take to see their notice when the node stops.
-const STOP_LINGER: Duration = Duration::from_secs(5);
-
-/// How long requests that are being answered may take after that.
+/// How long requests that are being answered may take after the last session has gone.
 const STOP_REQUESTS: Duration = Duration::from_secs(2);
 
 /// Why a node cannot run, or cannot run on.
@@ -58,9 +55,9 @@ enum Cause {
     #[error("the metrics cannot be registered")]
     Metrics(#[from] prometheus::Error),
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Bus(#[from] open_bus::OpenError),
     #[error(transparent)]
-    Bus(#[from] Unavailable),
+    Follow(#[from] Unavailable),
     #[error("the logs could not be read from the bus within {} s", START_TIMEOUT.as_secs())]
     BusSilent,
     #[error(transparent)]
@@ -87,7 +84,13 @@ pub async fn run(
     let listener = listen(config.listen)?;
     let address = listener.local_addr().map_err(|source| Cause::Listen { address: config.listen, source })?;
     let (stop, stopped) = watch::channel(false);
-    let (node, threads, logs_read) = assemble(config, control, stopped).await?;
+    tokio::pin!(shutdown);
+    let assembled = tokio::select! {
+        assembled = assemble(config, control, stopped) => assembled,
+        // While it waits for its bus, a node has nothing to lose.
+        () = &mut shutdown => return Ok(()),
+    };
+    let (node, threads, logs_read) = assembled?;
     let mut logs_read = logs_read;
     let all = node.app.publisher.catalog().names().len();
     let loaded = tokio::time::timeout(START_TIMEOUT, logs_read.wait_for(|count| *count >= all)).await;
@@ -101,11 +104,14 @@ pub async fn run(
     tracing::info!(node_id = %app.config.node_id, address = %address, "node is ready");
     ready(address);
     let result = tokio::select! {
-        () = shutdown => Ok(()),
+        () = &mut shutdown => Ok(()),
+        () = app.drain.begun() => Ok(()),
         () = app.hub.ended() => Err(Cause::ShardEnded),
         name = task_ended(app) => Err(Cause::TaskEnded(name)),
     };
     tracing::info!(node_id = %app.config.node_id, "node stops");
+    // A node that cannot go on does not keep its sessions waiting.
+    app.drain.begin(result.is_err().then_some(DrainWindow::AT_ONCE));
     stop_node(app, threads, &stop).await;
     Ok(result?)
 }
@@ -126,8 +132,8 @@ async fn assemble(
     let view = link.view();
     let catalog = Catalog::compile(view.contract.current.clone())?;
     let metrics = Metrics::new(catalog.names())?;
-    let bus = EmbeddedBus::open(catalog.names(), config.data_dir.as_deref(), clock, new_epoch)?;
-    let bus: Arc<dyn Bus> = Arc::new(bus);
+    let tasks = Tasks::new(stopped);
+    let bus = open_bus::open(&config, catalog.names(), clock, &tasks, START_TIMEOUT).await?;
     let board = Arc::new(BoardHandle::new());
     let bus_live = Arc::new(AtomicBool::new(false));
     let answers = BoardAnswers {
@@ -141,13 +147,14 @@ async fn assemble(
         node_id: config.node_id.clone(),
         clock,
         registry: Registry::default(),
+        hints: Hints::default(),
         metrics: Arc::clone(&metrics),
         answers: Box::new(answers),
         bus_live: Arc::clone(&bus_live),
         control: view,
     });
     let (hub, threads) = Hub::start(config.shards, &shared)?;
-    let tasks = Tasks::new(stopped);
+    let received = Arc::new(Received::new(catalog.names().len()));
     let (probes, seen) = watch::channel(0);
     let (logs_read, read) = watch::channel(0);
     let receive = Receive {
@@ -159,12 +166,14 @@ async fn assemble(
         clock,
         probes,
         logs_read,
+        received: Arc::clone(&received),
     };
     tasks.spawn(TaskKind::Receive, receive.run(tasks.shutdown()));
     let publisher = Publisher::new(Arc::clone(&bus), catalog, link.receiver(), clock, Arc::clone(&metrics));
     let probe = Probe { bus: Arc::clone(&bus), seen, live: bus_live, metrics: Arc::clone(&metrics) };
     let app = Arc::new(App {
         board: Arc::new(BoardService::new(publisher.clone(), board, clock)),
+        drain: Drain::new(config.drain),
         config,
         clock,
         metrics,
@@ -172,11 +181,11 @@ async fn assemble(
         publisher,
         tasks,
         handshakes: Handshakes::default(),
+        received,
         bus,
         control: link,
         shared,
-        draining: AtomicBool::new(false),
-        log_lines_counted: AtomicU64::new(0),
+        counted: Mutex::default(),
         started: clock.moment(),
         sockets_max: raise_descriptors().saturating_sub(DESCRIPTORS_RESERVED),
     });
@@ -194,6 +203,10 @@ impl Assembled {
         let link = app.control.clone().run(app.hub.clone(), head_timeout, tasks.shutdown());
         tasks.spawn(TaskKind::ControlLink, link);
         tasks.spawn(TaskKind::Probe, probe.run(tasks.shutdown()));
+        if let Some(taken_in) = app.bus.intake() {
+            let intake = intake::Intake::new(app.publisher.clone(), Arc::clone(&app.metrics), app.clock);
+            tasks.spawn(TaskKind::Intake, intake.run(taken_in, tasks.shutdown()));
+        }
         tasks.spawn(TaskKind::Lease, leases::run(Arc::clone(&app.board), tasks.shutdown()));
         tasks.spawn(TaskKind::Accept, server::run(listener, router(&app), accepting, tasks.clone()));
         app
@@ -210,12 +223,6 @@ fn listen(address: SocketAddr) -> Result<TcpListener, Cause> {
     socket.bind(&address.into()).map_err(refused)?;
     socket.listen(BACKLOG).map_err(refused)?;
     TcpListener::from_std(socket.into()).map_err(refused)
-}
-
-/// A log that begins now: the time and 62 random bits, mixed, are as good as unique.
-fn new_epoch() -> Epoch {
-    let (high, low) = uuid::Uuid::now_v7().as_u64_pair();
-    Epoch::from_bits(high ^ low.rotate_left(32))
 }
 
 /// Lets the process hold as many sockets as it is allowed to, and says how many that is.
@@ -240,7 +247,7 @@ async fn first_probe(app: &App) -> Result<(), Cause> {
 
 /// Ends when a task that must run as long as the node does has ended by itself, and names it. A node that
 /// does only half of what it is there for is better started anew.
-async fn task_ended(app: &App) -> &'static str {
+pub(super) async fn task_ended(app: &App) -> &'static str {
     let mut ticks = tokio::time::interval(Duration::from_millis(500));
     loop {
         if let Some((name, _)) = app.tasks.health().into_iter().find(|(_, running)| !running) {
@@ -252,12 +259,7 @@ async fn task_ended(app: &App) -> &'static str {
 
 /// Sessions first, so that they hear why; then requests; the bus last, so that nothing accepted is lost.
 async fn stop_node(app: &Arc<App>, threads: Threads, stop: &watch::Sender<bool>) {
-    app.draining.store(true, Ordering::Relaxed);
-    app.hub.stop(Stop { reason: DisconnectReason::Draining, linger: STOP_LINGER }).await;
-    let joined = tokio::task::spawn_blocking(move || threads.join()).await;
-    if let Ok(Err(error)) = joined {
-        tracing::error!(error = %error, "shard did not end in order");
-    }
+    drain::send_off(app, threads).await;
     stop.send_replace(true);
     let requests = async {
         let mut ticks = tokio::time::interval(Duration::from_millis(10));

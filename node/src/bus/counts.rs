@@ -1,25 +1,27 @@
-//! What went wrong between a node and its bus, as plain counters; the metrics read them.
+//! What happened on the way between a node and its broker. Counted where it happens, exported by the app.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Counted by the links to a bus that lives elsewhere, since the start of the node.
+/// Counts since the node started.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
-    /// Connections made anew after one was lost or given up.
+    /// Connections to the broker that ended, or could not be made.
     pub(crate) reconnects: AtomicU64,
-    /// Logs read again after a connection was made anew.
+    /// Logs that were compared with the broker's and read on from there.
     pub(crate) resyncs: AtomicU64,
-    /// Publications that should have come and did not: a hole, or a head that the bus has and we have not.
+    /// Live messages that did not follow the one before: each led to a resync.
     pub(crate) gaps: AtomicU64,
-    /// Connections given up because we did not take what came in time.
+    /// Times the broker or its library said that messages for this node were dropped.
     pub(crate) lagged: AtomicU64,
-    /// Publications sent again because the first connection could not say what became of them.
+    /// Publications that were tried again because somebody else had changed their key meanwhile.
     pub(crate) retries: AtomicU64,
-    /// Messages of publishers that do not ask a node, dropped because too many waited.
+    /// Entries of a log that no node wrote or that cannot be read.
+    pub(crate) bad_entries: AtomicU64,
+    /// Publications of outside publishers that found no room to wait in.
     pub(crate) intake_dropped: AtomicU64,
 }
 
-/// One more.
-pub(super) fn count(counter: &AtomicU64) {
+/// Adds one.
+pub(crate) fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }

@@ -7,7 +7,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hiveops_proto::{Epoch, Timestamp};
+use hiveops_proto::{Position, Timestamp};
 use parking_lot::Mutex;
 use tokio::sync::{broadcast, watch};
 
@@ -34,7 +34,7 @@ struct Copy {
     sub: SubId,
     state: Mutex<State>,
     /// The head, for those who wait for a publication to arrive.
-    head: watch::Sender<u64>,
+    head: watch::Sender<Option<Position>>,
 }
 
 #[derive(Default)]
@@ -72,7 +72,7 @@ pub(super) struct Reserved<'a> {
 
 impl Mirror {
     pub(super) fn new(subs: impl Iterator<Item = SubId>) -> Self {
-        let logs = subs.map(|sub| Copy { sub, state: Mutex::default(), head: watch::Sender::new(0) });
+        let logs = subs.map(|sub| Copy { sub, state: Mutex::default(), head: watch::Sender::new(None) });
         Self { logs: logs.collect(), live: Mutex::new(Some(broadcast::channel(LAG_MAX).0)) }
     }
 
@@ -84,7 +84,7 @@ impl Mirror {
         state.log = Some(CompactedLog::restore(reset.epoch.clone(), reset.head, reset.floor, entries));
         state.repeats.clear();
         state.order.clear();
-        copy.head.send_replace(reset.head);
+        copy.head.send_replace(Some(Position { epoch: reset.epoch.clone(), seq: reset.head }));
         self.send(BusEvent::Reset(reset));
     }
 
@@ -104,7 +104,7 @@ impl Mirror {
         log.append(Arc::clone(&stored));
         log.expire(now);
         state.remember(repeat, now);
-        copy.head.send_replace(stored.seq);
+        copy.head.send_replace(Some(Position { epoch: stored.epoch.clone(), seq: stored.seq }));
         self.send(BusEvent::Stored(stored));
         true
     }
@@ -135,21 +135,30 @@ impl Mirror {
     }
 
     /// Epoch and head of a log; none before it was read.
-    pub(super) fn position(&self, sub: SubId) -> Option<(Epoch, u64)> {
-        let state = self.logs[sub.index()].state.lock();
-        state.log.as_ref().map(|log| (log.epoch().clone(), log.head()))
+    pub(super) fn position(&self, sub: SubId) -> Option<Position> {
+        self.logs[sub.index()].head.borrow().clone()
     }
 
-    /// Whether every log has been read at least once.
-    pub(super) fn is_complete(&self) -> bool {
-        self.logs.iter().all(|copy| copy.state.lock().log.is_some())
+    /// Epoch and head of every log that was read.
+    pub(super) fn positions(&self) -> Vec<(SubId, Position)> {
+        self.logs.iter().filter_map(|copy| Some((copy.sub, copy.head.borrow().clone()?))).collect()
     }
 
     /// Waits until the copy has come as far as `seq`; false when it has not within `patience`.
     pub(super) async fn reached(&self, sub: SubId, seq: u64, patience: Duration) -> bool {
+        self.wait(sub, patience, |at| at.seq >= seq).await
+    }
+
+    /// The same for a place of one life of the log.
+    pub(super) async fn reached_place(&self, sub: SubId, place: &Position, patience: Duration) -> bool {
+        self.wait(sub, patience, |at| at.epoch == place.epoch && at.seq >= place.seq).await
+    }
+
+    async fn wait(&self, sub: SubId, patience: Duration, there: impl Fn(&Position) -> bool) -> bool {
         let mut head = self.logs[sub.index()].head.subscribe();
+        let arrived = head.wait_for(|head| head.as_ref().is_some_and(&there));
         // The sender is in `self`.
-        matches!(tokio::time::timeout(patience, head.wait_for(|head| *head >= seq)).await, Ok(Ok(_)))
+        matches!(tokio::time::timeout(patience, arrived).await, Ok(Ok(_)))
     }
 
     /// Decides by the copy as it is now. What is stored takes its room until `Reserved` is dropped.
@@ -183,7 +192,8 @@ impl Mirror {
         self.logs[publish.sub.index()].state.lock().repeated(publish)
     }
 
-    fn joined(&self, known: &Places) -> Option<Joined> {
+    /// What is left of the logs beyond these places; `None` when the bus has ended.
+    pub(super) fn joined(&self, known: &Places) -> Option<Joined> {
         // All locks at once, in order: what is missed and what comes are cut at one moment.
         let states: Vec<_> = self.logs.iter().map(|copy| (copy.sub, copy.state.lock())).collect();
         let live = self.live.lock().as_ref()?.subscribe();

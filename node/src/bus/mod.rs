@@ -4,14 +4,11 @@
 //! [`Bus::follow`] and gets every log from the start of what is left, then what comes, in order. All
 //! implementations pass the suite in `bus/conformance.rs`.
 
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the app chooses its bus and reads the counters in a later step")
-)]
 pub(crate) mod counts;
 pub(crate) mod embedded;
 mod follower;
 mod mirror;
+pub(crate) mod nats;
 #[cfg_attr(not(test), expect(dead_code, reason = "the app chooses its bus in a later step"))]
 pub(crate) mod redis;
 mod rules;
@@ -25,7 +22,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hiveops_proto::id::IdempotencyKey;
-use hiveops_proto::{Envelope, Epoch, Timestamp};
+use hiveops_proto::{Envelope, Epoch, Position, Timestamp};
+
+use self::counts::Counts;
 
 use crate::catalog::SubId;
 use crate::log::{Entry, ValueKey};
@@ -65,6 +64,17 @@ pub(crate) trait Bus: Send + Sync {
     /// Says something to every follower of every node, once and at most once: nothing keeps it for who is
     /// not there. At most [`SIGNAL_BYTES_MAX`].
     fn tell(&self, signal: Signal) -> Call<'_, Result<(), Unavailable>>;
+
+    /// Makes sure that followers have been told of everything that is stored now, and says where that is;
+    /// as far as the bus answers in time. Empty where a follower cannot be behind.
+    fn catch_up(&self) -> Call<'_, Vec<(SubId, Position)>> {
+        Box::pin(std::future::ready(Vec::new()))
+    }
+
+    /// What happened on the way to the broker; none where there is none.
+    fn counts(&self) -> Option<&Counts> {
+        None
+    }
 
     /// What publishers hand to this bus themselves; none where nobody but a node can. Called once.
     fn intake(&self) -> Option<Box<dyn Intake>>;
@@ -124,7 +134,7 @@ pub(crate) struct Incoming {
 }
 
 /// Tells the bus what became of an [`Incoming`].
-pub(crate) type Settle = Box<dyn FnOnce(Settled) -> Call<'static, ()> + Send>;
+pub(crate) type Settle = Box<dyn FnOnce(Settled) -> Call<'static, ()> + Send + Sync>;
 
 /// What became of an [`Incoming`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,6 +163,14 @@ pub(crate) enum IntakeSource {
 }
 
 impl IntakeSource {
+    pub(crate) const ALL: [Self; 5] = [
+        Self::NatsIn,
+        Self::RedisEnvelope,
+        Self::RedisSystemEvents,
+        Self::RedisAgentEvents,
+        Self::RedisProjectIndex,
+    ];
+
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::NatsIn => "nats_in",

@@ -96,6 +96,7 @@ impl Builder {
         let data_dir = self.layer.get("data_dir").map(|given| PathBuf::from(&given.text));
         let origins = self.parse("ws_allowed_origins");
         let shards = self.shards(defaults.cores);
+        let drain = self.parse("drain_seconds");
         let log = self.log(&defaults.log);
         let log_format = self.parse_or("log_format", defaults.log_format);
         let contract = self.contract(read);
@@ -112,6 +113,7 @@ impl Builder {
             auth: auth?,
             origins: origins?,
             shards: shards?,
+            drain: drain?,
             log: log?,
             log_format: log_format?,
             limits,

@@ -177,6 +177,14 @@ const GENERAL: &[Row] = &[
         "Threads that hold the sockets; one per core when left out.",
     ),
     (
+        "drain_seconds",
+        "HIVEOPS_DRAIN_SECONDS",
+        "SECONDS",
+        "10",
+        Kind::Text,
+        "Time over which sessions are sent off when the node stops, at most 3,600; 0 sends all at once.",
+    ),
+    (
         "contract",
         "HIVEOPS_CONTRACT",
         "FILE",

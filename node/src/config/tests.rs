@@ -56,6 +56,7 @@ fn without_anything_the_defaults_hold() {
     let config = Case::default().loaded().config;
     assert_eq!(config.listen.to_string(), "127.0.0.1:8000");
     assert_eq!((config.node_id.as_str(), config.shards), ("web-1-8000", 4));
+    assert_eq!(config.drain.duration().as_secs(), 10);
     assert_eq!((config.profile, config.auth.required), (Profile::Dev, false));
     assert_eq!(config.limits, hiveops_proto::Limits::default());
     assert!(config.limit_sources.values().all(|source| *source == Source::Default));
@@ -97,6 +98,7 @@ fn all_mistakes_are_reported_at_once_each_with_its_place_and_fix() {
         ("WS_IDLE_SECONDS", "0"),
         ("WS_RATE_BURST", "many"),
         ("HIVEOPS_LOG", "info,=="),
+        ("HIVEOPS_DRAIN_SECONDS", "4000"),
         ("OTEL_SERVICE_NAME", "left alone"),
         ("PATH", "left alone"),
     ];
@@ -115,12 +117,13 @@ fn all_mistakes_are_reported_at_once_each_with_its_place_and_fix() {
         "idle_disconnect_seconds (environment variable WS_IDLE_SECONDS): idle_disconnect_seconds must be",
         "rate_limit_burst_capacity (environment variable WS_RATE_BURST): `many` is not a whole number",
         "log (environment variable HIVEOPS_LOG)",
+        "`4000` must be whole seconds from 0 to 3600; write SECONDS: Time over which",
         "lisen (hiveops.toml, key lisen): there is no such setting; did you mean listen?",
         "shards (hiveops.toml, key limits.shards): is not a limit; move it above",
     ] {
         assert!(mistakes.iter().any(|m| m.contains(expected)), "{expected}\nin {mistakes:#?}");
     }
-    assert_eq!(mistakes.len(), 14, "{mistakes:#?}");
+    assert_eq!(mistakes.len(), 15, "{mistakes:#?}");
 }
 
 #[test]

@@ -60,6 +60,7 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
     let admin = Router::new()
         .route(path::WS_BROADCAST, post(routes::broadcast::publish))
         .route(path::WS_DISCONNECT, post(routes::disconnect::end))
+        .route(path::WS_DRAIN, post(routes::drain::begin))
         .route_layer(axum::middleware::from_fn_with_state(Arc::clone(app), access::admin));
     let closed = Router::new()
         .route(path::WS_HEALTH, get(routes::health::sockets))

@@ -23,7 +23,7 @@ use super::body::Query;
 use super::correlation::Correlation;
 use super::patient::Patient;
 use super::problem::ApiError;
-use crate::app::App;
+use crate::app::{App, resume};
 use crate::hub::{Admission, Full, Intent, Registration, SessionInfo};
 use crate::session::{Setup, WantedVersion};
 use crate::tasks::TaskKind;
@@ -74,6 +74,7 @@ pub(super) async fn open(
                 Intent::Refuse(reason)
             }
             Some(registration) => {
+                resume::wait(&app, &since).await;
                 let connection_id = registration.id().clone();
                 let refused_id = wished.filter(|wished| *wished != connection_id);
                 let setup = Setup {

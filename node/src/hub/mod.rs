@@ -18,7 +18,7 @@ mod view;
 mod wheel;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use hiveops_proto::ConnectionId;
 use hiveops_proto::control::ControlView;
@@ -27,12 +27,12 @@ use tokio::sync::{oneshot, watch};
 pub(crate) use frame::Publication;
 pub(crate) use gauges::Gauges;
 pub(crate) use registry::{Full, Registration, Registry, SessionInfo};
-pub(crate) use shard::{Admission, Answers, Command, Intent, Mailbox, ShardError, Shared, Stop};
+pub(crate) use shard::{Admission, Answers, Command, Hints, Intent, Mailbox, ShardError, Shared, Stop};
 
 use crate::bus::Reset;
 use crate::catalog::SubId;
 use crate::session::Ending;
-use shard::Handle;
+use shard::{Handle, Turn};
 
 /// All shards of the node; cheap to clone.
 #[derive(Clone)]
@@ -46,6 +46,9 @@ struct Inner {
     registry: Registry,
     /// Where the next session goes: round robin, since every session costs about the same.
     next: AtomicUsize,
+    /// Whether the shards were told to stop. Each ends when its last session has gone; from then on it is
+    /// passed over, while the others go on.
+    stopping: AtomicBool,
     /// How many publications and resets have begun to go out. Only the receive loop sends them, one after
     /// the other.
     begun: AtomicU64,
@@ -81,7 +84,8 @@ impl Hub {
         let gauges = handles.iter().map(|handle| Arc::clone(&handle.gauges)).collect();
         let registry = shared.registry.clone();
         let (next, begun, ended) = (AtomicUsize::new(0), AtomicU64::new(0), watch::Sender::new(0));
-        let inner = Inner { mailboxes, gauges, registry, next, begun, ended };
+        let stopping = AtomicBool::new(false);
+        let inner = Inner { mailboxes, gauges, registry, next, stopping, begun, ended };
         Ok((Self { inner: Arc::new(inner) }, Threads { handles }))
     }
 
@@ -89,10 +93,7 @@ impl Hub {
     /// is behind slows the reading of the bus down, and loses nothing.
     pub(crate) async fn fan_out(&self, publication: Arc<Publication>) -> Result<(), Ended> {
         let _round = self.inner.begin_round();
-        for mailbox in &self.inner.mailboxes {
-            mailbox.send(Command::Publish(Arc::clone(&publication))).await?;
-        }
-        Ok(())
+        self.inner.tell_all(|| Command::Publish(Arc::clone(&publication))).await
     }
 
     /// Replaces a log by what is left of it.
@@ -100,18 +101,12 @@ impl Hub {
         let _round = self.inner.begin_round();
         let reset = Arc::new(reset);
         let entries: Arc<[Arc<Publication>]> = entries.into();
-        for mailbox in &self.inner.mailboxes {
-            mailbox.send(Command::Reset(Arc::clone(&reset), Arc::clone(&entries))).await?;
-        }
-        Ok(())
+        self.inner.tell_all(|| Command::Reset(Arc::clone(&reset), Arc::clone(&entries))).await
     }
 
     /// Puts another control view in force.
     pub(crate) async fn control(&self, view: &Arc<ControlView>) -> Result<(), Ended> {
-        for mailbox in &self.inner.mailboxes {
-            mailbox.send(Command::Control(Arc::clone(view))).await?;
-        }
-        Ok(())
+        self.inner.tell_all(|| Command::Control(Arc::clone(view))).await
     }
 
     /// The shard that the next session goes to.
@@ -145,11 +140,14 @@ impl Hub {
         found.await.map_err(|_| Ended)
     }
 
-    /// Ends every session and then the shards.
+    /// Ends every session, each in its turn, and then the shards. Called again, it gives those who are left
+    /// other turns.
     pub(crate) async fn stop(&self, stop: Stop) {
-        for mailbox in &self.inner.mailboxes {
+        self.inner.stopping.store(true, Ordering::Release);
+        let sessions: Vec<usize> = self.inner.gauges.iter().map(|gauges| gauges.sessions()).collect();
+        for (mailbox, turn) in self.inner.mailboxes.iter().zip(Turn::deal(&sessions)) {
             // One that has ended already needs no telling.
-            let _ = mailbox.send(Command::Stop(stop)).await;
+            let _ = mailbox.send(Command::Stop(stop, turn)).await;
         }
     }
 
@@ -178,6 +176,16 @@ impl Hub {
 impl Inner {
     fn begin_round(&self) -> Round<'_> {
         Round { inner: self, number: self.begun.fetch_add(1, Ordering::AcqRel) + 1 }
+    }
+
+    async fn tell_all(&self, command: impl Fn() -> Command) -> Result<(), Ended> {
+        for mailbox in &self.mailboxes {
+            let sent = mailbox.send(command()).await;
+            if sent.is_err() && !self.stopping.load(Ordering::Acquire) {
+                return sent;
+            }
+        }
+        Ok(())
     }
 }
 

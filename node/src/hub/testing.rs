@@ -12,7 +12,7 @@ use hiveops_proto::{
 
 use super::frame::Publication;
 use super::registry::Registry;
-use super::shard::{Answers, Shared};
+use super::shard::{Answers, Hints, Shared};
 use super::view::View;
 use crate::board::testing::catalog;
 use crate::bus::{Reset, Stored};
@@ -109,6 +109,7 @@ pub(super) fn shared(limits: Limits, answers: Box<dyn Answers>) -> Arc<Shared> {
         node_id: NodeId::new("node-1").unwrap(),
         clock: Clock::start(),
         registry: Registry::default(),
+        hints: Hints::default(),
         metrics: Metrics::new(catalog.names()).unwrap(),
         answers,
         bus_live: Arc::new(AtomicBool::new(true)),

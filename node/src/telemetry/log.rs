@@ -23,6 +23,9 @@ use tracing_subscriber::{EnvFilter, Layer as _};
 use crate::config::LogFormat;
 use crate::time::Clock;
 
+/// What the bus's libraries say is told by the links in their own words; a filter that names them wins.
+const LIBRARIES: &str = "async_nats=off,redis=off";
+
 /// Lines that may wait: a second of a busy log, about a megabyte.
 const QUEUE_LINES_MAX: usize = 4_096;
 /// How long the end of the process waits for lines that are still in the queue.
@@ -50,7 +53,7 @@ pub enum LogError {
 
 /// Sets up logging for the process. Keep the guard until the end: it writes what still waits.
 pub fn init_log(filter: &str, format: LogFormat, node_id: Option<&NodeId>) -> Result<LogGuard, LogError> {
-    let parsed = EnvFilter::builder().parse(filter);
+    let parsed = EnvFilter::builder().parse(format!("{LIBRARIES},{filter}"));
     let filter = parsed.map_err(|source| LogError::Filter { filter: filter.to_owned(), source })?;
     let (sender, receiver) = sync_channel(QUEUE_LINES_MAX);
     std::thread::Builder::new()

@@ -12,6 +12,7 @@ use prometheus::{
 };
 
 use super::quantile::Bucket;
+use crate::bus::IntakeSource;
 
 /// Seconds; the edges of the delivery objective (0.25) and of its neighbours are exact.
 const LATENCY: &[f64] =
@@ -90,6 +91,57 @@ impl Refusal {
     }
 }
 
+/// Why a publication from outside was dropped or repaired (CONTRACT sections 6 and 12).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rejected {
+    /// Larger than a publication may be.
+    TooLarge,
+    /// Not a JSON object.
+    Json,
+    /// No subscription of that name.
+    Subscription,
+    /// The subscription carries no such message type.
+    MessageType,
+    /// The data breaks its schema.
+    Schema,
+    /// The log refused it: a conflict, or no room.
+    Refused,
+    /// The log could not be reached, and whatever handed it in does not keep it.
+    Unavailable,
+    /// It found no room to wait in.
+    Overflow,
+    /// Its correlation id could not be taken over: it got another, and was published.
+    CorrelationId,
+}
+
+impl Rejected {
+    pub(crate) const ALL: [Self; 9] = [
+        Self::TooLarge,
+        Self::Json,
+        Self::Subscription,
+        Self::MessageType,
+        Self::Schema,
+        Self::Refused,
+        Self::Unavailable,
+        Self::Overflow,
+        Self::CorrelationId,
+    ];
+
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::TooLarge => "too_large",
+            Self::Json => "invalid_json",
+            Self::Subscription => "unknown_subscription",
+            Self::MessageType => "unknown_message_type",
+            Self::Schema => "schema",
+            Self::Refused => "refused",
+            Self::Unavailable => "unavailable",
+            Self::Overflow => "overflow",
+            Self::CorrelationId => "correlation_id",
+        }
+    }
+}
+
 /// Why a handshake got no session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum HandshakeRefusal {
@@ -163,6 +215,14 @@ pub(crate) struct Metrics {
     pub(crate) publications_refused: IntCounterVec,
     pub(crate) bus_resets: IntCounter,
     pub(crate) probe_failures: IntCounter,
+    pub(crate) bus_reconnects: IntCounter,
+    pub(crate) bus_resyncs: IntCounter,
+    pub(crate) bus_gaps: IntCounter,
+    pub(crate) bus_lagged: IntCounter,
+    pub(crate) bus_retries: IntCounter,
+    pub(crate) bus_bad_entries: IntCounter,
+    pub(crate) bus_invalid: IntCounterVec,
+    pub(crate) bus_taken_in: IntCounterVec,
     pub(crate) log_lines_dropped: IntCounter,
 }
 
@@ -248,6 +308,12 @@ impl Metrics {
         for reason in Refusal::ALL {
             metrics.publications_refused.with_label_values(&[reason.as_str()]);
         }
+        for reason in Rejected::ALL {
+            metrics.bus_invalid.with_label_values(&[reason.as_str()]);
+        }
+        for source in IntakeSource::ALL {
+            metrics.bus_taken_in.with_label_values(&[source.as_str()]);
+        }
         for reason in HandshakeRefusal::ALL {
             metrics.handshakes_refused.with_label_values(&[reason.as_str()]);
         }
@@ -304,6 +370,14 @@ impl Metrics {
             publications_refused = counters("hiveops_bus_publications_refused_total", "Publications that did not enter the log, by reason.", "reason");
             bus_resets = counter("hiveops_bus_resets_total", "Logs that were read anew.");
             probe_failures = counter("hiveops_bus_probe_failures_total", "Probes that did not come back in time.");
+            bus_reconnects = counter("hiveops_bus_reconnects_total", "Connections to the broker that ended, or could not be made.");
+            bus_resyncs = counter("hiveops_bus_resyncs_total", "Times that a log was compared with the broker's and read on from there.");
+            bus_gaps = counter("hiveops_bus_gaps_total", "Live messages of the bus that did not follow the one before; each led to a resync.");
+            bus_lagged = counter("hiveops_bus_lagged_total", "Times that the bus said it dropped messages for this node; each led to a resync.");
+            bus_retries = counter("hiveops_bus_publish_retries_total", "Publications tried again because another node had changed their key meanwhile.");
+            bus_bad_entries = counter("hiveops_bus_bad_entries_total", "Entries of a log that no node wrote, passed over.");
+            bus_invalid = counters("hiveops_bus_invalid_total", "Publications handed to the bus by others that were dropped, or for correlation_id repaired, by reason.", "reason");
+            bus_taken_in = counters("hiveops_bus_taken_in_total", "Publications handed to the bus by others that this node has stored, by way in.", "source");
             log_lines_dropped = counter("hiveops_log_lines_dropped_total", "Log lines dropped because nobody read them fast enough.");
         }
     }

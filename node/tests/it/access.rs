@@ -22,7 +22,10 @@ fn operations() -> Vec<(String, String, bool)> {
             (method.to_uppercase(), path.replace("{id}", "x1").replace("{connection_id}", "c1"), open)
         })
     });
-    operations.collect()
+    let mut operations: Vec<_> = operations.collect();
+    // Last, because the node goes away by it.
+    operations.sort_by_key(|(_, path, _)| path.ends_with("/drain"));
+    operations
 }
 
 /// Connects with headers of the test's own and returns what the handshake was answered with.
@@ -118,12 +121,12 @@ async fn a_wrong_credential_is_refused_as_invalid_and_the_right_one_passes() {
 }
 
 #[tokio::test]
-async fn a_role_that_does_not_administer_may_look_but_not_publish_or_disconnect() {
+async fn a_role_that_does_not_administer_may_look_but_not_publish_disconnect_or_drain() {
     for role in ["viewer", "operator", "developer"] {
         let node = Node::start(&[AUTH[0], AUTH[1], ("WS_AUTH_TOKEN_ROLE", role)]).await;
         let call = |method: &str, path: &str| node.call(method, path).header("Authorization", &bearer(TOKEN));
         assert_eq!(call("GET", "/api/dashboard/websocket/stats").send().await.status, 200);
-        for path in ["broadcast?subscription=tasks&message_type=task_update", "disconnect/c1"] {
+        for path in ["broadcast?subscription=tasks&message_type=task_update", "disconnect/c1", "drain"] {
             let path = format!("/api/dashboard/websocket/{path}");
             let answer = call("POST", &path).text("{}").send().await;
             assert_eq!(answer.refusal(), (403, "forbidden".to_owned()), "{role} {path}");

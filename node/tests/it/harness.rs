@@ -99,6 +99,11 @@ impl Node {
     /// Stops the node in order and waits for its end.
     pub(crate) async fn stop(mut self) {
         drop(self.stop.take());
+        self.ended().await;
+    }
+
+    /// Waits for the orderly end of a node that was told to go away.
+    pub(crate) async fn ended(mut self) {
         soon("the end of the node", &mut self.running).await.expect("no panic").expect("an orderly end");
     }
 
@@ -161,6 +166,8 @@ fn config(data_dir: Option<&Path>, settings: &[(&str, &str)]) -> Config {
     env.insert("HIVEOPS_LISTEN".to_owned(), "127.0.0.1:0".to_owned());
     env.insert("HIVEOPS_NODE_ID".to_owned(), "n1".to_owned());
     env.insert("HIVEOPS_SHARDS".to_owned(), "2".to_owned());
+    // A test that stops its node waits for nobody's turn, unless it is about that.
+    env.insert("HIVEOPS_DRAIN_SECONDS".to_owned(), "0".to_owned());
     if let Some(dir) = data_dir {
         env.insert("HIVEOPS_DATA_DIR".to_owned(), dir.to_str().expect("a UTF-8 path").to_owned());
     }
@@ -260,7 +267,8 @@ impl Socket {
         }
     }
 
-    async fn next_message(&mut self) -> Result<Value, Option<Closed>> {
+    /// The next frame, or what the socket ended with.
+    pub(crate) async fn next_message(&mut self) -> Result<Value, Option<Closed>> {
         loop {
             match self.stream.next().await {
                 Some(Ok(Message::Text(text))) => return Ok(crate::schema::read(&text)),

@@ -5,6 +5,7 @@
 mod access;
 mod backpressure;
 mod control;
+mod drain;
 mod handshake;
 mod harness;
 mod http;

@@ -28,9 +28,14 @@ fn body(path: &str, method: &str) -> Option<Value> {
     }
 }
 
-/// In which order operations make sense: things are made before they are read, and removed at the end.
-fn rank(method: &str) -> usize {
-    ["POST", "GET", "PATCH", "DELETE"].iter().position(|known| *known == method).unwrap_or(0)
+/// In which order operations make sense: things are made before they are read, and removed at the end, and
+/// then the node goes away.
+fn rank(method: &str, path: &str) -> usize {
+    let order = ["POST", "GET", "PATCH", "DELETE"];
+    if path.ends_with("/drain") {
+        return order.len();
+    }
+    order.iter().position(|known| *known == method).unwrap_or(0)
 }
 
 fn operations(document: &Value) -> Vec<(String, String)> {
@@ -43,7 +48,7 @@ fn operations(document: &Value) -> Vec<(String, String)> {
         })
         .collect();
     // A collection comes before its members, so that they exist.
-    operations.sort_by_key(|(method, path)| (rank(method), path.clone()));
+    operations.sort_by_key(|(method, path)| (rank(method, path), path.clone()));
     operations
 }
 

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-use super::server::Server;
 use crate::port::Port;
 use crate::program::NATS_SERVER;
+use crate::server::{CONFIG, Server};
 
 /// Of the first line that a server sends.
 const INFO_BYTES_MAX: u64 = 65_536;
@@ -42,8 +42,8 @@ impl NatsServer {
     }
 
     pub fn start_with(options: NatsOptions) -> Result<Self> {
-        let config = |place: &Path, port: &Port| config(&options, place, port);
-        let mut server = Server::start(NATS_SERVER, &["-c"], Port::claim()?, config)?;
+        let config = |place: &Path, port: &Port| Ok(config(&options, place, port));
+        let mut server = Server::start(NATS_SERVER, &["-c", CONFIG], Port::claim()?, config)?;
         server.wait_ready(read_info)?;
         Ok(Self { server, options })
     }

@@ -2,6 +2,12 @@
 
 // The attributes tell clippy that the helpers are part of tests, where unwrapping is fine.
 #[cfg(test)]
+mod balancer;
+#[cfg(test)]
 mod nats;
 #[cfg(test)]
+mod proxy;
+#[cfg(test)]
 mod redis;
+#[cfg(test)]
+mod topologies;

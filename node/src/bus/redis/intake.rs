@@ -83,18 +83,21 @@ impl Taking {
         let mut stop = self.stop.clone();
         loop {
             let Err(fault) = self.session(&mut backoff).await else { return };
-            let node_id = self.shared.node_id.as_str();
-            let (error, attempt) = (Chain(&fault), backoff.attempts() + 1);
-            if attempt == 1 {
-                tracing::warn!(node_id, attempt, error = %error, "redis intake is down");
-            } else {
-                tracing::debug!(node_id, attempt, error = %error, "redis intake is still down");
-            }
+            self.say(&fault, backoff.attempts() + 1);
             tokio::select! {
                 // An error means that the bus is gone.
                 _ = stop.wait_for(|stop| *stop) => return,
                 () = tokio::time::sleep(backoff.next(random())) => {}
             }
+        }
+    }
+
+    fn say(&self, fault: &Fault, attempt: u32) {
+        let (node_id, error) = (self.shared.node_id.as_str(), Chain(fault));
+        if attempt == 1 {
+            tracing::warn!(node_id, attempt, error = %error, "redis intake is down");
+        } else {
+            tracing::debug!(node_id, attempt, error = %error, "redis intake is still down");
         }
     }
 
@@ -170,7 +173,8 @@ impl Taking {
     async fn subscribe(&self, connection: &MultiplexedConnection) -> Result<(), Fault> {
         let mut connection = connection.clone();
         let subscribing = async {
-            let channels: Vec<&str> = self.lease.channels.iter().map(|(channel, _)| channel.as_str()).collect();
+            let channels: Vec<&str> =
+                self.lease.channels.iter().map(|(channel, _)| channel.as_str()).collect();
             connection.subscribe(&channels).await?;
             connection.psubscribe(message::AGENT_EVENTS).await
         };
@@ -229,9 +233,11 @@ impl Lease {
             (message::SYSTEM_EVENTS.to_owned(), Source::SystemEvents),
             (message::PROJECT_INDEX.to_owned(), Source::ProjectIndex),
         ];
-        channels.extend(subscriptions.iter().map(|name| {
-            (envelopes(namespace, name), Source::Envelopes { subscription: name.to_string() })
-        }));
+        channels.extend(
+            subscriptions.iter().map(|name| {
+                (envelopes(namespace, name), Source::Envelopes { subscription: name.to_string() })
+            }),
+        );
         let (key, slot) = intake_lease(namespace);
         Self { key, slot, channels }
     }

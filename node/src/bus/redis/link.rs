@@ -217,7 +217,7 @@ impl Link {
     fn begin(&mut self, sub: SubId, synced: Synced) -> Result<(), Fault> {
         let Left::All { entries, last } = synced.left else { return Err(Fault::Outrun) };
         let found = synced.found;
-        let left = readable(sub, &found.epoch, &entries);
+        let left = readable(sub, &found.epoch, &entries, &self.shared.counts);
         let reset =
             Reset { sub, epoch: found.epoch.clone(), head: found.head, floor: found.floor, entries: left };
         self.shared.mirror.reset(reset);
@@ -240,7 +240,7 @@ impl Link {
                 let head = self.known.as_ref().map_or(0, |known| known.head);
                 let newer: Vec<_> = entries.into_iter().filter(|(seq, _)| *seq > head).collect();
                 let now = self.shared.clock.timestamp();
-                for stored in readable(sub, &epoch, &newer) {
+                for stored in readable(sub, &epoch, &newer, &self.shared.counts) {
                     self.shared.mirror.append(stored, now, None);
                 }
                 let tail = last.filter(|(seq, _)| *seq == synced.found.head).map(|(_, record)| record);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hiveops_proto::Epoch;
+use hiveops_proto::{Epoch, Position};
 use parking_lot::Mutex;
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, ErrorKind, FromRedisValue, ServerErrorKind, Value};
@@ -115,12 +115,14 @@ impl Live {
     }
 
     /// Where the log ends; everything up to there was sent on this connection before the answer.
-    pub(super) async fn head(&self, within: Duration) -> Result<u64, Trouble> {
-        let mut command = redis::cmd("HGET");
-        command.arg(&self.names.meta).arg("seq");
+    pub(super) async fn head(&self, within: Duration) -> Result<Position, Trouble> {
+        let mut command = redis::cmd("HMGET");
+        command.arg(&self.names.meta).arg("epoch").arg("seq");
         let value = self.call(&command, None, within).await?;
-        let head = Option::<u64>::from_redis_value(value).map_err(|error| self.broken(error.to_string()))?;
-        Ok(head.unwrap_or(0))
+        let head = <Option<(String, u64)>>::from_redis_value(value).ok().flatten();
+        let head = head.and_then(|(epoch, seq)| Some(Position { epoch: Epoch::new(&epoch).ok()?, seq }));
+        // The next connection begins it anew.
+        head.ok_or_else(|| self.broken("the log is gone".to_owned()))
     }
 
     /// One call with a deadline. Whatever it means for the connection has been said when it returns.

@@ -28,7 +28,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::future::{join_all, try_join_all};
-use hiveops_proto::{Epoch, NodeId, SubscriptionName};
+use hiveops_proto::{Epoch, NodeId, Position, SubscriptionName};
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 
@@ -190,11 +190,6 @@ impl RedisBus {
         try_join_all(ports.map(|port| self.live(port, patience))).await.map(|_| ())
     }
 
-    /// What went wrong so far.
-    pub(crate) fn counts(&self) -> Option<&Counts> {
-        Some(&self.shared.counts)
-    }
-
     /// The link's connection, as soon as there is one.
     async fn live(&self, port: &Port, patience: Duration) -> Result<Arc<Live>, Unavailable> {
         self.check_open()?;
@@ -270,7 +265,7 @@ impl RedisBus {
             let (Some(sub), Some(ack)) = (SubId::from_index(index), last.lock().clone()) else { return };
             let mirror = &self.shared.mirror;
             // After a new epoch there is nothing to wait for.
-            let same = mirror.position(sub).is_some_and(|(epoch, _)| epoch == ack.epoch);
+            let same = mirror.position(sub).is_some_and(|here| here.epoch == ack.epoch);
             if same && !mirror.reached(sub, ack.seq, patience).await {
                 tracing::warn!(
                     subscription = self.shared.names[index].as_str(),
@@ -281,15 +276,19 @@ impl RedisBus {
         join_all(waits).await;
     }
 
-    /// Everything that the logs have by now is in the mirror when this returns.
-    async fn catch_up(&self, port: &Port, sub: SubId) -> Result<(), Unavailable> {
+    /// Everything that the log has by now is in the mirror when this returns.
+    async fn meet_head(&self, port: &Port, sub: SubId) -> Result<(), Unavailable> {
         let began = self.shared.clock.moment();
         let live = self.live(port, self.deadline).await?;
         let head = live.head(self.left(began)).await.map_err(unavailable)?;
-        match self.shared.mirror.reached(sub, head, self.left(began)).await {
+        match self.shared.mirror.reached_place(sub, &head, self.left(began)).await {
             true => Ok(()),
             false => Err(Unavailable { reason: "the log is not read in time".to_owned() }),
         }
+    }
+
+    fn ports(&self) -> impl Iterator<Item = (SubId, &Port)> {
+        self.logs.iter().enumerate().filter_map(|(index, port)| Some((SubId::from_index(index)?, port)))
     }
 }
 
@@ -303,9 +302,7 @@ impl Bus for RedisBus {
 
     fn follow(&self) -> Call<'_, Result<Box<dyn Follow>, Unavailable>> {
         Box::pin(async move {
-            let logs = self.logs.iter().enumerate();
-            let logs = logs.filter_map(|(index, port)| Some(self.catch_up(port, SubId::from_index(index)?)));
-            try_join_all(logs).await?;
+            try_join_all(self.ports().map(|(sub, port)| self.meet_head(port, sub))).await?;
             let mirror = Arc::clone(&self.shared.mirror);
             let joined = mirror.join(Places::new()).await.ok_or_else(stopped)?;
             Ok(Box::new(Follower::new(mirror, joined)) as Box<dyn Follow>)
@@ -330,6 +327,19 @@ impl Bus for RedisBus {
             let live = self.live(&self.notices, LINK_PATIENCE.min(self.deadline)).await?;
             live.tell(&signal, self.deadline).await.map_err(unavailable)
         })
+    }
+
+    fn catch_up(&self) -> Call<'_, Vec<(SubId, Position)>> {
+        Box::pin(async move {
+            // Of a link that is down, what is known here is the best answer there is.
+            let up = self.ports().filter(|(_, port)| port.up.borrow().is_some());
+            join_all(up.map(|(sub, port)| self.meet_head(port, sub))).await;
+            self.shared.mirror.positions()
+        })
+    }
+
+    fn counts(&self) -> Option<&Counts> {
+        Some(&self.shared.counts)
     }
 
     /// From here on this node stands for the lease.

@@ -14,6 +14,7 @@ use super::record;
 use super::script;
 use super::server::{OPEN_TIMEOUT, ask};
 use crate::bus::Stored;
+use crate::bus::counts::{Counts, count};
 use crate::catalog::SubId;
 use crate::telemetry::Chain;
 
@@ -137,10 +138,16 @@ fn entries(value: Value) -> Option<Vec<(u64, String)>> {
 
 /// The publications among what is left. What cannot be read is left out: a node that stood still because of
 /// one of them would help nobody.
-pub(super) fn readable(sub: SubId, epoch: &Epoch, left: &[(u64, String)]) -> Vec<Arc<Stored>> {
+pub(super) fn readable(
+    sub: SubId,
+    epoch: &Epoch,
+    left: &[(u64, String)],
+    counts: &Counts,
+) -> Vec<Arc<Stored>> {
     let read = left.iter().filter_map(|(seq, text)| match record::read(sub, epoch, *seq, text) {
         Ok(stored) => Some(stored),
         Err(error) => {
+            count(&counts.bad_entries);
             tracing::error!(seq, error = %Chain(&error), "publication cannot be read and is left out");
             None
         }

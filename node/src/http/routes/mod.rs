@@ -4,6 +4,7 @@ pub(super) mod broadcast;
 pub(super) mod contract;
 pub(super) mod disconnect;
 pub(super) mod documents;
+pub(super) mod drain;
 pub(super) mod health;
 pub(super) mod limits;
 pub(super) mod metrics;

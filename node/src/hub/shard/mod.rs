@@ -3,6 +3,7 @@
 //! Nothing is locked on the way from the mailbox to a socket. Decisions are made by the pure parts
 //! (session, outbox, catch-up, wheel, codec); this is the thin shell around them.
 
+mod drain;
 mod env;
 mod fan_out;
 mod io;
@@ -21,6 +22,8 @@ use hiveops_proto::{ConnectionId, DisconnectReason, Epoch, ErrorCode, NodeId, Pa
 use mio::{Events, Poll, Token, Waker};
 use slab::Slab;
 use tokio::sync::{mpsc, oneshot};
+
+pub(crate) use drain::{Hints, Turn};
 
 use super::Ended;
 use super::connection::Connection;
@@ -57,6 +60,8 @@ pub(crate) struct Shared {
     pub(crate) node_id: NodeId,
     pub(crate) clock: Clock,
     pub(crate) registry: Registry,
+    /// When each session that is sent off is to come back.
+    pub(crate) hints: Hints,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) answers: Box<dyn Answers>,
     /// Whether the bus has lately proved that it delivers; written by the probe.
@@ -98,13 +103,16 @@ pub(crate) enum Command {
         /// Whether there was such a session.
         reply: oneshot::Sender<bool>,
     },
-    Stop(Stop),
+    /// A later one takes the place of an earlier one for those who are left.
+    Stop(Stop, Turn),
 }
 
 /// How a shard ends.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Stop {
     pub(crate) reason: DisconnectReason,
+    /// The time over which sessions are sent off. Until its turn comes, a session is served as ever.
+    pub(crate) window: Duration,
     /// How long sessions may take to see their notice and close frame.
     pub(crate) linger: Duration,
 }
@@ -152,6 +160,14 @@ pub(crate) struct Handle {
     pub(crate) thread: JoinHandle<Result<(), ShardError>>,
 }
 
+/// A stop that is under way.
+struct Stopping {
+    stop: Stop,
+    plan: drain::Plan<u32>,
+    /// When the shard ends, whoever has not gone.
+    until: Moment,
+}
+
 /// The state of the thread.
 struct Shard {
     shared: Arc<Shared>,
@@ -176,7 +192,7 @@ struct Shard {
     outbox_frames: usize,
     sessions: usize,
     expired_at: Moment,
-    stopping: Option<(Stop, Moment)>,
+    stopping: Option<Stopping>,
     local: fan_out::Local,
 }
 
@@ -239,6 +255,7 @@ impl Shard {
             self.read_again();
             more = self.take_commands();
             self.tick();
+            self.send_off();
             self.sweep();
             self.show_gauges();
             if self.is_finished() {
@@ -252,7 +269,10 @@ impl Shard {
         let now = self.now();
         let expire = self.expired_at.plus_millis(EXPIRE_EVERY_MS);
         let due = self.wheel.next_due().map_or(expire, |due| due.min(expire));
-        let due = self.stopping.map_or(due, |(_, until)| due.min(until));
+        let due = self.stopping.as_ref().map_or(due, |stopping| {
+            let next = stopping.plan.next_due().unwrap_or(stopping.until);
+            due.min(next).min(stopping.until)
+        });
         Some(Duration::from_millis(due.millis_since(now)))
     }
 
@@ -287,8 +307,11 @@ impl Shard {
                 }
                 Err(mpsc::error::TryRecvError::Disconnected) => {
                     self.fan_out(&batch);
-                    let linger = Duration::ZERO;
-                    self.begin_stop(Stop { reason: DisconnectReason::ServerShutdown, linger });
+                    if self.stopping.is_none() {
+                        let reason = DisconnectReason::ServerShutdown;
+                        let stop = Stop { reason, window: Duration::ZERO, linger: Duration::ZERO };
+                        self.begin_stop(stop, Turn::ALONE);
+                    }
                     return false;
                 }
             }
@@ -308,7 +331,7 @@ impl Shard {
                 // Who asked may have gone away meanwhile.
                 let _ = reply.send(found);
             }
-            Command::Stop(stop) => self.begin_stop(stop),
+            Command::Stop(stop, turn) => self.begin_stop(stop, turn),
         }
     }
 
@@ -326,7 +349,8 @@ impl Shard {
     }
 
     fn is_finished(&self) -> bool {
-        self.stopping.is_some_and(|(_, until)| self.connections.is_empty() || self.now() >= until)
+        let ended = |stopping: &Stopping| self.connections.is_empty() || self.now() >= stopping.until;
+        self.stopping.as_ref().is_some_and(ended)
     }
 }
 

@@ -7,9 +7,10 @@ use hiveops_proto::{ConnectionId, DisconnectReason, ServerFrame};
 use mio::net::TcpStream;
 use mio::{Interest, Token};
 
+use super::drain::{Plan, Turn};
 use super::env::Env;
 use super::fan_out::{Attempt, Attempts};
-use super::{Admission, EXPIRE_EVERY_MS, Intent, Shard, Stop};
+use super::{Admission, EXPIRE_EVERY_MS, Intent, Shard, Stop, Stopping};
 use crate::bus::Reset;
 use crate::catalog::{SubId, SubMask};
 use crate::hub::catch_up::CatchUp;
@@ -24,9 +25,9 @@ use crate::ws::{self, Parser};
 impl Shard {
     pub(super) fn admit(&mut self, admission: Admission) {
         let Admission { socket, read, intent } = admission;
-        let intent = match self.stopping {
+        let intent = match &self.stopping {
             // Its handshake was under way when the node was told to stop.
-            Some((stop, _)) => Intent::Refuse(stop.reason),
+            Some(stopping) => Intent::Refuse(stopping.stop.reason),
             None => intent,
         };
         let mut socket = TcpStream::from_std(socket);
@@ -402,24 +403,26 @@ impl Shard {
         found.is_some()
     }
 
-    /// Ends every session; the shard ends when all are gone, or after `linger`.
-    pub(super) fn begin_stop(&mut self, stop: Stop) {
-        if self.stopping.is_some() {
-            return;
-        }
-        self.stopping = Some((stop, self.now().plus(stop.linger)));
-        let keys: Vec<u32> = self.connections.iter().map(|(key, _)| key as u32).collect();
-        let count = keys.len() as u64;
-        for (index, key) in (0..).zip(keys) {
-            // A different hint for each, so that they do not all come back at once.
-            let retry_after_ms = Some(RETRY_BASE_MS + index * RETRY_SPREAD_MS / count);
-            self.handle(key, Event::Disconnect(Ending { retry_after_ms, ..Ending::new(stop.reason) }));
+    /// Ends every session in its slot; the shard ends when all are gone, or `linger` after the last slot.
+    pub(super) fn begin_stop(&mut self, stop: Stop, turn: Turn) {
+        let sessions =
+            self.connections.iter().filter(|(_, connection)| matches!(connection.role, Role::Session(_)));
+        let keys = sessions.map(|(key, _)| key as u32);
+        let plan = Plan::new(keys, self.now(), stop.window, turn);
+        let until = plan.last().plus(stop.linger);
+        self.stopping = Some(Stopping { stop, plan, until });
+    }
+
+    /// Ends those sessions whose slot has come. What waits for them leaves before the notice.
+    pub(super) fn send_off(&mut self) {
+        let now = self.now();
+        while let Some(Stopping { stop, plan, .. }) = self.stopping.as_mut()
+            && let Some(key) = plan.take_due(now)
+        {
+            let retry_after_ms = Some(self.shared.hints.next(stop.window));
+            // One that has gone by itself, or whose key is another's by now, is no session and hears nothing.
+            let ending = Ending { retry_after_ms, ..Ending::new(stop.reason) };
+            self.handle(key, Event::Disconnect(ending));
         }
     }
 }
-
-/// The least time after which a client of a node that stops comes back.
-const RETRY_BASE_MS: u64 = 250;
-
-/// The time over which those clients are spread.
-const RETRY_SPREAD_MS: u64 = 5_000;

@@ -157,8 +157,13 @@ impl Bench {
         self.shard.gauges.sessions()
     }
 
+    async fn drain(&self, window: Duration, linger: Duration) {
+        let stop = Stop { reason: DisconnectReason::Draining, window, linger };
+        self.tell(Command::Stop(stop, Turn::ALONE)).await;
+    }
+
     async fn stop(self) {
-        self.tell(Command::Stop(Stop { reason: DisconnectReason::Draining, linger: Duration::ZERO })).await;
+        self.drain(Duration::ZERO, Duration::ZERO).await;
         self.shard.thread.join().unwrap().unwrap();
     }
 }
@@ -252,7 +257,7 @@ async fn who_is_admitted_while_the_shard_stops_is_told() {
     let bench = Bench::start(Limits::default());
     let mut other = bench.joined("other", &[]).await;
     let linger = Duration::from_secs(60);
-    bench.tell(Command::Stop(Stop { reason: DisconnectReason::Draining, linger })).await;
+    bench.drain(Duration::ZERO, linger).await;
     let notice = other.read().text("disconnect_notice");
     assert_eq!((notice["reason"].as_str(), notice["retry_after_ms"].as_u64()), (Some("draining"), Some(250)));
     assert_eq!(other.read(), Seen::Close(1012, "draining".to_owned()));
@@ -260,6 +265,70 @@ async fn who_is_admitted_while_the_shard_stops_is_told() {
     assert_eq!(late.read(), Seen::Close(1012, "draining".to_owned()));
     bench.wait("the late one is registered", |bench| bench.shared.registry.summary().total == 1);
     drop((other, late));
+    bench.shard.thread.join().unwrap().unwrap();
+}
+
+/// Longer than any test: whoever is closed before is closed by something else than the passing of time.
+const FOR_EVER: Duration = Duration::from_secs(3_600);
+
+#[tokio::test]
+async fn until_its_turn_comes_a_session_is_served_and_a_second_stop_is_quick() {
+    let (bench, tasks) = (Bench::start(Limits::default()), Source::new("tasks"));
+    bench.reset(&tasks, 0, &[]).await;
+    let mut peers = Vec::new();
+    for id in ["a", "b", "c"] {
+        peers.push(bench.joined(id, &["tasks"]).await);
+    }
+    bench.drain(FOR_EVER, FOR_EVER).await;
+    let mut hints = vec![peers[0].read().text("disconnect_notice")["retry_after_ms"].as_u64().unwrap()];
+    assert_eq!(peers[0].read(), Seen::Close(1012, "draining".to_owned()));
+    bench.publish(tasks.event(1, 0)).await;
+    for peer in &mut peers[1..] {
+        assert_eq!(peer.read().text("task_event")["seq"], 1);
+        peer.send(&json!({"type": "unsubscribe", "subscriptions": []}));
+        peer.read().text("subscription_updated");
+    }
+    bench.drain(Duration::ZERO, FOR_EVER).await;
+    for peer in &mut peers[1..] {
+        let notice = peer.read().text("disconnect_notice");
+        hints.push(notice["retry_after_ms"].as_u64().unwrap());
+        assert_eq!(peer.read(), Seen::Close(1012, "draining".to_owned()));
+    }
+    hints.sort_unstable();
+    hints.dedup();
+    assert_eq!(hints.len(), 3, "{hints:?}");
+    drop(peers);
+    bench.shard.thread.join().unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn who_leaves_before_its_turn_holds_up_nobody() {
+    let bench = Bench::start(Limits::default());
+    let (mut first, second) = (bench.joined("first", &[]).await, bench.joined("second", &[]).await);
+    bench.drain(FOR_EVER, FOR_EVER).await;
+    first.read().text("disconnect_notice");
+    drop(second);
+    bench.wait("the session stays", |bench| bench.sessions() == 1);
+    drop(first);
+    bench.shard.thread.join().unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn what_was_queued_for_a_session_reaches_it_before_the_notice() {
+    let (bench, tasks) = (Bench::start(Limits::default()), Source::new("tasks"));
+    bench.reset(&tasks, 0, &[]).await;
+    let mut slow = bench.joined("slow", &["tasks"]).await;
+    for seq in 1..=40 {
+        bench.publish(tasks.event(seq, 20_000)).await;
+    }
+    bench.wait("the socket takes all", |bench| bench.shard.gauges.outbox_frames() > 0);
+    bench.drain(Duration::ZERO, FOR_EVER).await;
+    for seq in 1..=40 {
+        assert_eq!(slow.read().text("task_event")["seq"], seq);
+    }
+    slow.read().text("disconnect_notice");
+    assert_eq!(slow.read(), Seen::Close(1012, "draining".to_owned()));
+    drop(slow);
     bench.shard.thread.join().unwrap().unwrap();
 }
 
@@ -433,7 +502,8 @@ async fn a_shard_that_panics_is_noticed_and_leaves_nobody_registered() {
     shard.mailbox.ended().await;
     assert!(shard.thread.join().is_err());
     assert_eq!(shared.registry.summary().total, 0);
-    let stop = Stop { reason: DisconnectReason::Draining, linger: Duration::ZERO };
-    assert_eq!(shard.mailbox.send(Command::Stop(stop)).await, Err(Ended));
+    let (reason, window, linger) = (DisconnectReason::Draining, Duration::ZERO, Duration::ZERO);
+    let stop = Command::Stop(Stop { reason, window, linger }, Turn::ALONE);
+    assert_eq!(shard.mailbox.send(stop).await, Err(Ended));
     assert_eq!(peer.read(), Seen::End);
 }

@@ -91,7 +91,12 @@ mod tests {
         (incoming.subscription, incoming.message_type, payload, incoming.correlation_id)
     }
 
-    fn expected(sub: &str, kind: &str, payload: &str, cause: Option<&str>) -> (String, String, String, Option<String>) {
+    fn expected(
+        sub: &str,
+        kind: &str,
+        payload: &str,
+        cause: Option<&str>,
+    ) -> (String, String, String, Option<String>) {
         (sub.to_owned(), kind.to_owned(), payload.to_owned(), cause.map(str::to_owned))
     }
 
@@ -124,7 +129,10 @@ mod tests {
         let text = r#"{"type":"task_update","data":{"id":"t\u0031"},"correlation_id":"c","traceparent":"00-1","idempotency_key":7}"#;
         assert_eq!(parts(&source, text), expected("tasks", "task_update", r#"{"id":"t\u0031"}"#, Some("c")));
         let incoming = read(&source, text.as_bytes().to_vec());
-        assert_eq!((incoming.traceparent.as_deref(), incoming.idempotency_key.as_deref()), (Some("00-1"), Some("7")));
+        assert_eq!(
+            (incoming.traceparent.as_deref(), incoming.idempotency_key.as_deref()),
+            (Some("00-1"), Some("7"))
+        );
         assert_eq!(parts(&source, "[]"), expected("tasks", "", "[]", None));
     }
 

@@ -1,5 +1,5 @@
-//! What every broker's server has in common: a directory, a port, and a process that is killed and started
-//! again in the same place. It knows no protocol: each broker says what it means to be ready.
+//! What every server has in common: a directory, a port, and a process that is killed and started again in
+//! the same place. It knows no protocol: each kind of server says what it means to be ready.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -13,11 +13,13 @@ use crate::process::Process;
 use crate::program::Program;
 use crate::wait::{PATIENCE, wait_for_some};
 
+/// In the server's directory, which it is started in: its configuration.
+pub(crate) const CONFIG: &str = "server.conf";
+
 #[derive(Debug)]
-pub(super) struct Server {
+pub(crate) struct Server {
     name: &'static str,
     program: PathBuf,
-    config: PathBuf,
     args: Vec<String>,
     port: Port,
     process: Process,
@@ -26,29 +28,29 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Starts `program <args> <config>`, where the text of the configuration is made for a directory and a
-    /// port. Who calls this waits for it with `wait_ready`.
-    pub(super) fn start(
+    /// Starts it in a new directory, with the text of its configuration, made for the directory and the
+    /// port, in the file `CONFIG`. Who calls this waits for it with `wait_ready`.
+    pub(crate) fn start(
         program: Program,
         args: &[&str],
         port: Port,
-        config: impl FnOnce(&Path, &Port) -> String,
+        config: impl FnOnce(&Path, &Port) -> Result<String>,
     ) -> Result<Self> {
         let place = tempfile::Builder::new().prefix("hiveops-testkit-").tempdir()?;
-        let path = place.path().join("server.conf");
-        std::fs::write(&path, config(place.path(), &port))?;
+        std::fs::write(place.path().join(CONFIG), config(place.path(), &port)?)?;
         let file = program.find()?;
         let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
-        let process = launch(program.name, &file, &args, &path, place.path())?;
-        Ok(Self { name: program.name, program: file, config: path, args, port, process, place })
+        let process = launch(program.name, &file, &args, place.path())?;
+        Ok(Self { name: program.name, program: file, args, port, process, place })
     }
 
     /// Waits until `ready` gives something; its errors mean that it is not so far yet.
-    pub(super) fn wait_ready<T>(&mut self, ready: impl Fn(SocketAddr) -> Result<T>) -> Result<T> {
+    pub(crate) fn wait_ready<T>(&mut self, ready: impl Fn(SocketAddr) -> Result<T>) -> Result<T> {
         let addr = self.addr();
         let mut last = None;
         let waited = wait_for_some(&format!("{} on {addr}", self.name), PATIENCE, || {
             if let Some(status) = self.process.ended()? {
+                last = None;
                 bail!("{} ended: {status}\n{}", self.name, self.process.last_output());
             }
             match ready(addr) {
@@ -65,32 +67,32 @@ impl Server {
         })
     }
 
-    pub(super) fn addr(&self) -> SocketAddr {
+    pub(crate) fn addr(&self) -> SocketAddr {
         self.port.addr()
     }
 
-    pub(super) fn place(&self) -> &Path {
+    pub(crate) fn place(&self) -> &Path {
         self.place.path()
     }
 
-    pub(super) fn process(&mut self) -> &mut Process {
+    pub(crate) fn process(&mut self) -> &mut Process {
         &mut self.process
     }
 
-    pub(super) fn output(&self) -> String {
+    pub(crate) fn output(&self) -> String {
         self.process.output()
     }
 
     /// Starts it again, on the same port and with the files that it left; kills it first when it still runs.
-    pub(super) fn restart(&mut self) -> Result<()> {
+    pub(crate) fn restart(&mut self) -> Result<()> {
         self.process.kill()?;
-        self.process = launch(self.name, &self.program, &self.args, &self.config, self.place.path())?;
+        self.process = launch(self.name, &self.program, &self.args, self.place.path())?;
         Ok(())
     }
 }
 
-fn launch(name: &str, program: &Path, args: &[String], config: &Path, place: &Path) -> Result<Process> {
+fn launch(name: &str, program: &Path, args: &[String], place: &Path) -> Result<Process> {
     let mut command = Command::new(program);
-    command.args(args).arg(config).current_dir(place);
+    command.args(args).current_dir(place);
     Process::start(name, &command, &place.join("output"))
 }
