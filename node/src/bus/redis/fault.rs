@@ -76,18 +76,14 @@ impl Trouble {
     /// What the error means. Whatever is not known to be a plain refusal ends the connection: a new one
     /// costs little, and a wrong one delivers answers to the wrong calls.
     pub(super) fn of(error: &RedisError) -> Self {
-        let text = error.to_string();
-        let Some(_) = error.code() else { return Self::Broken(text) };
-        match error.kind() {
-            ErrorKind::Extension => Self::Refused(text),
-            ErrorKind::Server(kind) => match kind {
-                ServerErrorKind::ResponseError | ServerErrorKind::ExecAbort | ServerErrorKind::NoPerm => {
-                    Self::Refused(text)
-                }
-                _ => Self::Broken(text),
-            },
-            _ => Self::Broken(text),
-        }
+        use ServerErrorKind::{ExecAbort, NoPerm, ResponseError};
+        let refusal = match error.kind() {
+            // An answer with a code that the library does not know, such as OOM or MISCONF.
+            ErrorKind::Extension => true,
+            ErrorKind::Server(kind) => matches!(kind, ResponseError | ExecAbort | NoPerm),
+            _ => false,
+        };
+        if refusal { Self::Refused(error.to_string()) } else { Self::Broken(error.to_string()) }
     }
 }
 

@@ -138,7 +138,7 @@ impl Link {
     async fn serve(&mut self, connection: MultiplexedConnection, inbox: Inbox) -> Result<Infallible, Fault> {
         let shared = Arc::clone(&self.shared);
         let facts = Facts::ask(&connection).await?;
-        if facts.evicts {
+        if facts.evicts && self.purpose == Purpose::Notices {
             tracing::warn!(
                 node_id = shared.node_id,
                 "redis may evict logs: maxmemory-policy is not noeviction"

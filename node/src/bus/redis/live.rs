@@ -16,7 +16,8 @@ use super::script::{self, Script};
 use super::server::{OPEN_TIMEOUT, ask};
 use crate::time::{Clock, Moment};
 
-/// A call that was given up after this long without an answer speaks against the connection.
+/// A call that had no answer for this long when it was given up speaks against the connection; one that was
+/// given up earlier, because its publisher had waited elsewhere before, does not.
 const UNANSWERED: Duration = Duration::from_secs(1);
 
 pub(super) struct Live {
@@ -132,20 +133,15 @@ impl Live {
         script: Option<&'static Script>,
         within: Duration,
     ) -> Result<Value, Trouble> {
-        let mut watch = Unanswered { live: Some(self), since: self.clock.moment() };
-        let answer = tokio::time::timeout(within, self.send(command, script)).await;
-        watch.live = None;
-        match answer {
-            Err(_) => {
-                self.fail("no answer in time");
-                Err(Trouble::TimedOut)
-            }
-            Ok(Ok(value)) => Ok(value),
-            Ok(Err(error)) => Err(match Trouble::of(&error) {
-                Trouble::Broken(reason) => self.broken(reason),
-                other => other,
-            }),
-        }
+        let mut unanswered = Unanswered { live: Some(self), since: self.clock.moment() };
+        let Ok(answer) = tokio::time::timeout(within, self.send(command, script)).await else {
+            return Err(Trouble::TimedOut);
+        };
+        unanswered.live = None;
+        answer.map_err(|error| match Trouble::of(&error) {
+            Trouble::Broken(reason) => self.broken(reason),
+            other => other,
+        })
     }
 
     async fn send(&self, command: &Cmd, script: Option<&'static Script>) -> redis::RedisResult<Value> {
@@ -171,8 +167,8 @@ fn millis((seconds, micros): (i64, i64)) -> i64 {
     seconds * 1_000 + micros / 1_000
 }
 
-/// Notices a call that nobody waits for any more although it has no answer: whoever asks with a shorter
-/// patience than ours must not keep a dead connection from being found.
+/// Notices a call that nobody waits for any more although it has no answer, also when its future is dropped:
+/// whoever asks with a shorter patience than ours must not keep a dead connection from being found.
 struct Unanswered<'a> {
     live: Option<&'a Live>,
     since: Moment,
@@ -183,7 +179,7 @@ impl Drop for Unanswered<'_> {
         if let Some(live) = self.live
             && u128::from(live.clock.moment().millis_since(self.since)) >= UNANSWERED.as_millis()
         {
-            live.fail("a call was given up without an answer");
+            live.fail("no answer in time");
         }
     }
 }

@@ -44,7 +44,7 @@ async fn nothing_that_timed_out_is_stored_later() {
     let url = server.lock().url();
     let mut bus = ready(&url, "n1").await;
     let mut reader = Reader::open(&bus).await;
-    bus.deadline = Duration::from_millis(300);
+    bus.deadline = Duration::from_millis(1_200);
     let frozen = Frozen::freeze(&server);
     // It lies in the server's socket and is read when the server goes on.
     assert_eq!(bus.publish(update(0, "a", 1)).await, Err(PublishError::Timeout));
