@@ -90,7 +90,7 @@ pub(crate) fn with_key(key: &str, publish: Publish) -> Publish {
 }
 
 /// All of them in this order, many at once; every one is stored.
-async fn publish_all(bus: &dyn Bus, all: impl IntoIterator<Item = Publish>) -> Vec<Ack> {
+pub(crate) async fn publish_all(bus: &dyn Bus, all: impl IntoIterator<Item = Publish>) -> Vec<Ack> {
     // As many as a slow machine stores well within the deadline of a call.
     const AT_ONCE: usize = 250;
     let mut acks = Vec::new();
@@ -116,7 +116,7 @@ pub(crate) struct Replica {
     floor: u64,
     /// Type and key → seq and data.
     pub(crate) values: BTreeMap<(String, String), (u64, String)>,
-    occurrences: Vec<u64>,
+    pub(crate) occurrences: Vec<u64>,
     /// Every seq that came after the reset.
     pub(crate) live: Vec<u64>,
     pub(crate) resets: usize,
@@ -282,4 +282,6 @@ conformance! {
     embedded_memory => crate::bus::embedded::tests::memory,
     embedded_disk => crate::bus::embedded::tests::disk,
     nats => crate::bus::nats::tests::server,
+    redis => crate::bus::redis::tests::single,
+    redis_cluster => crate::bus::redis::tests::cluster,
 }
