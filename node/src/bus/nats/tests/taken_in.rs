@@ -9,7 +9,12 @@ async fn hand_in(url: &str, subject: &str, headers: &[(&str, &str)], payload: &s
         map.insert(*name, *value);
     }
     let publisher = outsider(url).await;
-    publisher.publish_with_headers(subject.to_owned(), map, payload.to_owned().into()).await.unwrap().await.unwrap();
+    publisher
+        .publish_with_headers(subject.to_owned(), map, payload.to_owned().into())
+        .await
+        .unwrap()
+        .await
+        .unwrap();
 }
 
 async fn next(intake: &mut Box<dyn Intake>) -> Incoming {
@@ -61,6 +66,10 @@ async fn what_waits_is_taken_in_after_the_server_has_come_back() {
     server.kill().unwrap();
     server.restart().unwrap();
     hand_in(&server.url(), "hiveops.test.in.tasks", &[("X-Correlation-ID", "two")], "{}").await;
-    let second = next(&mut intake).await;
+    let mut second = next(&mut intake).await;
+    // What the server did not hear of before it was killed comes again, and is known by its name.
+    while second.correlation_id.as_deref() == Some("one") {
+        second = next(&mut intake).await;
+    }
     assert_eq!((second.subscription.as_str(), second.correlation_id.as_deref()), ("tasks", Some("two")));
 }
