@@ -3,6 +3,7 @@
 //!
 //! Without it such a client would get a snapshot from the past.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use hiveops_proto::{Position, Positions};
@@ -10,6 +11,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::App;
+use crate::bus::Bus;
 use crate::catalog::SubId;
 
 /// How long a handshake waits at most. A node that is behind by more has lost its bus, says so with
@@ -21,11 +23,21 @@ pub(crate) struct Received {
     /// Held for one look or change.
     positions: Mutex<Vec<Option<Position>>>,
     changed: watch::Sender<()>,
+    /// Questions to the bus that have begun.
+    begun: AtomicU64,
+    /// The number of the last one, and its answer. Held while it is asked, so that all who come meanwhile
+    /// share the next one: a wave of clients is no wave for the bus.
+    asked: tokio::sync::Mutex<(u64, Vec<(SubId, Position)>)>,
 }
 
 impl Received {
     pub(super) fn new(logs: usize) -> Self {
-        Self { positions: Mutex::new(vec![None; logs]), changed: watch::Sender::new(()) }
+        Self {
+            positions: Mutex::new(vec![None; logs]),
+            changed: watch::Sender::new(()),
+            begun: AtomicU64::new(0),
+            asked: tokio::sync::Mutex::default(),
+        }
     }
 
     pub(super) fn set(&self, sub: SubId, position: Position) {
@@ -40,6 +52,18 @@ impl Received {
         let positions = self.positions.lock();
         let here = positions.get(sub.index()).and_then(Option::as_ref);
         here.is_some_and(|here| here.epoch == position.epoch && here.seq >= position.seq)
+    }
+
+    /// Where the logs are by the bus's word, in an answer to a question that began after this call.
+    async fn ask(&self, bus: &dyn Bus) -> Vec<(SubId, Position)> {
+        let before = self.begun.load(Ordering::Acquire);
+        let mut asked = self.asked.lock().await;
+        if asked.0 <= before {
+            // A question that is given up half way has begun all the same, and is nobody's answer.
+            let number = self.begun.fetch_add(1, Ordering::AcqRel) + 1;
+            *asked = (number, bus.catch_up().await);
+        }
+        asked.1.clone()
     }
 
     async fn reach(&self, places: &[(SubId, Position)]) {
@@ -61,7 +85,7 @@ pub(crate) async fn wait(app: &App, since: &Positions) {
         return;
     }
     let caught_up = async {
-        let mut places = app.bus.catch_up().await;
+        let mut places = app.received.ask(app.bus.as_ref()).await;
         places.retain(|(sub, _)| ahead.contains(sub));
         app.received.reach(&places).await;
     };

@@ -193,6 +193,7 @@ impl Builder {
             }
             (password, Some(servers)) => servers.password = password,
         }
+        bus.hide_token();
         if bus.is_shared() && self.layer.contains_key("data_dir") {
             let problem = "only the embedded bus keeps its logs on this machine";
             self.mistake("data_dir", problem, "leave it out: the logs are on the bus");

@@ -40,7 +40,7 @@ pub struct Servers {
     pub tls: bool,
     /// The user's name.
     pub user: Option<String>,
-    /// The user's password; a NATS token when there is no user.
+    /// The user's password; without a user, a NATS token.
     pub password: Option<Secret>,
     /// Hosts and ports, at least one.
     pub addresses: Vec<Address>,
@@ -77,6 +77,15 @@ impl BusUrl {
     /// Whether other nodes can follow the same bus.
     pub fn is_shared(&self) -> bool {
         !matches!(self, Self::Embedded)
+    }
+
+    /// NATS writes a token in the place of the user: where no password follows, it is one, and secret.
+    pub(crate) fn hide_token(&mut self) {
+        if let Self::Nats(servers) = self
+            && servers.password.is_none()
+        {
+            servers.password = servers.user.take().map(Secret::new);
+        }
     }
 
     pub(super) fn servers_mut(&mut self) -> Option<&mut Servers> {

@@ -220,6 +220,10 @@ fn a_bus_takes_its_password_from_a_file_and_shows_none() {
     let super::BusUrl::Nats(servers) = &loaded.config.bus else { panic!("{:?}", loaded.config.bus) };
     assert_eq!(servers.password.as_ref().unwrap().expose(), "s3cret");
     assert!(!format!("{:?}", loaded.config).contains("s3cret"));
+    let token = Case { env: &[("HIVEOPS_BUS", "nats://t0ken@bus.example")], ..Case::default() }.loaded();
+    let shown = token.shown.iter().find(|shown| shown.setting.name == "bus").unwrap();
+    assert_eq!(shown.value, "nats://:***@bus.example:4222");
+    assert!(!format!("{:?}", token.config).contains("t0ken"));
 }
 
 #[test]

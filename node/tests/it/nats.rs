@@ -147,3 +147,24 @@ async fn what_outside_publishers_hand_in_is_checked_counted_and_delivered() {
     }
     assert_eq!(node.metric("hiveops_bus_taken_in_total{source=\"nats_in\"}").await, 2.0);
 }
+
+#[tokio::test]
+async fn a_publisher_that_hands_in_keeps_its_order_whatever_node_takes_it() {
+    const LAST: u64 = 100;
+    let server = NatsServer::start().unwrap();
+    let (one, two) = (node("n1", &server.url()).await, node("n2", &server.url()).await);
+    let mut socket = Socket::joined(&one, &format!("dashboard?subscriptions={INDEX}")).await;
+    let publisher = async_nats::jetstream::new(async_nats::connect(server.url()).await.unwrap());
+    for n in 1..=LAST {
+        let mut headers = async_nats::HeaderMap::new();
+        headers.insert("Hiveops-Type", UPDATE);
+        let (subject, payload) =
+            (format!("hiveops.default.in.{INDEX}"), json!({"id": "a", "n": n}).to_string());
+        publisher.publish_with_headers(subject, headers, payload.into()).await.unwrap().await.unwrap();
+    }
+    for n in 1..=LAST {
+        assert_eq!(socket.wait_for(UPDATE).await["data"]["n"], n);
+    }
+    let taken = "hiveops_bus_taken_in_total{source=\"nats_in\"}";
+    assert!(one.metric(taken).await > 0.0 && two.metric(taken).await > 0.0, "both took some");
+}

@@ -6,10 +6,11 @@
 //! how long a message may wait in it.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::{Client, ConnectOptions, Event};
-use tokio::sync::mpsc;
+use tokio::sync::watch;
 
 use super::LinkError;
 use crate::config::{BusFiles, Servers};
@@ -26,9 +27,6 @@ const PING_EVERY: Duration = Duration::from_secs(2);
 /// Messages of one subscription that wait for this node; the library drops what is more and says so.
 const WAITING_MAX: usize = 16_384;
 
-/// Events that wait for the link; only the first one matters.
-const EVENTS_MAX: usize = 64;
-
 /// Where to connect, and as whom.
 #[derive(Debug, Clone)]
 pub(super) struct Destination {
@@ -37,32 +35,32 @@ pub(super) struct Destination {
     pub(super) node: String,
 }
 
-/// What the library says about a connection.
-pub(super) enum Notice {
-    Ended(String),
-    /// Messages for this node were dropped.
-    Dropped,
+/// What the library says about a connection. Levels, not queues: the library says some of it once for every
+/// message.
+pub(super) struct Notices {
+    /// Why it ended, once it has.
+    pub(super) ended: watch::Receiver<Option<String>>,
+    /// How many messages for this node were dropped.
+    pub(super) dropped: watch::Receiver<u64>,
 }
 
 /// Connects to one of the servers.
-pub(super) async fn connect(to: &Destination) -> Result<(Client, mpsc::Receiver<Notice>), LinkError> {
-    let (notices, noticed) = mpsc::channel(EVENTS_MAX);
+pub(super) async fn connect(to: &Destination) -> Result<(Client, Notices), LinkError> {
+    let (end, ended) = watch::channel(None);
+    let (drop, dropped) = watch::channel(0_u64);
+    let (end, drop) = (Arc::new(end), Arc::new(drop));
     let options = options(to).await?.event_callback(move |event| {
-        let notices = notices.clone();
-        async move {
-            let notice = match event {
-                Event::Connected => return,
-                Event::SlowConsumer(_) => Notice::Dropped,
-                Event::ServerError(error) => {
-                    tracing::warn!(error = %error, "bus server complains");
-                    return;
-                }
-                other => Notice::Ended(other.to_string()),
-            };
-            // When the queue is full, the link has been told often enough.
-            let _ = notices.try_send(notice);
+        match event {
+            Event::Connected => {}
+            Event::SlowConsumer(_) => drop.send_modify(|count| *count += 1),
+            Event::ServerError(error) => tracing::warn!(error = %error, "bus server complains"),
+            other => {
+                end.send_replace(Some(other.to_string()));
+            }
         }
+        std::future::ready(())
     });
+    let notices = Notices { ended, dropped };
     let scheme = if to.servers.tls { "tls" } else { "nats" };
     let addresses = to.servers.addresses.iter().map(|address| format!("{scheme}://{address}").parse());
     let addresses: Vec<async_nats::ServerAddr> =
@@ -73,7 +71,7 @@ pub(super) async fn connect(to: &Destination) -> Result<(Client, mpsc::Receiver<
     let patience = ATTEMPT.saturating_mul(u32::try_from(addresses.len()).unwrap_or(u32::MAX)) + ATTEMPT;
     let connected = tokio::time::timeout(patience, options.connect(addresses)).await;
     match connected {
-        Ok(Ok(client)) => Ok((client, noticed)),
+        Ok(Ok(client)) => Ok((client, notices)),
         Ok(Err(error)) => Err(LinkError::broker("no NATS server can be reached (HIVEOPS_BUS)", error)),
         Err(_) => Err(LinkError::Broker("no NATS server answers (HIVEOPS_BUS)".to_owned())),
     }
@@ -91,8 +89,8 @@ async fn options(to: &Destination) -> Result<ConnectOptions, LinkError> {
     };
     match (&to.servers.user, &to.servers.password) {
         (None, None) => {}
-        // NATS writes a token in the place of the user.
-        (Some(token), None) => options = options.token(token.clone()),
+        // The configuration makes a token of it; a user without a password is none that NATS knows.
+        (Some(_), None) => {}
         (None, Some(token)) => options = options.token(token.expose().to_owned()),
         (Some(user), Some(password)) => {
             options = options.user_and_password(user.clone(), password.expose().to_owned());

@@ -1,4 +1,7 @@
 //! The `in` work queue: what publishers hand to NATS goes to one node, and again until one has settled it.
+//!
+//! One message is out at a time, over all nodes: two updates of one key that went to two nodes would race,
+//! and the older one could be stored last.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,14 +18,12 @@ use crate::bus::{Call, Incoming, Intake, IntakeSource, Settle, Settled};
 /// The consumer that all nodes share.
 const CONSUMER: &str = "nodes";
 
-/// A message that no node has settled for so long goes to another one; longer than a publication may take.
-const SETTLE_WITHIN: Duration = Duration::from_secs(15);
+/// A message that no node has settled for so long goes to another one, and until then nobody gets the next;
+/// longer than a publication may take.
+const SETTLE_WITHIN: Duration = Duration::from_secs(8);
 
 /// Messages that may be with nodes at one time.
-const UNSETTLED_MAX: i64 = 1_024;
-
-/// Messages that one node holds at one time: it settles them one after the other.
-const BATCH: usize = 16;
+const UNSETTLED_MAX: i64 = 1;
 
 /// What could not be stored comes again after this.
 const LATER: Duration = Duration::from_secs(1);
@@ -32,13 +33,13 @@ const RETRY: Duration = Duration::from_millis(250);
 
 pub(super) struct NatsIntake {
     inner: Arc<Inner>,
-    /// None until there is a link, and after it is lost.
-    messages: Option<pull::Stream>,
+    /// None until there is a link, and after it is lost: the library would wait for its messages.
+    open: Option<(Arc<Link>, pull::Stream)>,
 }
 
 impl NatsIntake {
     pub(super) fn new(inner: Arc<Inner>) -> Self {
-        Self { inner, messages: None }
+        Self { inner, open: None }
     }
 
     async fn open(&self, link: &Link) -> Result<pull::Stream, async_nats::Error> {
@@ -50,12 +51,13 @@ impl NatsIntake {
             max_ack_pending: UNSETTLED_MAX,
             ..pull::Config::default()
         };
-        let consumer = stream.get_or_create_consumer(CONSUMER, config).await?;
-        Ok(consumer.stream().max_messages_per_batch(BATCH).messages().await?)
+        // Made, or changed when an older node has made it.
+        let consumer = stream.create_consumer(config).await?;
+        Ok(consumer.stream().max_messages_per_batch(1).messages().await?)
     }
 
     /// Waits for a link and opens the queue on it; `None` when the bus has stopped.
-    async fn reopen(&self) -> Option<pull::Stream> {
+    async fn reopen(&self) -> Option<(Arc<Link>, pull::Stream)> {
         let mut stop = self.inner.stop.subscribe();
         let mut link = self.inner.link.subscribe();
         loop {
@@ -65,7 +67,7 @@ impl NatsIntake {
             };
             let link = link?;
             match self.open(&link).await {
-                Ok(messages) => return Some(messages),
+                Ok(messages) => return Some((link, messages)),
                 Err(error) => {
                     let error = LinkError::Broker(error.to_string());
                     tracing::warn!(error = %error, "publications from outside cannot be taken in");
@@ -81,22 +83,23 @@ impl Intake for NatsIntake {
         Box::pin(async move {
             let mut stop = self.inner.stop.subscribe();
             loop {
-                if self.messages.is_none() {
-                    self.messages = Some(self.reopen().await?);
+                if self.open.is_none() {
+                    self.open = Some(self.reopen().await?);
                 }
-                let messages = self.messages.as_mut()?;
+                let (link, messages) = self.open.as_mut()?;
                 let message = tokio::select! {
                     _ = stop.wait_for(|stop| *stop) => return None,
+                    () = self.inner.lost(link) => None,
                     message = messages.next() => message,
                 };
                 match message {
                     Some(Ok(message)) => return Some(incoming(&self.inner, message)),
                     Some(Err(error)) => {
                         tracing::warn!(error = %error, "queue of publications from outside is opened again");
-                        self.messages = None;
+                        self.open = None;
                         tokio::time::sleep(RETRY).await;
                     }
-                    None => self.messages = None,
+                    None => self.open = None,
                 }
             }
         })

@@ -15,7 +15,7 @@ use futures_util::StreamExt;
 use hiveops_proto::{Epoch, MessageType, Timestamp};
 use tokio::sync::mpsc;
 
-use super::connect::{self, ANSWER, Notice};
+use super::connect::{self, ANSWER, Notices};
 use super::entry::{self, BadEntry, Raw};
 use super::read::{self, Source};
 use super::{Inner, LinkError, streams};
@@ -45,6 +45,8 @@ struct Followed {
     sub: SubId,
     stream: Stream,
     epoch: Epoch,
+    /// The highest count of lives that the stream has shown: one with an older disk counts from less.
+    generation: u64,
     /// The last message that was looked at, publication or not.
     seen: u64,
     /// When the server stored it: another message in its place is another log.
@@ -79,9 +81,22 @@ pub(super) async fn run(inner: &Arc<Inner>, requests: &mut mpsc::Receiver<Reques
     }
 }
 
+/// One thing that the link has to see to.
+enum Turn {
+    /// The connection has ended.
+    Ended(String),
+    /// Nobody will ask any more.
+    Stopped,
+    /// So many messages were dropped by now.
+    Dropped(u64),
+    Live(Message),
+    Signal(Message),
+    Asked(Request),
+}
+
 struct Begun {
     link: Arc<Link>,
-    notices: mpsc::Receiver<Notice>,
+    notices: Notices,
     live: Subscriber,
     signals: Subscriber,
 }
@@ -98,7 +113,7 @@ async fn begin(inner: &Arc<Inner>, logs: &mut Vec<Followed>) -> Result<Begun, Li
         let Some(sub) = SubId::from_index(index) else { continue };
         let stream = streams::ensure(&context, &streams::log(names, name, inner.replicas)).await?;
         let epoch = streams::epoch(stream.cached_info());
-        logs.push(Followed { sub, stream, epoch, seen: 0, seen_at: None, ahead: 0 });
+        logs.push(Followed { sub, stream, epoch, generation: 0, seen: 0, seen_at: None, ahead: 0 });
     }
     let listen = |error| LinkError::broker("the bus cannot be listened to", error);
     let live = client.subscribe(names.all_live()).await.map_err(listen)?;
@@ -119,43 +134,57 @@ impl Begun {
         requests: &mut mpsc::Receiver<Request>,
     ) -> LinkError {
         loop {
-            // All are cancel-safe: what is not taken stays in its queue.
-            let result = tokio::select! {
-                notice = self.notices.recv() => match notice {
-                    Some(Notice::Dropped) => {
-                        count(&inner.counts.lagged);
-                        tracing::warn!(node_id = %inner.node_id, "bus dropped messages for this node");
-                        self.resync_all(inner, logs).await
-                    }
-                    Some(Notice::Ended(why)) => Err(LinkError::Broker(format!("the connection ended: {why}"))),
-                    None => Err(LinkError::Broker("the connection ended".to_owned())),
-                },
-                message = self.live.next() => match message {
-                    Some(message) => self.on_live(inner, logs, &message).await,
-                    None => Err(LinkError::Broker("the live subscription ended".to_owned())),
-                },
-                message = self.signals.next() => {
-                    if let Some(signal) = message.and_then(|message| String::from_utf8(message.payload.into()).ok()) {
-                        inner.mirror.told(signal.into());
-                    }
-                    Ok(())
-                }
-                request = requests.recv() => match request {
-                    Some(Request::Compare) => self.compare(inner, logs).await,
-                    Some(Request::Missing(sub)) => match logs.get_mut(sub.index()) {
-                        Some(log) => log.resync(inner, &self.link.context).await,
-                        None => Ok(()),
-                    },
-                    Some(Request::Cut(sub, message_type)) => match logs.get(sub.index()) {
-                        Some(log) => log.cut(inner, &message_type).await,
-                        None => Ok(()),
-                    },
-                    None => return LinkError::Stopped,
-                },
-            };
-            if let Err(error) = result {
+            let turn = self.next(requests).await;
+            if let Err(error) = self.take(inner, logs, turn).await {
                 return error;
             }
+        }
+    }
+
+    async fn next(&mut self, requests: &mut mpsc::Receiver<Request>) -> Turn {
+        // Before anything else: what comes on a connection that the library has made anew is not to be
+        // trusted.
+        if let Some(why) = &*self.notices.ended.borrow() {
+            return Turn::Ended(why.clone());
+        }
+        // All are cancel-safe: what is not taken stays in its queue, and levels stay as they are.
+        tokio::select! {
+            ended = self.notices.ended.wait_for(Option::is_some) => {
+                Turn::Ended(ended.ok().and_then(|why| why.clone()).unwrap_or_default())
+            }
+            Ok(()) = self.notices.dropped.changed() => Turn::Dropped(*self.notices.dropped.borrow_and_update()),
+            message = self.live.next() => message.map_or(Turn::Ended(String::new()), Turn::Live),
+            Some(message) = self.signals.next() => Turn::Signal(message),
+            request = requests.recv() => request.map_or(Turn::Stopped, Turn::Asked),
+        }
+    }
+
+    async fn take(&self, inner: &Arc<Inner>, logs: &mut [Followed], turn: Turn) -> Result<(), LinkError> {
+        match turn {
+            Turn::Ended(why) => Err(LinkError::Broker(format!("the connection ended: {why}"))),
+            Turn::Stopped => Err(LinkError::Stopped),
+            Turn::Dropped(dropped) => {
+                // However many there were, one look at each log finds them all.
+                count(&inner.counts.lagged);
+                tracing::warn!(node_id = %inner.node_id, dropped, "bus dropped messages for this node");
+                self.resync_all(inner, logs).await
+            }
+            Turn::Live(message) => self.on_live(inner, logs, &message).await,
+            Turn::Signal(message) => {
+                if let Ok(signal) = String::from_utf8(message.payload.into()) {
+                    inner.mirror.told(signal.into());
+                }
+                Ok(())
+            }
+            Turn::Asked(Request::Compare) => self.compare(inner, logs).await,
+            Turn::Asked(Request::Missing(sub)) => match logs.get_mut(sub.index()) {
+                Some(log) => log.resync(inner, &self.link.context).await,
+                None => Ok(()),
+            },
+            Turn::Asked(Request::Cut(sub, message_type)) => match logs.get(sub.index()) {
+                Some(log) => log.cut(inner, &message_type).await,
+                None => Ok(()),
+            },
         }
     }
 
@@ -216,9 +245,9 @@ impl Followed {
 
     /// Goes on where the mirror stands, if that is a place of this log.
     async fn begin(&mut self, inner: &Arc<Inner>, context: &Context) -> Result<(), LinkError> {
-        let seen = inner.seen.lock().get(&self.sub).cloned();
-        if let Some(seen) = seen {
+        if let Some(seen) = inner.seen(self.sub) {
             self.epoch = seen.epoch;
+            self.generation = seen.generation;
             self.seen = seen.seq;
             self.seen_at = seen.at;
             return self.resync(inner, context).await;
@@ -237,7 +266,7 @@ impl Followed {
             Continuity::Longer if self.is_within_reach(inner) => self.read_on(inner).await,
             Continuity::Longer | Continuity::Other => self.reset(inner, &info).await,
             Continuity::Cut => {
-                let info = streams::renew(context, &info).await?;
+                let info = streams::renew(context, &info, self.generation).await?;
                 tracing::warn!(
                     subscription = inner.subscriptions[self.sub.index()].as_str(),
                     epoch = streams::epoch(&info).as_str(),
@@ -252,7 +281,9 @@ impl Followed {
     async fn continuity(&self, info: &Info) -> Result<Continuity, LinkError> {
         let last = info.state.last_sequence;
         if streams::epoch(info) != self.epoch {
-            return Ok(Continuity::Other);
+            let older = streams::generation(info) < self.generation
+                && streams::epoch_of(info, self.generation) == self.epoch;
+            return Ok(if older { Continuity::Cut } else { Continuity::Other });
         }
         if last < self.seen {
             return Ok(Continuity::Cut);
@@ -304,6 +335,7 @@ impl Followed {
     /// Reads the whole log.
     async fn reset(&mut self, inner: &Arc<Inner>, info: &Info) -> Result<(), LinkError> {
         self.epoch = streams::epoch(info);
+        self.generation = streams::generation(info);
         let name = &inner.subscriptions[self.sub.index()];
         let source = Source { names: &inner.names, sub: self.sub, name, epoch: &self.epoch };
         let read = read::read(&self.stream, &source, 1).await?;
@@ -370,8 +402,8 @@ impl Followed {
     /// Notes how far this log was looked at, for the next link as well.
     fn saw(&mut self, inner: &Arc<Inner>, seq: u64, at: Option<Timestamp>) {
         (self.seen, self.seen_at) = (seq, at);
-        let seen = super::Seen { epoch: self.epoch.clone(), seq, at };
-        inner.seen.lock().insert(self.sub, seen);
+        let seen = super::Seen { epoch: self.epoch.clone(), generation: self.generation, seq, at };
+        inner.seen[self.sub.index()].send_replace(Some(seen));
     }
 }
 

@@ -57,8 +57,17 @@ const ECHO_PATIENCE: Duration = Duration::from_millis(250);
 /// Requests to the link that may wait; what is more would ask for the same.
 const REQUESTS_MAX: usize = 64;
 
-/// JetStream's code for a last sequence that is not the expected one.
+/// JetStream's codes for a last sequence that is not the expected one: with that sequence in the text, and
+/// without while another message of the key is on its way through a cluster.
 const WRONG_LAST_SEQUENCE: u64 = 10_071;
+const WRONG_LAST_SEQUENCE_CONSTANT: u64 = 10_164;
+
+/// The server cannot tell yet: it has just become the leader, or has the same message on its way.
+const NOT_READY: u64 = 10_163;
+const SAME_ON_ITS_WAY: u64 = 10_158;
+
+/// Between two attempts at one key that others want, too; from there on as much again at random.
+const ATTEMPT_PAUSE: Duration = Duration::from_millis(5);
 
 /// Occurrences of one type that this node publishes between two cuts of the log.
 const CUT_EVERY: u64 = KEPT_MAX as u64;
@@ -94,13 +103,13 @@ struct Inner {
     counts: Counts,
     /// The link that stands, or why there is none. Written by the link's task only.
     link: watch::Sender<Result<Arc<Link>, LinkError>>,
-    /// Where the links have come to. Held for one lookup or change.
-    seen: Mutex<BTreeMap<SubId, Seen>>,
+    /// How far each log was looked at, by this link or the ones before.
+    seen: Vec<watch::Sender<Option<Seen>>>,
     /// Where this node's probes go, and where they come back.
     probe_subject: String,
     probe_live: String,
-    /// The highest sequence of each log that this node was acknowledged.
-    acked: Vec<AtomicU64>,
+    /// The last place of each log that this node was acknowledged. Held for one look or change.
+    acked: Vec<Mutex<Option<Position>>>,
     /// How many occurrences this node has published, by log.
     occurrences: Vec<AtomicU64>,
     keys: KeyLocks,
@@ -112,6 +121,8 @@ struct Inner {
 #[derive(Debug, Clone)]
 struct Seen {
     epoch: Epoch,
+    /// The stream's own count of its lives.
+    generation: u64,
     seq: u64,
     at: Option<Timestamp>,
 }
@@ -133,6 +144,23 @@ pub(crate) enum LinkError {
 }
 
 impl Inner {
+    fn seen(&self, sub: SubId) -> Option<Seen> {
+        self.seen[sub.index()].borrow().clone()
+    }
+
+    /// Waits until the log was looked at as far as this place; true as well when it is in another life, in
+    /// which the place means nothing.
+    async fn looked_at(&self, sub: SubId, place: &Position, patience: Duration) -> bool {
+        self.wait_seen(sub, patience, |seen| seen.epoch != place.epoch || seen.seq >= place.seq).await
+    }
+
+    async fn wait_seen(&self, sub: SubId, patience: Duration, there: impl Fn(&Seen) -> bool) -> bool {
+        let mut seen = self.seen[sub.index()].subscribe();
+        let arrived = seen.wait_for(|seen| seen.as_ref().is_some_and(&there));
+        // The sender is in `self`.
+        matches!(tokio::time::timeout(patience, arrived).await, Ok(Ok(_)))
+    }
+
     /// Ends when this link stands no more.
     async fn lost(&self, link: &Link) {
         let stands = |now: &Result<Arc<Link>, LinkError>| {
@@ -172,6 +200,8 @@ enum Attempt {
     Done(Ack),
     /// Somebody else changed the key: its last message is this one, when the server says so.
     Conflict(Option<u64>),
+    /// The server will know a moment later.
+    NotReady,
 }
 
 impl NatsBus {
@@ -188,7 +218,6 @@ impl NatsBus {
         let token = Uuid::now_v7().simple().to_string();
         let node = settings.node_id.to_string();
         let subs = (0..subscriptions.len()).filter_map(SubId::from_index);
-        let counters = || subscriptions.iter().map(|_| AtomicU64::new(0)).collect();
         let inner = Arc::new(Inner {
             destination: Destination { servers: settings.servers, files: settings.files, node },
             replicas: settings.replicas,
@@ -201,9 +230,9 @@ impl NatsBus {
             mirror: Arc::new(Mirror::new(subs)),
             counts: Counts::default(),
             link: watch::Sender::new(Err(LinkError::NotYet)),
-            seen: Mutex::default(),
-            acked: counters(),
-            occurrences: counters(),
+            seen: subscriptions.iter().map(|_| watch::Sender::new(None)).collect(),
+            acked: subscriptions.iter().map(|_| Mutex::default()).collect(),
+            occurrences: subscriptions.iter().map(|_| AtomicU64::new(0)).collect(),
             keys: KeyLocks::default(),
             stopping: AtomicBool::new(false),
             stop: watch::Sender::new(false),
@@ -262,29 +291,41 @@ impl NatsBus {
             None => None,
         };
         let unique = Uuid::now_v7().simple().to_string();
-        let mut last = None;
-        loop {
+        // The key's last message by the server's word, once it has given it: the mirror may have forgotten an
+        // old removal that the server has, or still know one that has expired there.
+        let mut told = None;
+        for attempt in 0_u32.. {
+            if attempt > 1 {
+                tokio::time::sleep(ATTEMPT_PAUSE.mul_f64(1.0 + crate::time::random())).await;
+            }
             let link = self.link().await?;
             // What this node was acknowledged is known to it before it decides anything else.
-            let acked = inner.acked[sub.index()].load(Ordering::Acquire);
-            self.echoed(sub, acked.max(last.unwrap_or(0))).await;
+            let acked = inner.acked[sub.index()].lock().clone();
+            if let Some(acked) = acked {
+                self.echoed(sub, &acked).await;
+            }
             let (decision, reserved) = inner.mirror.decide(publish)?;
             let latest = match decision {
                 Decision::Repeat(ack) => return Ok(ack),
-                // A removal that has expired on the server is still known here.
-                Decision::Store { latest } => last.map_or(latest, |last| last.min(latest)),
+                Decision::Store { latest } => told.unwrap_or(latest),
             };
             match self.attempt(&link, publish, latest, &unique).await? {
                 Attempt::Done(ack) => {
                     drop(reserved);
                     return self.settled(publish, ack).await;
                 }
+                Attempt::NotReady => {}
                 Attempt::Conflict(actual) => {
                     count(&inner.counts.retries);
-                    last = actual;
+                    told = actual;
+                    // The next decision is made with that message in view.
+                    if let Some((seq, seen)) = actual.zip(inner.seen(sub)) {
+                        self.echoed(sub, &Position { epoch: seen.epoch, seq }).await;
+                    }
                 }
             }
         }
+        Err(PublishError::Timeout)
     }
 
     async fn attempt(
@@ -296,6 +337,8 @@ impl NatsBus {
     ) -> Result<Attempt, PublishError> {
         let inner = &self.inner;
         let refused = |reason: String| PublishError::Unavailable(Unavailable { reason });
+        let epoch = inner.seen(publish.sub).map(|seen| seen.epoch);
+        let epoch = epoch.ok_or_else(|| refused("the log has not been read yet".to_owned()))?;
         let message = entry::encode(&inner.names, publish, latest, unique)
             .map_err(|error| refused(format!("the publication cannot be written: {error}")))?;
         let request = NatsRequest::new()
@@ -316,24 +359,35 @@ impl NatsBus {
         let answer: Answer = serde_json::from_slice(&answer.payload)
             .map_err(|error| refused(format!("the bus gave an answer that cannot be read: {error}")))?;
         match answer.error {
-            None => {
-                let epoch = inner.mirror.position(publish.sub).map(|position| position.epoch);
-                let epoch = epoch.ok_or_else(|| refused("the log has not been read yet".to_owned()))?;
+            None if inner.seen(publish.sub).is_some_and(|seen| seen.epoch == epoch) => {
                 Ok(Attempt::Done(Ack { epoch, seq: answer.seq, duplicate: answer.duplicate }))
             }
-            Some(error) if error.err_code == WRONG_LAST_SEQUENCE => {
-                Ok(Attempt::Conflict(error.description.rsplit(' ').next().and_then(|seq| seq.parse().ok())))
-            }
-            Some(error) => Err(refused(format!("the bus refuses the publication: {}", error.description))),
+            // Nobody can say which life it went to; the publisher's own name tells when it asks again.
+            None => Err(refused("the log began anew meanwhile".to_owned())),
+            Some(error) => match error.err_code {
+                WRONG_LAST_SEQUENCE => {
+                    let seq = error.description.rsplit(' ').next().and_then(|seq| seq.parse().ok());
+                    Ok(Attempt::Conflict(seq))
+                }
+                WRONG_LAST_SEQUENCE_CONSTANT => Ok(Attempt::Conflict(None)),
+                NOT_READY | SAME_ON_ITS_WAY => Ok(Attempt::NotReady),
+                _ => Err(refused(format!("the bus refuses the publication: {}", error.description))),
+            },
         }
     }
 
     /// The log has it. Its key is given to the next one when this node knows that, too.
     async fn settled(&self, publish: &Publish, ack: Ack) -> Result<Ack, PublishError> {
         let inner = &self.inner;
-        inner.acked[publish.sub.index()].fetch_max(ack.seq, Ordering::AcqRel);
+        let place = Position { epoch: ack.epoch.clone(), seq: ack.seq };
+        {
+            let mut acked = inner.acked[publish.sub.index()].lock();
+            if acked.as_ref().is_none_or(|acked| acked.epoch != place.epoch || acked.seq < place.seq) {
+                *acked = Some(place.clone());
+            }
+        }
         if publish.key.is_some() || ack.duplicate {
-            self.echoed(publish.sub, ack.seq).await;
+            self.echoed(publish.sub, &place).await;
         }
         if ack.duplicate {
             // The server knows names only; whether the data is the same, the mirror knows.
@@ -348,11 +402,11 @@ impl NatsBus {
         Ok(ack)
     }
 
-    /// Waits until the mirror has the publication; has the log read on when it takes too long.
-    async fn echoed(&self, sub: SubId, seq: u64) {
-        if !self.inner.mirror.reached(sub, seq, ECHO_PATIENCE).await {
+    /// Waits until the log was looked at as far as this place; has it read on when that takes too long.
+    async fn echoed(&self, sub: SubId, place: &Position) {
+        if !self.inner.looked_at(sub, place, ECHO_PATIENCE).await {
             self.ask(Request::Missing(sub));
-            self.inner.mirror.reached(sub, seq, LINK_PATIENCE).await;
+            self.inner.looked_at(sub, place, LINK_PATIENCE).await;
         }
     }
 
@@ -376,12 +430,14 @@ impl NatsBus {
             heads.map_err(|error| Unavailable { reason: format!("the bus does not answer: {error}") })?;
         for (index, head) in heads.into_iter().enumerate() {
             let Some(sub) = SubId::from_index(index) else { continue };
-            if self.inner.mirror.reached_place(sub, &head, ECHO_PATIENCE).await {
+            let there = |seen: &Seen| seen.epoch == head.epoch && seen.seq >= head.seq;
+            if self.inner.wait_seen(sub, ECHO_PATIENCE, there).await {
                 continue;
             }
             self.ask(Request::Missing(sub));
-            // Not an error: an entry that no node wrote is in the server's head and not in the mirror's.
-            self.inner.mirror.reached_place(sub, &head, ECHO_PATIENCE).await;
+            if !self.inner.wait_seen(sub, LINK_PATIENCE, there).await {
+                return Err(Unavailable { reason: "a log is not read in time".to_owned() });
+            }
         }
         Ok(())
     }
@@ -506,8 +562,9 @@ impl Bus for NatsBus {
             inner.stopping.store(true, Ordering::Release);
             let all = async {
                 for (index, acked) in inner.acked.iter().enumerate() {
-                    let Some(sub) = SubId::from_index(index) else { continue };
-                    inner.mirror.reached(sub, acked.load(Ordering::Acquire), self.deadline).await;
+                    let acked = acked.lock().clone();
+                    let Some((sub, acked)) = SubId::from_index(index).zip(acked) else { continue };
+                    inner.looked_at(sub, &acked, self.deadline).await;
                 }
             };
             if tokio::time::timeout(self.deadline, all).await.is_err() {

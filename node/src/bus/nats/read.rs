@@ -4,8 +4,10 @@ use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use async_nats::jetstream::stream::Stream;
 use futures_util::StreamExt;
 use hiveops_proto::{Epoch, SubscriptionName, Timestamp};
+use tokio::time::timeout;
 
 use super::LinkError;
+use super::connect::ANSWER;
 use super::entry::{self, BadEntry, Entry, Raw};
 use super::names::Names;
 use crate::catalog::SubId;
@@ -50,21 +52,23 @@ pub(super) async fn read(stream: &Stream, source: &Source<'_>, first: u64) -> Re
         ..pull::Config::default()
     };
     let failed = |error: async_nats::Error| LinkError::Broker(format!("a log cannot be read: {error}"));
-    let consumer = stream.create_consumer(config).await.map_err(|error| failed(error.into()))?;
+    let cut_off = || LinkError::Broker("a part of a log was lost on its way".to_owned());
+    let mut consumer = stream.create_consumer(config).await.map_err(|error| failed(error.into()))?;
     let mut read = Read::default();
     let mut pending = consumer.cached_info().num_pending;
     while pending > 0 {
         let batch = consumer.fetch().max_messages(BATCH).messages().await;
         let mut batch = batch.map_err(|error| failed(error.into()))?;
         let mut empty = true;
-        while let Some(message) = batch.next().await {
+        // The library waits for ever for what a lost connection owes, and ends a batch when it gives up.
+        while let Some(message) = timeout(ANSWER, batch.next()).await.map_err(|_| cut_off())? {
             let message = message.map_err(failed)?;
             let info = message.info().map_err(failed)?;
             empty = false;
             pending = info.pending;
             let number = read.present.len() as u64 + 1;
             if info.consumer_sequence != number {
-                return Err(LinkError::Broker("a part of a log was lost on its way".to_owned()));
+                return Err(cut_off());
             }
             let at = millis(info.published.unix_timestamp_nanos());
             let raw = Raw {
@@ -81,8 +85,11 @@ pub(super) async fn read(stream: &Stream, source: &Source<'_>, first: u64) -> Re
             }
         }
         if empty {
-            // What was pending has expired meanwhile.
-            break;
+            // What was pending has expired meanwhile, or the connection has ended: only the server can tell.
+            pending = consumer.info().await.map_err(|error| failed(error.into()))?.num_pending;
+            if pending > 0 {
+                return Err(cut_off());
+            }
         }
     }
     // The server forgets it by itself as well.

@@ -187,29 +187,36 @@ fn bound(value: i64) -> String {
 
 /// The life of a log: the stream's creation and its generation, so that all nodes name it alike.
 pub(super) fn epoch(info: &Info) -> Epoch {
+    epoch_of(info, generation(info))
+}
+
+/// The life of the same stream with another count.
+pub(super) fn epoch_of(info: &Info, generation: u64) -> Epoch {
     let mut hash = Sha256::new();
     hash.update(info.created.unix_timestamp_nanos().to_be_bytes());
-    hash.update(generation(info).to_be_bytes());
+    hash.update(generation.to_be_bytes());
     let mut bits = [0; 8];
     bits.copy_from_slice(&hash.finalize()[..8]);
     Epoch::from_bits(u64::from_be_bytes(bits))
 }
 
-fn generation(info: &Info) -> u64 {
+/// How many lives the stream counts before this one.
+pub(super) fn generation(info: &Info) -> u64 {
     info.config.metadata.get(GENERATION).and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
-/// Begins a new life of the log, unless another node has already begun one since `seen`.
-pub(super) async fn renew(context: &Context, seen: &Info) -> Result<Info, LinkError> {
+/// Begins a new life of the log, unless another node has already begun one since `seen`. Its count is beyond
+/// `highest`, which a node has seen: an older disk must not bring back a life that is over.
+pub(super) async fn renew(context: &Context, seen: &Info, highest: u64) -> Result<Info, LinkError> {
     let failed = |error| LinkError::broker("a log cannot be renewed", error);
     let stream = context.get_stream(&seen.config.name).await;
     let now =
         stream.map_err(|error| LinkError::broker("streams cannot be read", error))?.cached_info().clone();
-    if epoch(&now) != epoch(seen) {
+    if generation(&now) > highest.max(generation(seen)) {
         return Ok(now);
     }
     let mut config = now.config.clone();
-    config.metadata.insert(GENERATION.to_owned(), (generation(&now) + 1).to_string());
+    config.metadata.insert(GENERATION.to_owned(), (highest.max(generation(&now)) + 1).to_string());
     context.update_stream(&config).await.map_err(failed)
 }
 

@@ -24,7 +24,9 @@ impl Drop for Frozen {
 }
 
 fn settings(url: &str) -> Settings {
-    let Ok(BusUrl::Nats(servers)) = url.parse() else { panic!("{url} is no NATS") };
+    let mut bus: BusUrl = url.parse().unwrap();
+    bus.hide_token();
+    let BusUrl::Nats(servers) = bus else { panic!("{url} is no NATS") };
     Settings {
         servers,
         files: BusFiles::default(),

@@ -5,9 +5,22 @@ use hiveops_testkit::proxy::{Direction, Fault, FaultProxy};
 
 use super::*;
 use crate::bus::Expect;
-use crate::bus::conformance::{Reader, occurrence, publish, removal, seen_now, update, with_key};
+use crate::bus::conformance::{
+    Reader, occurrence, publish, publish_all, removal, seen_now, typed_update, update, with_key,
+};
 
 const LOG: &str = "hiveops_test_agents";
+
+/// Waits for a level.
+async fn until(holds: impl Fn() -> bool) {
+    let mut ticks = tokio::time::interval(Duration::from_millis(1));
+    let held = async {
+        while !holds() {
+            ticks.tick().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, held).await.expect("it comes");
+}
 
 /// Copies a directory; a server that is down does not change it meanwhile.
 fn copy(from: &std::path::Path, to: &std::path::Path) {
@@ -275,4 +288,79 @@ async fn a_removal_that_has_expired_on_the_server_does_not_hold_its_key() {
     operator.get_stream(LOG).await.unwrap().purge().await.unwrap();
     let ack = publish(&bus, Publish { expect: Expect::Absent, ..update(0, "a", 2) }).await;
     assert_eq!(ack.seq, 3);
+}
+
+#[tokio::test]
+async fn a_log_whose_reading_is_cut_off_is_read_again_and_whole() {
+    const KEYS: usize = 600;
+    let server = NatsServer::start().unwrap();
+    let (writer, _stop) = open(&server.url()).await;
+    let filler = "x".repeat(2_000);
+    let all = (0..KEYS).map(|n| {
+        let key = format!("k{n}");
+        typed_update(0, "some_update", &key, &format!(r#"{{"id":"{key}","filler":"{filler}"}}"#))
+    });
+    publish_all(&writer, all).await;
+    let proxy = FaultProxy::start(server.addr(), 3).unwrap();
+    // Slow enough that it is cut while it reads; it takes some of the batches, and then none.
+    proxy.set(Direction::ToClient, Fault::Rate { bytes_per_second: 2_000_000 });
+    let url = format!("nats://{}", proxy.addr());
+    let cut = async {
+        // Each time it begins anew, and has 1.2 MB before it.
+        for resets in 0..2 {
+            let before = proxy.counts().bytes_to_client;
+            until(|| proxy.counts().bytes_to_client > before + 400_000).await;
+            proxy.set(Direction::Both, Fault::Reset);
+            until(|| proxy.counts().resets > resets).await;
+            proxy.set(Direction::Both, Fault::Pass);
+            proxy.set(Direction::ToClient, Fault::Rate { bytes_per_second: 2_000_000 });
+        }
+        proxy.heal();
+    };
+    let ((reader, _stop), ()) = tokio::join!(open(&url), cut);
+    let (seen, whole) = (seen_now(&reader, 0).await, seen_now(&writer, 0).await);
+    assert_eq!((seen.values.len(), seen.head), (KEYS, KEYS as u64));
+    assert_eq!(seen, whole);
+}
+
+#[tokio::test]
+async fn a_key_whose_removal_was_forgotten_for_others_can_be_set_again() {
+    const KEYS: usize = crate::log::KEPT_MAX + 50;
+    let server = NatsServer::start().unwrap();
+    let (bus, _stop) = open(&server.url()).await;
+    let key = |n: usize| format!("k{n}");
+    publish_all(&bus, (0..KEYS).map(|n| update(0, &key(n), n))).await;
+    publish_all(&bus, (0..KEYS).map(|n| removal(0, &key(n)))).await;
+    let again = publish(&bus, Publish { expect: Expect::Absent, ..update(0, "k0", 7) }).await;
+    assert_eq!(again.seq, 2 * KEYS as u64 + 1);
+}
+
+#[tokio::test]
+async fn a_key_that_a_stranger_wrote_to_can_be_set() {
+    let server = NatsServer::start().unwrap();
+    let (bus, _stop) = open(&server.url()).await;
+    let subject = bus.inner.names.value(&names()[0], update(0, "a", 1).key.as_ref().unwrap());
+    outsider(&server.url()).await.publish(subject, "not json".into()).await.unwrap().await.unwrap();
+    assert_eq!(publish(&bus, update(0, "a", 1)).await.seq, 2);
+}
+
+#[tokio::test]
+async fn after_a_new_epoch_nobody_waits_for_places_of_the_old_one() {
+    let server = NatsServer::start().unwrap();
+    let (bus, _stop) = open(&server.url()).await;
+    let mut reader = Reader::open(&bus).await;
+    publish_all(&bus, (0..50).map(|n| occurrence(0, n))).await;
+    let operator = outsider(&server.url()).await;
+    operator.delete_stream(LOG).await.unwrap();
+    operator.create_stream(streams::log(&bus.inner.names, &names()[0], 1)).await.unwrap();
+    bus.probe(1).await.unwrap();
+    while reader.log(0).resets < 2 {
+        reader.step().await.unwrap();
+    }
+    let resyncs = || bus.inner.counts.resyncs.load(Ordering::Relaxed);
+    let before = resyncs();
+    for n in 1..=5 {
+        assert_eq!(publish(&bus, update(0, "a", n)).await.seq, n as u64);
+    }
+    assert_eq!(resyncs(), before, "none had to be looked for");
 }
