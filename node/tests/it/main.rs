@@ -4,6 +4,7 @@
 
 mod access;
 mod backpressure;
+mod cluster;
 mod control;
 mod drain;
 mod handshake;
@@ -11,6 +12,7 @@ mod harness;
 mod http;
 mod limits;
 mod live_data;
+mod nats;
 mod openapi;
 mod page;
 mod protocol;

@@ -7,6 +7,6 @@ mod resp;
 mod sentinel;
 
 pub use cluster::RedisCluster;
-pub use nats::{NatsOptions, NatsServer};
+pub use nats::{NatsOptions, NatsServer, Tls};
 pub use redis::{RedisOptions, RedisServer};
 pub use sentinel::RedisSentinels;

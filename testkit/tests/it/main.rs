@@ -10,4 +10,6 @@ mod proxy;
 #[cfg(test)]
 mod redis;
 #[cfg(test)]
+mod tls;
+#[cfg(test)]
 mod topologies;

@@ -1,6 +1,6 @@
 //! What happens when the server, its data or the way to it break.
 
-use hiveops_testkit::broker::NatsOptions;
+use hiveops_testkit::broker::{NatsOptions, Tls};
 use hiveops_testkit::proxy::{Direction, Fault, FaultProxy};
 
 use super::*;
@@ -155,6 +155,26 @@ async fn credentials_that_do_not_fit_are_told_and_those_that_do_connect() {
 }
 
 #[tokio::test]
+async fn a_server_with_tls_is_trusted_by_its_authority_and_may_ask_for_a_certificate() {
+    for tls in [Tls::Server, Tls::Mutual] {
+        let server = NatsServer::start_with(NatsOptions { tls, ..Default::default() }).unwrap();
+        let mut settings = settings(&server.url());
+        let refused =
+            open_with(self::settings(&server.url()), Duration::from_millis(500)).await.err().unwrap();
+        assert!(refused.to_string().contains("HIVEOPS_BUS"), "nobody vouches for it: {refused}");
+        settings.files.ca = server.ca_file();
+        (settings.files.cert, settings.files.key) = server.client_files().unzip();
+        let (bus, _stop) = open_with(settings, PATIENCE).await.unwrap();
+        publish(&bus, update(0, "a", 1)).await;
+    }
+    let server = NatsServer::start().unwrap();
+    let mut settings = settings(&server.url());
+    settings.files.ca = Some("/nowhere/ca.pem".into());
+    let error = open_with(settings, PATIENCE).await.err().unwrap().to_string();
+    assert!(error.contains("/nowhere/ca.pem") && error.contains("HIVEOPS_BUS_CA"), "at once: {error}");
+}
+
+#[tokio::test]
 async fn what_was_on_its_way_when_the_network_broke_overwrites_nothing_newer() {
     let server = NatsServer::start().unwrap();
     let proxy = FaultProxy::start(server.addr(), 1).unwrap();
@@ -174,6 +194,32 @@ async fn what_was_on_its_way_when_the_network_broke_overwrites_nothing_newer() {
     let log = seen_now(&other, 0).await;
     assert_eq!((newer.seq, log.seqs()["a"]), (2, 2), "the newer value stands");
     assert_eq!(log.seqs()["b"], after.seq);
+}
+
+#[tokio::test]
+async fn of_two_nodes_that_change_one_value_one_wins_and_without_a_condition_both_do() {
+    let server = NatsServer::start().unwrap();
+    let (one, _stop_one) = open(&server.url()).await;
+    let (two, _stop_two) = open(&server.url()).await;
+    let mut expect = Expect::Absent;
+    for round in 0..20_usize {
+        let change = |n| Publish { expect, ..update(0, "a", 2 * round + n) };
+        let (first, second) = tokio::join!(one.publish(change(0)), two.publish(change(1)));
+        let seq = match (first, second) {
+            (Ok(won), Err(PublishError::WrongExpected { actual }))
+            | (Err(PublishError::WrongExpected { actual }), Ok(won)) => {
+                assert_eq!(actual, won.seq, "the loser learns who won");
+                won.seq
+            }
+            other => panic!("exactly one wins, got {other:?}"),
+        };
+        expect = Expect::Seq(seq);
+    }
+    for round in 0..20_usize {
+        let (first, second) =
+            tokio::join!(one.publish(update(0, "a", round)), two.publish(update(0, "a", round)));
+        assert_eq!(first.unwrap().seq + second.unwrap().seq, 2 * (20 + 2 * round as u64) + 3);
+    }
 }
 
 #[tokio::test]
