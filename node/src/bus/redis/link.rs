@@ -26,6 +26,7 @@ use super::sync::{Left, Synced, Wanted, readable, settle, sync};
 use crate::bus::Reset;
 use crate::bus::counts::count;
 use crate::catalog::SubId;
+use crate::config::Address;
 use crate::telemetry::Chain;
 use crate::time::Moment;
 
@@ -128,14 +129,19 @@ impl Link {
                 // The driver ends when the connection is closed; when the other arm ends it is dropped, which
                 // closes the connection.
                 () = driver => Err(Fault::Closed),
-                result = self.serve(connection, inbox) => result,
+                result = self.serve(address, connection, inbox) => result,
             }
         };
         let Err(fault): Result<Infallible, Fault> = result.await;
         fault
     }
 
-    async fn serve(&mut self, connection: MultiplexedConnection, inbox: Inbox) -> Result<Infallible, Fault> {
+    async fn serve(
+        &mut self,
+        address: Address,
+        connection: MultiplexedConnection,
+        inbox: Inbox,
+    ) -> Result<Infallible, Fault> {
         let shared = Arc::clone(&self.shared);
         let facts = Facts::ask(&connection).await?;
         if facts.evicts && self.purpose == Purpose::Notices {
@@ -147,7 +153,8 @@ impl Link {
         script::load(&connection, &[&script::PUBLISH, &script::SYNC, &script::SETTLE, &script::PROBE])
             .await?;
         let (names, say) = (Arc::clone(&self.names), shared.verbs.say);
-        let live = Live::new(connection.clone(), names, facts.run.clone(), say, shared.clock).await?;
+        let run = facts.run.clone();
+        let live = Live::new(connection.clone(), names, address, run, say, shared.clock).await?;
         if let Purpose::Log(sub) = self.purpose {
             // All that is left may be more than Redis lets a subscribed connection owe to us: that is read
             // before, and after it only what came meanwhile.
@@ -217,7 +224,7 @@ impl Link {
     fn begin(&mut self, sub: SubId, synced: Synced) -> Result<(), Fault> {
         let Left::All { entries, last } = synced.left else { return Err(Fault::Outrun) };
         let found = synced.found;
-        let left = readable(sub, &found.epoch, &entries, &self.shared.counts);
+        let left = readable(sub, (&found.epoch, found.head), &entries, &self.shared.counts);
         let reset =
             Reset { sub, epoch: found.epoch.clone(), head: found.head, floor: found.floor, entries: left };
         self.shared.mirror.reset(reset);
@@ -240,7 +247,7 @@ impl Link {
                 let head = self.known.as_ref().map_or(0, |known| known.head);
                 let newer: Vec<_> = entries.into_iter().filter(|(seq, _)| *seq > head).collect();
                 let now = self.shared.clock.timestamp();
-                for stored in readable(sub, &epoch, &newer, &self.shared.counts) {
+                for stored in readable(sub, (&epoch, synced.found.head), &newer, &self.shared.counts) {
                     self.shared.mirror.append(stored, now, None);
                 }
                 let tail = last.filter(|(seq, _)| *seq == synced.found.head).map(|(_, record)| record);

@@ -14,6 +14,7 @@ use super::names::Names;
 use super::publish::{Answer, Call, Sending};
 use super::script::{self, Script};
 use super::server::{OPEN_TIMEOUT, ask};
+use crate::config::Address;
 use crate::time::{Clock, Moment};
 
 /// A call that had no answer for this long when it was given up speaks against the connection; one that was
@@ -23,6 +24,7 @@ const UNANSWERED: Duration = Duration::from_secs(1);
 pub(super) struct Live {
     connection: MultiplexedConnection,
     pub(super) names: Arc<Names>,
+    pub(super) address: Address,
     /// The life of the server that the connection goes to.
     pub(super) run: String,
     pub(super) say: &'static str,
@@ -53,6 +55,7 @@ impl Live {
     pub(super) async fn new(
         connection: MultiplexedConnection,
         names: Arc<Names>,
+        address: Address,
         run: String,
         say: &'static str,
         clock: Clock,
@@ -60,7 +63,7 @@ impl Live {
         let time: (i64, i64) = ask(&connection, "TIME", &redis::cmd("TIME"), OPEN_TIMEOUT).await?;
         let server = Mutex::new(ServerTime { ms: millis(time), at: clock.moment() });
         let (failure, failed) = (Mutex::default(), Notify::new());
-        Ok(Self { connection, names, run, say, clock, server, failure, failed })
+        Ok(Self { connection, names, address, run, say, clock, server, failure, failed })
     }
 
     /// Ends when somebody has found the connection to be of no use.

@@ -11,6 +11,7 @@ mod inbox;
 mod intake;
 mod link;
 mod live;
+mod master;
 mod names;
 mod probes;
 mod publish;
@@ -170,9 +171,16 @@ impl RedisBus {
         let logs = subs()
             .zip(names)
             .map(|(sub, name)| open(Purpose::Log(sub), Names::of_log(namespace.as_str(), name, database)));
+        let logs: Vec<Port> = logs.collect();
+        let notices = open(Purpose::Notices, Names::of_notices(namespace.as_str(), database));
+        if shared.topology.is_watched() {
+            let links = logs.iter().chain([&notices]).map(|port| port.up.clone()).collect();
+            let watching = master::watch(Arc::clone(&shared), links, stop.subscribe());
+            tasks.spawn(TaskKind::BusLink, watching);
+        }
         Self {
-            logs: logs.collect(),
-            notices: open(Purpose::Notices, Names::of_notices(namespace.as_str(), database)),
+            logs,
+            notices,
             acknowledged: names.iter().map(|_| Mutex::default()).collect(),
             under_way: Semaphore::new(UNDER_WAY_MAX as usize),
             calls: AtomicU64::new(0),

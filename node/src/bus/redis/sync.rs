@@ -136,15 +136,19 @@ fn entries(value: Value) -> Option<Vec<(u64, String)>> {
     entries.collect()
 }
 
-/// The publications among what is left. What cannot be read is left out: a node that stood still because of
+/// The publications among what is left. What cannot be read, or has a place beyond the head, is left out: a node that stood still because of
 /// one of them would help nobody.
 pub(super) fn readable(
     sub: SubId,
-    epoch: &Epoch,
+    (epoch, head): (&Epoch, u64),
     left: &[(u64, String)],
     counts: &Counts,
 ) -> Vec<Arc<Stored>> {
-    let read = left.iter().filter_map(|(seq, text)| match record::read(sub, epoch, *seq, text) {
+    let (in_log, beyond): (Vec<_>, Vec<_>) = left.iter().partition(|(seq, _)| *seq <= head);
+    for _ in beyond {
+        count(&counts.bad_entries);
+    }
+    let read = in_log.into_iter().filter_map(|(seq, text)| match record::read(sub, epoch, *seq, text) {
         Ok(stored) => Some(stored),
         Err(error) => {
             count(&counts.bad_entries);

@@ -47,10 +47,11 @@ async fn ready(url: &str, node: &str) -> RedisBus {
 async fn publish_at_last(bus: &RedisBus, publish: Publish) -> Ack {
     in_time(async {
         loop {
-            if let Ok(ack) = bus.publish(publish.clone()).await {
-                return ack;
+            match bus.publish(publish.clone()).await {
+                Ok(ack) => return ack,
+                Err(PublishError::Timeout | PublishError::Unavailable(_)) => tokio::task::yield_now().await,
+                Err(other) => panic!("{other}"),
             }
-            tokio::task::yield_now().await;
         }
     })
     .await

@@ -1,7 +1,10 @@
 //! Which server has a log. It is asked anew for every connection, because it changes.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use redis::{FromRedisValue, Value};
 
 use super::fault::Fault;
@@ -32,11 +35,16 @@ impl Topology {
         self.layout == RedisLayout::Cluster
     }
 
+    /// Whether sentinels may choose another master while the old one takes itself for one.
+    pub(super) fn is_watched(&self) -> bool {
+        matches!(self.layout, RedisLayout::Sentinel { .. })
+    }
+
     /// The server that has the slot now.
     pub(super) async fn owner(&self, slot: u16) -> Result<Address, Fault> {
         match &self.layout {
             RedisLayout::Single { .. } => self.addresses.first().cloned().ok_or(Fault::Nowhere),
-            RedisLayout::Sentinel { master } => self.ask_all(|address| self.master(address, master)).await,
+            RedisLayout::Sentinel { master } => self.newest_master(master).await,
             RedisLayout::Cluster => self.ask_all(|address| self.slot_owner(address, slot)).await,
         }
     }
@@ -63,19 +71,37 @@ impl Topology {
         Err(last)
     }
 
-    async fn master(&self, sentinel: &Address, name: &str) -> Result<Address, Fault> {
-        const COMMAND: &str = "SENTINEL get-master-addr-by-name";
+    /// The master that was chosen last, as far as a majority of the sentinels knows: one that was cut off
+    /// still names the one before.
+    async fn newest_master(&self, name: &str) -> Result<Address, Fault> {
+        let mut answers: FuturesUnordered<_> =
+            self.addresses.iter().map(|sentinel| self.master(sentinel, name)).collect();
+        let (mut found, mut last): (Vec<(u64, Address)>, _) = (Vec::new(), Fault::Nowhere);
+        while let Some(answer) = answers.next().await {
+            match answer {
+                Ok(answer) => found.push(answer),
+                Err(fault) => last = fault,
+            }
+            if found.len() * 2 > self.addresses.len() {
+                break;
+            }
+        }
+        found.into_iter().max_by_key(|(chosen, _)| *chosen).map(|(_, address)| address).ok_or(last)
+    }
+
+    /// The master that a sentinel knows, and the number of the choice that made it one.
+    async fn master(&self, sentinel: &Address, name: &str) -> Result<(u64, Address), Fault> {
+        const COMMAND: &str = "SENTINEL MASTER";
         let mut question = redis::cmd("SENTINEL");
-        question.arg("get-master-addr-by-name").arg(name);
+        question.arg("MASTER").arg(name);
         let mut answer = ask_once(sentinel, &self.login, COMMAND, &question).await;
         if matches!(answer, Err(Fault::Open { .. })) && self.login.password.is_some() {
             // Sentinels need not have the password of the servers that they watch.
             let nobody = Login { user: None, password: None, database: 0 };
             answer = ask_once(sentinel, &nobody, COMMAND, &question).await;
         }
-        let answer: Option<(String, u16)> = answer?;
-        let (host, port) = answer.ok_or(Fault::Nowhere)?;
-        Ok(address(host, port))
+        let fields: HashMap<String, String> = answer?;
+        master_of(&fields).ok_or(Fault::Answer { command: COMMAND })
     }
 
     async fn slot_owner(&self, server: &Address, slot: u16) -> Result<Address, Fault> {
@@ -93,6 +119,11 @@ fn address(host: String, port: u16) -> Address {
     // Servers give IPv6 addresses without brackets.
     let host = if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host };
     Address { host, port }
+}
+
+fn master_of(fields: &HashMap<String, String>) -> Option<(u64, Address)> {
+    let chosen = fields.get("config-epoch")?.parse().ok()?;
+    Some((chosen, address(fields.get("ip")?.clone(), fields.get("port")?.parse().ok()?)))
 }
 
 /// The master of a slot in the answer to `CLUSTER SLOTS`: `[from, to, [host, port, …], …]` per range. `None`
@@ -140,6 +171,16 @@ mod tests {
         assert_eq!(owner(5_461), Some((String::new(), 7_001)));
         assert_eq!((owner(10_923), owner(16_383)), (None, None));
         assert_eq!(owner_of(Value::Okay, 0), None);
+    }
+
+    #[test]
+    fn a_sentinel_names_the_master_and_its_choice() {
+        let fields = [("ip", "::1"), ("port", "7000"), ("config-epoch", "3"), ("flags", "master")];
+        let fields: HashMap<String, String> =
+            fields.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let (chosen, address) = master_of(&fields).unwrap();
+        assert_eq!((chosen, address.to_string().as_str()), (3, "[::1]:7000"));
+        assert_eq!(master_of(&HashMap::new()), None);
     }
 
     #[test]

@@ -151,3 +151,32 @@ async fn two_nodes_that_publish_at_once_share_one_order() {
     let counts = &one.shared.counts;
     assert_eq!((counts.gaps.load(Ordering::Relaxed), counts.reconnects.load(Ordering::Relaxed)), (0, 0));
 }
+
+#[tokio::test]
+async fn a_hole_on_the_channel_is_read_from_the_log() {
+    let server = RedisServer::start().unwrap();
+    let bus = ready(&server.url(), "n1").await;
+    let mut reader = Reader::open(&bus).await;
+    let epoch = bus.publish(update(0, "a", 1)).await.unwrap().epoch;
+    in_time(reader.until(0, 1)).await;
+    server.command(&["PUBLISH", "hiveops:{test:agents}:live", &format!("S {epoch} 9 o\n{{}}")]).unwrap();
+    wait_for("the gap to be found", || bus.shared.counts.gaps.load(Ordering::Relaxed) == 1).await;
+    publish_at_last(&bus, with_key("k", update(0, "a", 2))).await;
+    let log = in_time(reader.until(0, 2)).await;
+    assert_eq!((log.live.as_slice(), log.resets), (&[1, 2][..], 1));
+}
+
+#[tokio::test]
+async fn a_probe_finds_that_the_log_has_another_end() {
+    let server = RedisServer::start().unwrap();
+    let (one, two) = (ready(&server.url(), "n1").await, ready(&server.url(), "n2").await);
+    let (mut first, mut second) = (Reader::open(&one).await, Reader::open(&two).await);
+    publish_all(&one, (0..3).map(|n| update(0, "a", n))).await;
+    in_time(join_all([first.until(0, 3), second.until(0, 3)])).await;
+    let old = first.log(0).epoch.clone();
+    server.command(&["DEL", "hiveops:{test:agents}:log"]).unwrap();
+    server.command(&["HSET", "hiveops:{test:agents}:meta", "seq", "1"]).unwrap();
+    one.probe(1).await.unwrap();
+    let new = renewed(&mut first, 0, &old).await;
+    assert_eq!(renewed(&mut second, 0, &old).await, new);
+}
