@@ -1,0 +1,134 @@
+//! The scenarios: each starts a cluster and its users, does what it is about, and reports.
+
+mod kill_nodes;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use serde_json::Map;
+
+use crate::broker::Bus;
+use crate::check::check;
+use crate::cluster::{Cluster, Options};
+use crate::crew::{Crew, Size};
+use crate::load::Rate;
+use crate::plan::Scale;
+use crate::report::{Fault, Quantiles, Report};
+
+pub use kill_nodes::kill_nodes;
+
+/// What every scenario is started with.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// The file of `hiveops`.
+    pub binary: PathBuf,
+    pub bus: Bus,
+    pub scale: Scale,
+    pub seed: u64,
+}
+
+impl Setup {
+    pub fn new(binary: &Path, bus: Bus, scale: Scale) -> Self {
+        Self { binary: binary.to_owned(), bus, scale, seed: 0x4849_5645_4f50_5300 }
+    }
+
+    fn cluster(&self) -> Options {
+        Options {
+            binary: self.binary.clone(),
+            bus: self.bus,
+            seed: self.seed,
+            drain_seconds: 1,
+            env: Vec::new(),
+        }
+    }
+}
+
+/// One of the things that can be run.
+pub struct Scenario {
+    pub name: &'static str,
+    pub run: fn(&Setup) -> Result<Report>,
+}
+
+/// All of them, in the order in which they are run.
+pub const SCENARIOS: &[Scenario] = &[Scenario { name: "kill_nodes", run: kill_nodes }];
+
+/// A cluster with its users, while something is done to it.
+struct Stage {
+    cluster: Cluster,
+    crew: Crew,
+}
+
+/// What the scenario itself has to say.
+struct Done {
+    faults: Vec<Fault>,
+    /// How long nobody could publish, by plan.
+    down: Duration,
+}
+
+/// The share of what the publishers would do on a healthy cluster that is the load of a run.
+const LOAD_SHARE: f64 = 0.5;
+
+/// Starts a cluster and its users, has something done, and judges what they saw. The places of a run that
+/// went wrong are kept.
+fn run(
+    scenario: &'static str,
+    setup: &Setup,
+    options: &Options,
+    size: Size,
+    act: impl FnOnce(&mut Stage) -> Result<Done>,
+    judge: impl FnOnce(&mut Report, &crate::history::History),
+) -> Result<Report> {
+    let began = Instant::now();
+    let cluster = Cluster::start(options)?;
+    let crew = match Crew::start(&cluster, size) {
+        Ok(crew) => crew,
+        Err(error) => return Err(kept(cluster, error)),
+    };
+    let mut stage = Stage { cluster, crew };
+    let acted = act(&mut stage).and_then(|done| stage.cluster.check_alive().map(|()| done));
+    let Stage { mut cluster, crew } = stage;
+    let published_for = crew.elapsed();
+    let finished = acted.and_then(|done| Ok((done, crew.finish()?)));
+    let finished = finished.and_then(|finished| cluster.check_alive().map(|()| finished));
+    let (done, (history, ledger)) = match finished {
+        Ok(finished) => finished,
+        Err(error) => return Err(kept(cluster, error)),
+    };
+    let (figures, violations) = check(&history);
+    let mut report = Report {
+        scenario,
+        bus: setup.bus.as_str(),
+        scale: setup.scale.as_str(),
+        seed: setup.seed,
+        took: began.elapsed(),
+        faults: done.faults,
+        load_planned: planned(size.rate, published_for.saturating_sub(done.down)),
+        watchers: size.watchers,
+        recovery: Quantiles::default(),
+        waited: Quantiles::default(),
+        caught_up: Quantiles::default(),
+        figures,
+        violations,
+        more: Map::new(),
+        complaints: Vec::new(),
+    };
+    report.more.insert("answers_lost".to_owned(), ledger.duplicates().into());
+    report.more.insert("failed_attempts".to_owned(), ledger.failed_attempts().into());
+    report.measure(&history);
+    judge(&mut report, &history);
+    match report.verdict() {
+        Ok(()) => Ok(report),
+        Err(error) => Err(kept(cluster, error)),
+    }
+}
+
+/// Publications that must have been acknowledged in this time.
+fn planned(rate: Rate, time: Duration) -> u64 {
+    (f64::from(rate.per_second) * time.as_secs_f64() * LOAD_SHARE) as u64
+}
+
+fn kept(cluster: Cluster, error: anyhow::Error) -> anyhow::Error {
+    let place = cluster.keep();
+    error.context(format!("what the nodes have logged is in {}", place.display()))
+}

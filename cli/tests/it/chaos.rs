@@ -1,0 +1,27 @@
+//! The short forms of the chaos runs, with the binary of this build. `make nightly` has the long ones.
+
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use hiveops_chaos::broker::Bus;
+use hiveops_chaos::plan::Scale;
+use hiveops_chaos::report::Report;
+use hiveops_chaos::scenario::{self, Setup};
+
+/// A run is about what a cluster does under load, and the machine is as large as one of them needs.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+fn check(scenario: fn(&Setup) -> anyhow::Result<Report>, bus: Bus) {
+    // One that failed leaves nothing behind.
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let setup = Setup::new(Path::new(env!("CARGO_BIN_EXE_hiveops")), bus, Scale::Short);
+    match scenario(&setup) {
+        Ok(report) => println!("{}", report.line()),
+        Err(error) => panic!("{error:#}"),
+    }
+}
+
+#[test]
+fn fifty_killed_nodes_cost_nobody_anything_on_nats() {
+    check(scenario::kill_nodes, Bus::Nats);
+}
