@@ -8,8 +8,10 @@ mod connection;
 mod failure;
 mod fanout;
 mod floor;
+mod hops;
 mod http;
 mod idle;
+mod load;
 mod marker;
 mod options;
 mod process;
@@ -37,6 +39,8 @@ enum Test {
     Idle(idle::Arguments),
     /// Deliveries, losses, latency and the server's CPU per delivery
     Fanout(fanout::Arguments),
+    /// The same load on several servers or clusters in turn, and what each costs beside the first
+    Hops(hops::Arguments),
     /// The floor: a server that does nothing but write one frame to every socket
     Floor(floor::Arguments),
 }
@@ -54,6 +58,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().test {
         Test::Idle(arguments) => idle::run(&arguments),
         Test::Fanout(arguments) => fanout::run(&arguments),
+        Test::Hops(arguments) => hops::run(&arguments),
         Test::Floor(arguments) => floor::run(&arguments),
     };
     match outcome {

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::port::Port;
 use crate::program::HAPROXY;
-use crate::server::Server;
+use crate::server::{CONFIG, Server};
 use crate::wait::{PATIENCE, wait_for_some};
 
 /// For one question to the running process.
@@ -39,8 +39,8 @@ impl Haproxy {
     }
 
     pub fn start_with(balance: Balance, backends: &[SocketAddr]) -> Result<Self> {
-        let config = |place: &Path, port: &Port| config(balance, backends, place, port);
-        let server = Server::start(HAPROXY, &["-db", "-f"], Port::claim()?, config)?;
+        let config = |place: &Path, port: &Port| Ok(config(balance, backends, place, port));
+        let server = Server::start(HAPROXY, &["-db", "-f", CONFIG], Port::claim()?, config)?;
         let mut balancer = Self { server };
         balancer.wait_ready()?;
         Ok(balancer)

@@ -7,6 +7,7 @@
 
 pub mod balancer;
 pub mod broker;
+pub mod certificates;
 pub mod port;
 pub mod process;
 pub mod program;

@@ -13,11 +13,13 @@ use crate::process::Process;
 use crate::program::Program;
 use crate::wait::{PATIENCE, wait_for_some};
 
+/// In the server's directory, which it is started in: its configuration.
+pub(crate) const CONFIG: &str = "server.conf";
+
 #[derive(Debug)]
 pub(crate) struct Server {
     name: &'static str,
     program: PathBuf,
-    config: PathBuf,
     args: Vec<String>,
     port: Port,
     process: Process,
@@ -26,21 +28,20 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts `program <args> <config>`, where the text of the configuration is made for a directory and a
-    /// port. Who calls this waits for it with `wait_ready`.
+    /// Starts it in a new directory, with the text of its configuration, made for the directory and the
+    /// port, in the file `CONFIG`. Who calls this waits for it with `wait_ready`.
     pub(crate) fn start(
         program: Program,
         args: &[&str],
         port: Port,
-        config: impl FnOnce(&Path, &Port) -> String,
+        config: impl FnOnce(&Path, &Port) -> Result<String>,
     ) -> Result<Self> {
         let place = tempfile::Builder::new().prefix("hiveops-testkit-").tempdir()?;
-        let path = place.path().join("server.conf");
-        std::fs::write(&path, config(place.path(), &port))?;
+        std::fs::write(place.path().join(CONFIG), config(place.path(), &port)?)?;
         let file = program.find()?;
         let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
-        let process = launch(program.name, &file, &args, &path, place.path())?;
-        Ok(Self { name: program.name, program: file, config: path, args, port, process, place })
+        let process = launch(program.name, &file, &args, place.path())?;
+        Ok(Self { name: program.name, program: file, args, port, process, place })
     }
 
     /// Waits until `ready` gives something; its errors mean that it is not so far yet.
@@ -85,13 +86,13 @@ impl Server {
     /// Starts it again, on the same port and with the files that it left; kills it first when it still runs.
     pub(crate) fn restart(&mut self) -> Result<()> {
         self.process.kill()?;
-        self.process = launch(self.name, &self.program, &self.args, &self.config, self.place.path())?;
+        self.process = launch(self.name, &self.program, &self.args, self.place.path())?;
         Ok(())
     }
 }
 
-fn launch(name: &str, program: &Path, args: &[String], config: &Path, place: &Path) -> Result<Process> {
+fn launch(name: &str, program: &Path, args: &[String], place: &Path) -> Result<Process> {
     let mut command = Command::new(program);
-    command.args(args).arg(config).current_dir(place);
+    command.args(args).current_dir(place);
     Process::start(name, &command, &place.join("output"))
 }

@@ -1,5 +1,6 @@
 //! `hiveops doctor`: whether a node can run here with this configuration, and what to do where it cannot.
 
+mod bus;
 mod check;
 
 use std::fmt;

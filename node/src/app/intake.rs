@@ -15,8 +15,8 @@ use crate::publisher::{Publisher, Refused, Request};
 use crate::telemetry::metrics::{Metrics, Rejected};
 use crate::time::Clock;
 
-/// Bytes of a publisher's own correlation id that are kept when it cannot be taken over.
-const SOURCE_ID_BYTES_MAX: usize = 256;
+/// Characters of a publisher's own correlation id that are kept when it cannot be taken over.
+const SOURCE_ID_CHARS_MAX: usize = 256;
 
 /// Bytes of a trace context at most: the W3C form has 55.
 const TRACEPARENT_BYTES_MAX: usize = 128;
@@ -104,8 +104,8 @@ impl Intake {
         match given.map(|text| (text, CorrelationId::new(text))) {
             Some((_, Ok(id))) => Cause { id, source: None },
             Some((text, Err(_))) => {
-                let end = text.floor_char_boundary(SOURCE_ID_BYTES_MAX);
-                Cause { id: self.clock.correlation_id(), source: Some(text[..end].to_owned()) }
+                let source = text.chars().take(SOURCE_ID_CHARS_MAX).collect();
+                Cause { id: self.clock.correlation_id(), source: Some(source) }
             }
             None => Cause { id: self.clock.correlation_id(), source: None },
         }

@@ -90,7 +90,7 @@ pub(crate) fn with_key(key: &str, publish: Publish) -> Publish {
 }
 
 /// All of them in this order, many at once; every one is stored.
-async fn publish_all(bus: &dyn Bus, all: impl IntoIterator<Item = Publish>) -> Vec<Ack> {
+pub(crate) async fn publish_all(bus: &dyn Bus, all: impl IntoIterator<Item = Publish>) -> Vec<Ack> {
     // As many as a slow machine stores well within the deadline of a call.
     const AT_ONCE: usize = 250;
     let mut acks = Vec::new();
@@ -104,22 +104,22 @@ async fn publish_all(bus: &dyn Bus, all: impl IntoIterator<Item = Publish>) -> V
     acks
 }
 
-async fn publish(bus: &dyn Bus, publish: Publish) -> Ack {
+pub(crate) async fn publish(bus: &dyn Bus, publish: Publish) -> Ack {
     bus.publish(publish).await.unwrap()
 }
 
 /// What a follower knows of one log, kept the simplest way there is.
 #[derive(Debug, Clone, PartialEq)]
-struct Replica {
-    epoch: Epoch,
-    head: u64,
+pub(crate) struct Replica {
+    pub(crate) epoch: Epoch,
+    pub(crate) head: u64,
     floor: u64,
     /// Type and key → seq and data.
-    values: BTreeMap<(String, String), (u64, String)>,
-    occurrences: Vec<u64>,
+    pub(crate) values: BTreeMap<(String, String), (u64, String)>,
+    pub(crate) occurrences: Vec<u64>,
     /// Every seq that came after the reset.
-    live: Vec<u64>,
-    resets: usize,
+    pub(crate) live: Vec<u64>,
+    pub(crate) resets: usize,
 }
 
 impl Replica {
@@ -159,20 +159,20 @@ impl Replica {
     }
 
     /// The seq of the value of each key.
-    fn seqs(&self) -> BTreeMap<&str, u64> {
+    pub(crate) fn seqs(&self) -> BTreeMap<&str, u64> {
         self.values.iter().map(|((_, key), (seq, _))| (key.as_str(), *seq)).collect()
     }
 }
 
 /// A follower that checks what it is told as it goes.
-struct Reader {
+pub(crate) struct Reader {
     follow: Box<dyn Follow>,
     logs: BTreeMap<SubId, Replica>,
 }
 
 impl Reader {
     /// A follower that has been told of every log, and nothing else before.
-    async fn open(bus: &dyn Bus) -> Self {
+    pub(crate) async fn open(bus: &dyn Bus) -> Self {
         let mut reader = Self { follow: bus.follow().await.unwrap(), logs: BTreeMap::new() };
         while reader.logs.len() < NAMES.len() {
             reader.step().await.expect("the bus is up");
@@ -181,7 +181,7 @@ impl Reader {
     }
 
     /// Takes the next event; `None` when the bus has ended.
-    async fn step(&mut self) -> Option<BusEvent> {
+    pub(crate) async fn step(&mut self) -> Option<BusEvent> {
         let event = self.follow.next().await?;
         self.take(&event);
         Some(event)
@@ -203,20 +203,20 @@ impl Reader {
     }
 
     /// Reads on until the log has come as far as `seq`.
-    async fn until(&mut self, sub: usize, seq: u64) -> &Replica {
+    pub(crate) async fn until(&mut self, sub: usize, seq: u64) -> &Replica {
         while self.log(sub).head < seq {
             self.step().await.expect("the bus is up");
         }
         self.log(sub)
     }
 
-    fn log(&self, sub: usize) -> &Replica {
+    pub(crate) fn log(&self, sub: usize) -> &Replica {
         &self.logs[&SubId::from_index(sub).unwrap()]
     }
 }
 
 /// The log as somebody sees it who comes now.
-async fn seen_now(bus: &dyn Bus, sub: usize) -> Replica {
+pub(crate) async fn seen_now(bus: &dyn Bus, sub: usize) -> Replica {
     Reader::open(bus).await.log(sub).clone()
 }
 
@@ -282,4 +282,6 @@ conformance! {
     embedded_memory => crate::bus::embedded::tests::memory,
     embedded_disk => crate::bus::embedded::tests::disk,
     nats => crate::bus::nats::tests::server,
+    redis => crate::bus::redis::tests::single,
+    redis_cluster => crate::bus::redis::tests::cluster,
 }

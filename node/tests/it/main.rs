@@ -11,6 +11,7 @@ mod harness;
 mod http;
 mod limits;
 mod live_data;
+mod nats;
 mod openapi;
 mod page;
 mod protocol;

@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 use super::resp::{Connection, Reply};
 use crate::port::Port;
 use crate::program::REDIS_SERVER;
-use crate::server::Server;
+use crate::server::{CONFIG, Server};
 
 /// What a server is started with. The default asks for no password.
 #[derive(Debug, Clone, Default)]
@@ -22,7 +22,7 @@ pub struct RedisOptions {
 #[derive(Debug)]
 pub struct RedisServer {
     server: Server,
-    options: RedisOptions,
+    password: Option<String>,
 }
 
 impl RedisServer {
@@ -32,8 +32,18 @@ impl RedisServer {
 
     pub fn start_with(options: RedisOptions) -> Result<Self> {
         let config = |place: &Path, port: &Port| config(&options, place, port);
-        let server = Server::start(REDIS_SERVER, &[], Port::claim()?, config)?;
-        let mut server = Self { server, options };
+        Self::launch(&[CONFIG], options.password.clone(), config)
+    }
+
+    /// Any server that speaks the protocol, with a configuration of its own.
+    pub(super) fn launch(
+        args: &[&str],
+        password: Option<String>,
+        config: impl FnOnce(&Path, &Port) -> String,
+    ) -> Result<Self> {
+        let config = |place: &Path, port: &Port| Ok(config(place, port));
+        let server = Server::start(REDIS_SERVER, args, Port::claim()?, config)?;
+        let mut server = Self { server, password };
         server.wait_ready()?;
         Ok(server)
     }
@@ -44,13 +54,13 @@ impl RedisServer {
 
     /// With the password in it, if there is one.
     pub fn url(&self) -> String {
-        let password = self.options.password.as_ref().map(|password| format!(":{password}@"));
+        let password = self.password.as_ref().map(|password| format!(":{password}@"));
         format!("redis://{}{}", password.unwrap_or_default(), self.addr())
     }
 
     /// One command over a connection of its own. Lists have a line for each value, nothing is an empty text.
     pub fn command(&self, command: &[&str]) -> Result<String> {
-        Ok(connect(self.addr(), self.options.password.as_deref())?.call(command)?.to_string())
+        Ok(connect(self.addr(), self.password.as_deref())?.call(command)?.to_string())
     }
 
     /// As a power cut would, as far as a process can tell.
@@ -84,7 +94,7 @@ impl RedisServer {
     }
 
     fn wait_ready(&mut self) -> Result<()> {
-        let password = self.options.password.clone();
+        let password = self.password.clone();
         // While it reads its file it answers with an error.
         self.server.wait_ready(|addr| {
             let reply = connect(addr, password.as_deref())?.call(&["PING"])?;
@@ -114,6 +124,8 @@ fn config(options: &RedisOptions, place: &Path, port: &Port) -> String {
         "appendfsync always".to_owned(),
         // The append-only file alone says what was stored.
         "save \"\"".to_owned(),
+        // A replica is sent its copy at once, not after waiting for others that may want one.
+        "repl-diskless-sync-delay 0".to_owned(),
     ];
     if let Some(password) = &options.password {
         lines.push(format!("requirepass {password:?}"));

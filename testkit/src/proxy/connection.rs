@@ -12,26 +12,32 @@ use super::fault::Fault;
 use super::pump::Pump;
 
 /// Counts a connection as open for as long as it lives, in whatever way it ends.
-struct Open<'a>(&'a Controls);
+pub(super) struct Open(Arc<Controls>);
 
-impl Drop for Open<'_> {
+impl Open {
+    pub(super) fn new(controls: &Arc<Controls>) -> Self {
+        add(&controls.counters.open, 1);
+        Self(Arc::clone(controls))
+    }
+}
+
+impl Drop for Open {
     fn drop(&mut self) {
         self.0.counters.open.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
 /// Serves it to its end. `number` is its place among the connections of this proxy.
-pub(super) async fn serve(client: TcpStream, number: u64, controls: Arc<Controls>) {
-    add(&controls.counters.open, 1);
-    let _open = Open(&controls);
+pub(super) async fn serve(client: TcpStream, number: u64, open: Open) {
+    let controls = &*open.0;
     let carried = tokio::select! {
         biased;
-        () = reset_wanted(&controls) => {
+        () = reset_wanted(controls) => {
             add(&controls.counters.resets, 1);
             reset(&client);
             return;
         }
-        server = connect(&controls) => server,
+        server = connect(controls) => server,
     };
     let Ok(server) = carried else {
         add(&controls.counters.upstream_failures, 1);
@@ -40,12 +46,12 @@ pub(super) async fn serve(client: TcpStream, number: u64, controls: Arc<Controls
     };
     tokio::select! {
         biased;
-        () = reset_wanted(&controls) => {
+        () = reset_wanted(controls) => {
             add(&controls.counters.resets, 1);
             reset(&client);
             reset(&server);
         }
-        carried = carry(&client, &server, number, &controls) => {
+        carried = carry(&client, &server, number, controls) => {
             // An end that failed is a failure for the other one too.
             if carried.is_err() {
                 reset(&client);

@@ -9,9 +9,10 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::Controls;
+use super::connection::{self, Open};
 use super::counters::add;
 use super::fault::Fault;
-use super::{Controls, connection};
 
 /// Connections at most; more wait in the kernel until one ends.
 const CONNECTIONS_MAX: usize = 4_096;
@@ -57,8 +58,9 @@ async fn listen(listener: std::net::TcpListener, addr: SocketAddr, controls: &Ar
             _ = connections.join_next(), if !connections.is_empty() => {}
             accepted = open.accept(), if connections.len() < CONNECTIONS_MAX => match accepted {
                 Ok((client, _)) => {
+                    let open = Open::new(controls);
                     add(&controls.counters.connections, 1);
-                    connections.spawn(connection::serve(client, number, Arc::clone(controls)));
+                    connections.spawn(connection::serve(client, number, open));
                     number += 1;
                 }
                 Err(_) => tokio::time::sleep(PAUSE).await,

@@ -9,3 +9,7 @@ mod nats;
 mod proxy;
 #[cfg(test)]
 mod redis;
+#[cfg(test)]
+mod tls;
+#[cfg(test)]
+mod topologies;

@@ -11,7 +11,7 @@ use rustix::fs::{Access, access};
 use rustix::process::{Resource, getrlimit};
 use serde_json::Value;
 
-use super::Finding;
+use super::{Finding, bus};
 use crate::api::{Api, Target};
 
 /// Files that a node needs beside its sockets: logs, listeners, pollers, the store.
@@ -28,7 +28,8 @@ pub(super) async fn all(config: &Config) -> Vec<Finding> {
         file_limit(config.limits.max_connections_per_node, limit),
         origins(&config.origins),
         exposure(config.listen, config.auth.required, config.profile),
-        data_dir(config.data_dir.as_deref()),
+        bus::check(&config.bus).await,
+        data(config),
     ]
 }
 
@@ -120,6 +121,13 @@ fn exposure(listen: SocketAddr, required: bool, profile: Profile) -> Finding {
             fix,
         ),
     }
+}
+
+fn data(config: &Config) -> Finding {
+    if config.bus.is_shared() {
+        return Finding::ok("data", "is on the bus");
+    }
+    data_dir(config.data_dir.as_deref())
 }
 
 fn data_dir(dir: Option<&Path>) -> Finding {

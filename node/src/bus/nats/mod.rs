@@ -132,6 +132,17 @@ pub(crate) enum LinkError {
     Stopped,
 }
 
+impl Inner {
+    /// Ends when this link stands no more.
+    async fn lost(&self, link: &Link) {
+        let stands = |now: &Result<Arc<Link>, LinkError>| {
+            now.as_ref().is_ok_and(|now| std::ptr::eq(Arc::as_ptr(now), link))
+        };
+        // The sender is in `self`.
+        let _ = self.link.subscribe().wait_for(|now| !stands(now)).await;
+    }
+}
+
 impl LinkError {
     fn broker(what: &str, error: impl std::error::Error) -> Self {
         Self::Broker(format!("{what}: {}", crate::telemetry::Chain(&error)))
@@ -292,12 +303,16 @@ impl NatsBus {
             .payload(message.payload.into())
             // The caller's deadline is the shorter one.
             .timeout(Some(self.deadline));
-        let answer =
-            link.client.send_request(message.subject, request).await.map_err(|error| match error.kind() {
-                RequestErrorKind::TimedOut => PublishError::Timeout,
-                RequestErrorKind::NoResponders => refused("the log's stream is gone".to_owned()),
-                _ => refused(format!("the bus did not take the publication: {error}")),
-            })?;
+        let answer = tokio::select! {
+            answer = link.client.send_request(message.subject, request) => answer,
+            // Nobody will answer on it any more; whether the server has the publication is not known.
+            () = inner.lost(link) => return Err(refused("the connection to the bus was lost".to_owned())),
+        };
+        let answer = answer.map_err(|error| match error.kind() {
+            RequestErrorKind::TimedOut => PublishError::Timeout,
+            RequestErrorKind::NoResponders => refused("the log's stream is gone".to_owned()),
+            _ => refused(format!("the bus did not take the publication: {error}")),
+        })?;
         let answer: Answer = serde_json::from_slice(&answer.payload)
             .map_err(|error| refused(format!("the bus gave an answer that cannot be read: {error}")))?;
         match answer.error {

@@ -1,5 +1,8 @@
 //! The NATS bus against a real server: the rules of every bus, and what only a server that fails shows.
 
+mod broken;
+mod taken_in;
+
 use std::any::Any;
 
 use hiveops_testkit::broker::NatsServer;
@@ -31,12 +34,38 @@ fn settings(url: &str) -> Settings {
     }
 }
 
-async fn open(url: &str) -> (NatsBus, watch::Sender<bool>) {
+/// Longer than a busy machine takes for anything here.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+async fn open_with(
+    settings: Settings,
+    patience: Duration,
+) -> Result<(NatsBus, watch::Sender<bool>), Unavailable> {
     let (stop, stopped) = watch::channel(false);
     let tasks = Tasks::new(stopped);
-    let opened =
-        NatsBus::open(settings(url), &names(), Clock::start(), &tasks, Duration::from_secs(30)).await;
-    (opened.unwrap(), stop)
+    let bus = NatsBus::open(settings, &names(), Clock::start(), &tasks, patience).await?;
+    Ok((bus, stop))
+}
+
+async fn open(url: &str) -> (NatsBus, watch::Sender<bool>) {
+    open_with(settings(url), PATIENCE).await.unwrap()
+}
+
+/// Publishes until the bus takes it: what a publisher does that tries again.
+async fn publish_at_last(bus: &NatsBus, publish: Publish) -> Ack {
+    let stored = async {
+        loop {
+            if let Ok(ack) = bus.publish(publish.clone()).await {
+                return ack;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, stored).await.expect("the bus comes back")
+}
+
+/// A client beside the bus: an operator, or somebody who may do too much.
+async fn outsider(url: &str) -> async_nats::jetstream::Context {
+    async_nats::jetstream::new(async_nats::connect(url).await.unwrap())
 }
 
 pub(crate) fn server(deadline: Duration) -> Call<'static, Fixture> {

@@ -1,0 +1,150 @@
+//! Which server has a log. It is asked anew for every connection, because it changes.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use redis::{FromRedisValue, Value};
+
+use super::fault::Fault;
+use super::server::{Login, ask_once};
+use crate::config::{Address, RedisLayout, Servers};
+
+/// How the servers stand to each other, and how to log in to them.
+pub(super) struct Topology {
+    layout: RedisLayout,
+    addresses: Vec<Address>,
+    pub(super) login: Login,
+    /// Who is asked first. It moves on when that one did not know.
+    first: AtomicUsize,
+}
+
+impl Topology {
+    pub(super) fn new(layout: RedisLayout, servers: Servers) -> Self {
+        let database = match layout {
+            RedisLayout::Single { database } => database,
+            RedisLayout::Sentinel { .. } | RedisLayout::Cluster => 0,
+        };
+        let Servers { tls: _, user, password, addresses } = servers;
+        let login = Login { user, password, database };
+        Self { layout, addresses, login, first: AtomicUsize::new(0) }
+    }
+
+    pub(super) fn is_cluster(&self) -> bool {
+        self.layout == RedisLayout::Cluster
+    }
+
+    /// The server that has the slot now.
+    pub(super) async fn owner(&self, slot: u16) -> Result<Address, Fault> {
+        match &self.layout {
+            RedisLayout::Single { .. } => self.addresses.first().cloned().ok_or(Fault::Nowhere),
+            RedisLayout::Sentinel { master } => self.ask_all(|address| self.master(address, master)).await,
+            RedisLayout::Cluster => self.ask_all(|address| self.slot_owner(address, slot)).await,
+        }
+    }
+
+    /// The first answer that any of the servers has.
+    async fn ask_all<'a, F>(&'a self, ask: impl Fn(&'a Address) -> F) -> Result<Address, Fault>
+    where
+        F: Future<Output = Result<Address, Fault>>,
+    {
+        let count = self.addresses.len();
+        let first = self.first.load(Ordering::Relaxed);
+        let mut last = Fault::Nowhere;
+        for turn in 0..count {
+            let index = first.wrapping_add(turn) % count;
+            match ask(&self.addresses[index]).await {
+                Ok(found) => {
+                    self.first.store(index, Ordering::Relaxed);
+                    return Ok(found);
+                }
+                Err(fault) => last = fault,
+            }
+        }
+        self.first.store(first.wrapping_add(1), Ordering::Relaxed);
+        Err(last)
+    }
+
+    async fn master(&self, sentinel: &Address, name: &str) -> Result<Address, Fault> {
+        const COMMAND: &str = "SENTINEL get-master-addr-by-name";
+        let mut question = redis::cmd("SENTINEL");
+        question.arg("get-master-addr-by-name").arg(name);
+        let mut answer = ask_once(sentinel, &self.login, COMMAND, &question).await;
+        if matches!(answer, Err(Fault::Open { .. })) && self.login.password.is_some() {
+            // Sentinels need not have the password of the servers that they watch.
+            let nobody = Login { user: None, password: None, database: 0 };
+            answer = ask_once(sentinel, &nobody, COMMAND, &question).await;
+        }
+        let answer: Option<(String, u16)> = answer?;
+        let (host, port) = answer.ok_or(Fault::Nowhere)?;
+        Ok(address(host, port))
+    }
+
+    async fn slot_owner(&self, server: &Address, slot: u16) -> Result<Address, Fault> {
+        let mut question = redis::cmd("CLUSTER");
+        question.arg("SLOTS");
+        let answer: Value = ask_once(server, &self.login, "CLUSTER SLOTS", &question).await?;
+        let owner = owner_of(answer, slot).ok_or(Fault::Answer { command: "CLUSTER SLOTS" })?;
+        let (host, port) = owner.ok_or(Fault::Nowhere)?;
+        // A server that does not know its own name leaves it to us how we have reached it.
+        Ok(address(if host.is_empty() { server.host.clone() } else { host }, port))
+    }
+}
+
+fn address(host: String, port: u16) -> Address {
+    // Servers give IPv6 addresses without brackets.
+    let host = if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host };
+    Address { host, port }
+}
+
+/// The master of a slot in the answer to `CLUSTER SLOTS`: `[from, to, [host, port, …], …]` per range. `None`
+/// when it has another form, `Some(None)` when nobody has the slot.
+fn owner_of(answer: Value, slot: u16) -> Option<Option<(String, u16)>> {
+    let Value::Array(ranges) = answer else { return None };
+    for range in ranges {
+        let Value::Array(range) = range else { return None };
+        let [Value::Int(from), Value::Int(to), Value::Array(master), ..] = &range[..] else { return None };
+        if !(*from..=*to).contains(&i64::from(slot)) {
+            continue;
+        }
+        let [host, Value::Int(port), ..] = &master[..] else { return None };
+        let host = Option::<String>::from_redis_value(host.clone()).ok()?.unwrap_or_default();
+        return match (host.as_str(), u16::try_from(*port)) {
+            // `?` stands for a name that nobody knows yet.
+            ("?", _) => Some(None),
+            (_, Ok(port)) => Some(Some((host, port))),
+            (_, Err(_)) => None,
+        };
+    }
+    Some(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn range(from: i64, to: i64, host: Value, port: i64) -> Value {
+        let id = Value::BulkString(b"id".to_vec());
+        let node = Value::Array(vec![host, Value::Int(port), id]);
+        Value::Array(vec![Value::Int(from), Value::Int(to), node])
+    }
+
+    #[test]
+    fn the_owner_of_a_slot_is_found() {
+        let text = |text: &str| Value::BulkString(text.as_bytes().to_vec());
+        let answer = Value::Array(vec![
+            range(0, 5_460, text("10.0.0.1"), 7_000),
+            range(5_461, 10_922, Value::Nil, 7_001),
+            range(10_923, 10_923, text("?"), 7_002),
+        ]);
+        let owner = |slot| owner_of(answer.clone(), slot).unwrap();
+        assert_eq!(owner(5_460), Some(("10.0.0.1".to_owned(), 7_000)));
+        assert_eq!(owner(5_461), Some((String::new(), 7_001)));
+        assert_eq!((owner(10_923), owner(16_383)), (None, None));
+        assert_eq!(owner_of(Value::Okay, 0), None);
+    }
+
+    #[test]
+    fn an_address_of_ipv6_gets_brackets() {
+        assert_eq!(address("::1".to_owned(), 1).to_string(), "[::1]:1");
+        assert_eq!(address("a.example".to_owned(), 1).to_string(), "a.example:1");
+    }
+}
