@@ -103,10 +103,6 @@ impl Crew {
         &self.standings
     }
 
-    pub fn rate(&self) -> Rate {
-        self.rate
-    }
-
     pub fn elapsed(&self) -> Duration {
         self.began.elapsed()
     }
@@ -120,11 +116,6 @@ impl Crew {
             }
         }
         sessions
-    }
-
-    /// Connections of watchers that ended so far.
-    pub fn losses(&self) -> u64 {
-        self.standings.iter().map(|standing| standing.losses()).sum()
     }
 
     /// Waits until so many more publications have been acknowledged.

@@ -3,6 +3,8 @@
 use std::ops::Range;
 use std::time::Duration;
 
+use hiveops_testkit::proxy::Direction;
+
 /// SplitMix64.
 #[derive(Debug, Clone)]
 pub struct Random(u64);
@@ -66,6 +68,67 @@ pub fn node_kills(seed: u64, count: usize) -> Vec<NodeKill> {
     (0..count).map(kill).collect()
 }
 
+/// What happens to the broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BrokerFault {
+    pub kind: BrokerFaultKind,
+    /// Until it is started or goes on again.
+    pub lasts: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BrokerFaultKind {
+    /// Killed with signal 9, and started again.
+    Kill,
+    /// Stopped where it is, with its connections open.
+    Freeze,
+    /// Killed, and away for long.
+    Outage,
+}
+
+/// So many kills with short absences, freezes, and outages, in an order of the seed's.
+pub fn broker_faults(seed: u64, kills: usize, freezes: usize, outages: usize) -> Vec<BrokerFault> {
+    const AWAY_MILLIS: Range<u64> = 0..1_000;
+    /// Longer than two probes, so that a node must have noticed.
+    const FROZEN_MILLIS: Range<u64> = 5_000..8_000;
+    const OUTAGE: Duration = Duration::from_secs(30);
+    let mut random = Random::new(seed);
+    let mut faults = Vec::new();
+    for _ in 0..kills {
+        let lasts = Duration::from_millis(random.within(AWAY_MILLIS));
+        faults.push(BrokerFault { kind: BrokerFaultKind::Kill, lasts });
+    }
+    for _ in 0..freezes {
+        let lasts = Duration::from_millis(random.within(FROZEN_MILLIS));
+        faults.push(BrokerFault { kind: BrokerFaultKind::Freeze, lasts });
+    }
+    faults.extend((0..outages).map(|_| BrokerFault { kind: BrokerFaultKind::Outage, lasts: OUTAGE }));
+    for last in (1..faults.len() as u64).rev() {
+        let other = random.within(0..last + 1);
+        if let (Ok(a), Ok(b)) = (usize::try_from(last), usize::try_from(other)) {
+            faults.swap(a, b);
+        }
+    }
+    faults
+}
+
+/// One node is cut off from the broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Partition {
+    /// Chooses among the nodes that have sessions.
+    pub pick: u64,
+    /// Whose bytes do not arrive.
+    pub direction: Direction,
+}
+
+/// So many partitions: first one in both directions, then of all kinds by turns.
+pub fn partitions(seed: u64, count: usize) -> Vec<Partition> {
+    let mut random = Random::new(seed);
+    let directions = [Direction::Both, Direction::ToServer, Direction::ToClient];
+    let directions = directions.into_iter().cycle().take(count);
+    directions.map(|direction| Partition { pick: random.draw(), direction }).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,6 +139,10 @@ mod tests {
         assert_eq!(plan, node_kills(7, 50));
         assert_ne!(plan, node_kills(8, 50));
         assert!(plan.iter().all(|kill| (10..40).contains(&kill.after_acks)), "{plan:?}");
+        let faults = broker_faults(7, 3, 2, 1);
+        assert_eq!(faults, broker_faults(7, 3, 2, 1));
+        let of = |kind| faults.iter().filter(|fault| fault.kind == kind).count();
+        assert_eq!([of(BrokerFaultKind::Kill), of(BrokerFaultKind::Freeze), faults.len()], [3, 2, 6]);
         let picks = |node| plan.iter().filter(|kill| kill.pick % 3 == node).count();
         assert!((0..3).all(|node| picks(node) > 5), "every node has its turn");
     }

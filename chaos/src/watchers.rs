@@ -23,7 +23,7 @@ pub const AWAY: usize = usize::MAX;
 const END_PATIENCE: Duration = Duration::from_secs(40);
 
 /// One place for each channel.
-type Places = [Option<Place>; CHANNELS.len()];
+pub type Places = [Option<Place>; CHANNELS.len()];
 
 /// Where a watcher stands, for the scenario to look at.
 #[derive(Debug)]
@@ -34,11 +34,14 @@ pub struct Standing {
     returns: AtomicU64,
     /// Connections that ended.
     losses: AtomicU64,
+    /// How far it is in each channel.
+    seqs: [AtomicU64; CHANNELS.len()],
 }
 
 impl Default for Standing {
     fn default() -> Self {
-        Self { node: AtomicUsize::new(AWAY), returns: AtomicU64::new(0), losses: AtomicU64::new(0) }
+        let (returns, losses, seqs) = Default::default();
+        Self { node: AtomicUsize::new(AWAY), returns, losses, seqs }
     }
 }
 
@@ -53,6 +56,12 @@ impl Standing {
 
     pub fn losses(&self) -> u64 {
         self.losses.load(Ordering::SeqCst)
+    }
+
+    /// Whether it is as far as this in every channel, whatever life that is.
+    pub fn has_reached(&self, places: &Places) -> bool {
+        let mut channels = self.seqs.iter().zip(places);
+        channels.all(|(seq, place)| place.is_none_or(|place| seq.load(Ordering::SeqCst) >= place.seq))
     }
 }
 
@@ -173,6 +182,9 @@ impl Recorder {
             }
             Event::Unknown { .. } => self.watcher.unknown += 1,
             Event::Disconnected { retry_in, .. } => self.lost(retry_in),
+        }
+        for (seq, at) in self.standing.seqs.iter().zip(self.at) {
+            seq.store(at.map_or(0, |at| at.seq), Ordering::SeqCst);
         }
         self.come_back();
     }

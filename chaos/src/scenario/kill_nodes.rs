@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use hiveops_testkit::wait::{PATIENCE, wait_for_some};
+use serde_json::Map;
 
 use super::{Done, Setup, Stage, run};
 use crate::cluster::NODES;
@@ -45,7 +46,8 @@ pub fn kill_nodes(setup: &Setup) -> Result<Report> {
             strike(stage, kill, &mut settled).with_context(|| format!("kill {number}"))?;
             done += 1;
         }
-        Ok(Done { faults: vec![Fault { name: "node_kill", planned, done }], down: Duration::ZERO })
+        let faults = vec![Fault { name: "node_kill", planned, done }];
+        Ok(Done { faults, down: Duration::ZERO, more: Map::new() })
     };
     run("kill_nodes", setup, &setup.cluster(), size, act, |report, history| {
         report.require_p99_below(RECOVERY_P99);

@@ -1,22 +1,27 @@
 //! The scenarios: each starts a cluster and its users, does what it is about, and reports.
 
+mod kill_broker;
 mod kill_nodes;
+mod partition_node;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
-use serde_json::Map;
+use anyhow::{Context as _, Result};
+use hiveops_testkit::wait::{PATIENCE, wait_for_some};
+use serde_json::{Map, Value};
 
 use crate::broker::Bus;
 use crate::check::check;
-use crate::cluster::{Cluster, Options};
+use crate::cluster::{Cluster, NODES, Options};
 use crate::crew::{Crew, Size};
 use crate::load::Rate;
 use crate::plan::Scale;
 use crate::report::{Fault, Quantiles, Report};
 
+pub use kill_broker::kill_broker;
 pub use kill_nodes::kill_nodes;
+pub use partition_node::partition_node;
 
 /// What every scenario is started with.
 #[derive(Debug, Clone)]
@@ -51,7 +56,11 @@ pub struct Scenario {
 }
 
 /// All of them, in the order in which they are run.
-pub const SCENARIOS: &[Scenario] = &[Scenario { name: "kill_nodes", run: kill_nodes }];
+pub const SCENARIOS: &[Scenario] = &[
+    Scenario { name: "kill_nodes", run: kill_nodes },
+    Scenario { name: "kill_broker", run: kill_broker },
+    Scenario { name: "partition_node", run: partition_node },
+];
 
 /// A cluster with its users, while something is done to it.
 struct Stage {
@@ -64,6 +73,8 @@ struct Done {
     faults: Vec<Fault>,
     /// How long nobody could publish, by plan.
     down: Duration,
+    /// Further figures.
+    more: Map<String, Value>,
 }
 
 /// The share of what the publishers would do on a healthy cluster that is the load of a run.
@@ -110,7 +121,7 @@ fn run(
         caught_up: Quantiles::default(),
         figures,
         violations,
-        more: Map::new(),
+        more: done.more,
         complaints: Vec::new(),
     };
     report.more.insert("answers_lost".to_owned(), ledger.duplicates().into());
@@ -131,4 +142,34 @@ fn planned(rate: Rate, time: Duration) -> u64 {
 fn kept(cluster: Cluster, error: anyhow::Error) -> anyhow::Error {
     let place = cluster.keep();
     error.context(format!("what the nodes have logged is in {}", place.display()))
+}
+impl Stage {
+    /// Waits until every node has said this since then, and gives how long the last one took.
+    fn wait_all_said(&self, since: Instant, nodes: &[usize], status: u16) -> Result<Duration> {
+        let what = format!("{status} from /readyz of nodes {nodes:?}");
+        wait_for_some(&what, PATIENCE, || {
+            let said = nodes.iter().map(|node| self.crew.looks().first_since(since, *node, status));
+            Ok(said.collect::<Option<Vec<_>>>().and_then(|said| said.into_iter().max()))
+        })
+        .map(|last| last.saturating_duration_since(since))
+    }
+
+    /// Waits until every node says that it is ready.
+    fn wait_all_ready(&self) -> Result<()> {
+        let mut nodes = 0..NODES;
+        wait_for_some("every node to be ready", PATIENCE * 2, || {
+            let ready = nodes.all(|node| self.crew.looks().now(node) == Some(200));
+            nodes = 0..NODES;
+            Ok(ready.then_some(()))
+        })
+    }
+}
+
+/// Lets a time pass that is itself what a scenario is about: the length of an outage, not a guess at when
+/// something will have happened.
+fn let_pass(time: Duration) -> Result<()> {
+    let began = Instant::now();
+    let patience = time + Duration::from_secs(10);
+    wait_for_some("time to pass", patience, || Ok((began.elapsed() >= time).then_some(())))
+        .context("the clock stands still")
 }

@@ -25,3 +25,13 @@ fn check(scenario: fn(&Setup) -> anyhow::Result<Report>, bus: Bus) {
 fn fifty_killed_nodes_cost_nobody_anything_on_nats() {
     check(scenario::kill_nodes, Bus::Nats);
 }
+
+#[test]
+fn a_broker_that_dies_or_stands_still_costs_nobody_anything_on_nats() {
+    check(scenario::kill_broker, Bus::Nats);
+}
+
+#[test]
+fn a_node_that_is_cut_off_from_the_broker_keeps_its_clients_on_nats() {
+    check(scenario::partition_node, Bus::Nats);
+}
