@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use hiveops_testkit::wait::{PATIENCE, wait_for_some};
-use tokio::runtime::Runtime;
+use tokio::runtime::{Handle, Runtime};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -95,6 +95,15 @@ impl Crew {
         &self.ledger
     }
 
+    /// For others that use the cluster beside these.
+    pub(crate) fn ledger_handle(&self) -> Arc<Ledger> {
+        Arc::clone(&self.ledger)
+    }
+
+    pub(crate) fn runtime(&self) -> &Handle {
+        self.runtime.handle()
+    }
+
     pub fn looks(&self) -> &Looks {
         &self.looks
     }
@@ -162,6 +171,6 @@ impl Crew {
         watchers.sort_by_key(|watcher| watcher.number);
         drop(lookout);
         runtime.shutdown_background();
-        Ok((History { publications: ledger.take(), watchers }, ledger))
+        Ok((History { publications: ledger.take(), watchers, races: Vec::new() }, ledger))
     }
 }

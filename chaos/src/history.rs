@@ -66,6 +66,10 @@ pub enum Outcome {
 /// One thing that a watcher was told of one subscription, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Heard {
+    /// The node goes on after this place, which was asked for.
+    Since {
+        place: Place,
+    },
     Delivered {
         place: Place,
         prev_seq: u64,
@@ -132,9 +136,20 @@ pub struct Watcher {
     pub failure: Option<String>,
 }
 
+/// One time that somebody joined a subscription, heard what came, and left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Race {
+    pub number: usize,
+    pub channel: usize,
+    pub heard: Vec<Heard>,
+    /// Whether something was acknowledged between the question and the end of the answer.
+    pub contested: bool,
+}
+
 /// A whole run.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct History {
     pub publications: Vec<Publication>,
     pub watchers: Vec<Watcher>,
+    pub races: Vec<Race>,
 }

@@ -302,12 +302,12 @@ fn places(positions: &Positions) -> Places {
     places
 }
 
-fn is_update(message_type: &str) -> bool {
+pub(crate) fn is_update(message_type: &str) -> bool {
     MessageKind::of_type(message_type) == Some(MessageKind::Update)
 }
 
 /// The token in the data of a publication. Looked for as text: parsing would cost more than all the rest.
-fn token(data: &str) -> Token {
+pub(crate) fn token(data: &str) -> Token {
     const MEMBER: &str = "\"token\":";
     let Some(start) = data.find(MEMBER) else { return NO_TOKEN };
     let rest = data[start + MEMBER.len()..].trim_start();

@@ -114,10 +114,21 @@ pub fn check(history: &History) -> (Figures, Vec<Violation>) {
         }
         for watcher in &history.watchers {
             let Some(track) = watcher.tracks.get(channel) else { continue };
-            track::check(watcher.number, channel, track, &index, &mut seen, &mut figures, &mut found);
+            track::check(watcher.number, channel, &track.heard, &index, &mut seen, &mut figures, &mut found);
             check_end(watcher.number, channel, &track.end, &index, &mut found);
         }
         check_agreement(history, channel, &mut found);
+        for race in history.races.iter().filter(|race| race.channel == channel) {
+            track::check_visit(
+                race.number,
+                channel,
+                &race.heard,
+                &index,
+                &mut seen,
+                &mut figures,
+                &mut found,
+            );
+        }
     }
     (figures, found)
 }

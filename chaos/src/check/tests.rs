@@ -1,7 +1,7 @@
 //! Histories in which something is wrong, each next to the good one that it was made from.
 
 use super::*;
-use crate::history::{Heard, Life, Track, Watcher};
+use crate::history::{Heard, Life, Race, Track, Watcher};
 
 const LIFE: Life = Life(0xa);
 const CHANNEL: usize = 1;
@@ -45,7 +45,8 @@ fn good() -> History {
         delivered(4, 14),
     ];
     let end = [(KEY, 13)];
-    History { publications, watchers: vec![watcher(0, whole, &end), watcher(1, resumed, &end)] }
+    let watchers = vec![watcher(0, whole, &end), watcher(1, resumed, &end)];
+    History { publications, watchers, races: Vec::new() }
 }
 
 /// What is wrong with the good history after this change to the second watcher's track.
@@ -227,4 +228,28 @@ fn a_refusal_and_a_watcher_that_did_not_come_to_the_end_are_violations() {
     assert_eq!(found.len(), 2, "{found:?}");
     assert_eq!(found[0], Violation::Refused { channel: CHANNEL, token: 15, status: 422 });
     assert_eq!(found[1].to_string(), "watcher 0 did not come to the end: it stopped");
+}
+
+/// What is wrong with one visit beside the good history.
+fn visited(heard: Vec<Heard>) -> Vec<Violation> {
+    let mut history = good();
+    history.races.push(Race { number: 9, channel: CHANNEL, heard, contested: true });
+    check(&history).1
+}
+
+#[test]
+fn a_visit_begins_with_a_snapshot_or_where_it_asked_and_has_everything_until_it_ends() {
+    let since = |seq| Heard::Since { place: place(seq) };
+    assert_eq!(visited(vec![since(1), delivered(2, 12)]), [], "what comes after it is not for it");
+    assert_eq!(visited(vec![since(1), Heard::Omitted { from: 2, to: 2 }, delivered(3, 13)]), []);
+    assert_eq!(visited(vec![snapshot(3, &[(KEY, 3, 13)]), delivered(4, 14)]), []);
+    let lost = Violation::Lost { watcher: 9, channel: CHANNEL, place: place(1), token: 11 };
+    let hole = Violation::Hole { watcher: 9, channel: CHANNEL, from: 1, to: 1 };
+    assert_eq!(visited(vec![since(0), delivered(2, 12)]), [hole, lost]);
+    let repeated = Violation::Repeated { watcher: 9, channel: CHANNEL, place: place(2) };
+    assert_eq!(visited(vec![since(2), delivered(2, 12)]), [repeated]);
+    let early = Violation::Unannounced { watcher: 9, channel: CHANNEL, place: place(2) };
+    assert_eq!(visited(vec![delivered(2, 12), delivered(3, 13)]), [early]);
+    let owed = Violation::NoLaterValue { watcher: 9, channel: CHANNEL, key: KEY, place: place(3) };
+    assert_eq!(visited(vec![since(2), Heard::Omitted { from: 3, to: 3 }, delivered(4, 14)]), [owed]);
 }

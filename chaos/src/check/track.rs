@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::ops::Bound::{Excluded, Included};
 
 use super::{Figures, Index, Seen, Violation};
-use crate::history::{Heard, KeyId, Place, Token, Track};
+use crate::history::{Heard, KeyId, Place, Token};
 
 /// Where the walk stands.
 struct Walk<'a> {
@@ -19,40 +19,65 @@ struct Walk<'a> {
     found: &'a mut Vec<Violation>,
 }
 
+/// Of somebody who stayed to the end.
 pub(super) fn check(
     watcher: usize,
     channel: usize,
-    track: &Track,
+    heard: &[Heard],
     index: &Index<'_>,
     seen: &mut Seen,
     figures: &mut Figures,
     found: &mut Vec<Violation>,
 ) {
-    let mut walk = Walk { watcher, channel, index, at: None, held: HashMap::new(), owed: Vec::new(), found };
-    for heard in &track.heard {
-        match heard {
-            Heard::Delivered { place, prev_seq, token } => {
-                figures.delivered += 1;
-                walk.delivered(*place, *prev_seq, *token);
-                seen.note(channel, *place, *token, walk.found);
-            }
-            Heard::Omitted { from, to } => {
-                figures.omitted += to.saturating_sub(*from) + 1;
-                walk.omitted(*from, *to);
-            }
-            // Whether it was mended shows in what comes after it.
-            Heard::Gap { .. } => figures.gaps += 1,
-            Heard::Snapshot { place, values } => {
-                figures.snapshots += 1;
-                figures.by_snapshot += walk.snapshot(*place, values);
-            }
-            Heard::EpochChanged => figures.epoch_changes += 1,
-        }
-    }
+    let mut walk = Walk::new(watcher, channel, index, found);
+    walk.go(heard, seen, figures);
     walk.end();
 }
 
-impl Walk<'_> {
+/// Of somebody who left: what came after that does not matter.
+pub(super) fn check_visit(
+    visit: usize,
+    channel: usize,
+    heard: &[Heard],
+    index: &Index<'_>,
+    seen: &mut Seen,
+    figures: &mut Figures,
+    found: &mut Vec<Violation>,
+) {
+    let mut walk = Walk::new(visit, channel, index, found);
+    walk.go(heard, seen, figures);
+    walk.settle();
+}
+
+impl<'a> Walk<'a> {
+    fn new(watcher: usize, channel: usize, index: &'a Index<'a>, found: &'a mut Vec<Violation>) -> Self {
+        Self { watcher, channel, index, at: None, held: HashMap::new(), owed: Vec::new(), found }
+    }
+
+    fn go(&mut self, heard: &[Heard], seen: &mut Seen, figures: &mut Figures) {
+        for heard in heard {
+            match heard {
+                Heard::Since { place } => self.at = Some(*place),
+                Heard::Delivered { place, prev_seq, token } => {
+                    figures.delivered += 1;
+                    self.delivered(*place, *prev_seq, *token);
+                    seen.note(self.channel, *place, *token, self.found);
+                }
+                Heard::Omitted { from, to } => {
+                    figures.omitted += to.saturating_sub(*from) + 1;
+                    self.omitted(*from, *to);
+                }
+                // Whether it was mended shows in what comes after it.
+                Heard::Gap { .. } => figures.gaps += 1,
+                Heard::Snapshot { place, values } => {
+                    figures.snapshots += 1;
+                    figures.by_snapshot += self.snapshot(*place, values);
+                }
+                Heard::EpochChanged => figures.epoch_changes += 1,
+            }
+        }
+    }
+
     fn delivered(&mut self, place: Place, prev_seq: u64, token: Token) {
         let (watcher, channel) = (self.watcher, self.channel);
         match self.at {
@@ -109,12 +134,17 @@ impl Walk<'_> {
         over as u64
     }
 
-    /// What was acknowledged after the last thing that came is lost, and so is a value without a later one.
+    /// What was acknowledged after the last thing that came is lost.
     fn end(&mut self) {
-        let (watcher, channel) = (self.watcher, self.channel);
         if let Some(at) = self.at {
             self.lost_between(at, u64::MAX);
         }
+        self.settle();
+    }
+
+    /// A value without a later one is lost.
+    fn settle(&mut self) {
+        let (watcher, channel) = (self.watcher, self.channel);
         for (key, place) in std::mem::take(&mut self.owed) {
             let later = self.held.get(&key).is_some_and(|held| held.life != place.life || *held > place);
             if !later {

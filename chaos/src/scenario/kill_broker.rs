@@ -50,7 +50,7 @@ pub fn kill_broker(setup: &Setup) -> Result<Report> {
             Fault { name: "broker_freeze", planned: planned(BrokerFaultKind::Freeze), done: tally.freezes },
             Fault { name: "broker_outage", planned: planned(BrokerFaultKind::Outage), done: tally.outages },
         ];
-        Ok(Done { faults, down: tally.down, more: tally.more() })
+        Ok(Done { faults, down: tally.down, more: tally.more(), races: Vec::new() })
     };
     run("kill_broker", setup, &setup.cluster(), size, act, |report, history| {
         let dropped: usize = history.watchers.iter().map(|watcher| watcher.absences.len()).sum();

@@ -47,7 +47,7 @@ pub fn kill_nodes(setup: &Setup) -> Result<Report> {
             done += 1;
         }
         let faults = vec![Fault { name: "node_kill", planned, done }];
-        Ok(Done { faults, down: Duration::ZERO, more: Map::new() })
+        Ok(Done { faults, down: Duration::ZERO, more: Map::new(), races: Vec::new() })
     };
     run("kill_nodes", setup, &setup.cluster(), size, act, |report, history| {
         report.require_p99_below(RECOVERY_P99);

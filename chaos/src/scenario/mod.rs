@@ -3,6 +3,8 @@
 mod kill_broker;
 mod kill_nodes;
 mod partition_node;
+mod races;
+mod rolling_restart;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -15,6 +17,8 @@ use crate::broker::Bus;
 use crate::check::check;
 use crate::cluster::{Cluster, NODES, Options};
 use crate::crew::{Crew, Size};
+use crate::files;
+use crate::history::{History, Race};
 use crate::load::Rate;
 use crate::plan::Scale;
 use crate::report::{Fault, Quantiles, Report};
@@ -22,6 +26,8 @@ use crate::report::{Fault, Quantiles, Report};
 pub use kill_broker::kill_broker;
 pub use kill_nodes::kill_nodes;
 pub use partition_node::partition_node;
+pub use races::races;
+pub use rolling_restart::rolling_restart;
 
 /// What every scenario is started with.
 #[derive(Debug, Clone)]
@@ -60,6 +66,8 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario { name: "kill_nodes", run: kill_nodes },
     Scenario { name: "kill_broker", run: kill_broker },
     Scenario { name: "partition_node", run: partition_node },
+    Scenario { name: "rolling_restart", run: rolling_restart },
+    Scenario { name: "races", run: races },
 ];
 
 /// A cluster with its users, while something is done to it.
@@ -75,6 +83,7 @@ struct Done {
     down: Duration,
     /// Further figures.
     more: Map<String, Value>,
+    races: Vec<Race>,
 }
 
 /// The share of what the publishers would do on a healthy cluster that is the load of a run.
@@ -88,9 +97,10 @@ fn run(
     options: &Options,
     size: Size,
     act: impl FnOnce(&mut Stage) -> Result<Done>,
-    judge: impl FnOnce(&mut Report, &crate::history::History),
+    judge: impl FnOnce(&mut Report, &History),
 ) -> Result<Report> {
     let began = Instant::now();
+    files::raise_limit(size.watchers)?;
     let cluster = Cluster::start(options)?;
     let crew = match Crew::start(&cluster, size) {
         Ok(crew) => crew,
@@ -102,10 +112,11 @@ fn run(
     let published_for = crew.elapsed();
     let finished = acted.and_then(|done| Ok((done, crew.finish()?)));
     let finished = finished.and_then(|finished| cluster.check_alive().map(|()| finished));
-    let (done, (history, ledger)) = match finished {
+    let (done, (mut history, ledger)) = match finished {
         Ok(finished) => finished,
         Err(error) => return Err(kept(cluster, error)),
     };
+    history.races = done.races;
     let (figures, violations) = check(&history);
     let mut report = Report {
         scenario,

@@ -40,7 +40,7 @@ pub fn partition_node(setup: &Setup) -> Result<Report> {
         let Quantiles { p50_ms, max_ms, .. } = Quantiles::of(caught_up.into_iter());
         let mut more = Map::new();
         more.insert("healed_to_caught_up".to_owned(), json!({"p50_ms": p50_ms, "max_ms": max_ms}));
-        Ok(Done { faults, down: Duration::ZERO, more })
+        Ok(Done { faults, down: Duration::ZERO, more, races: Vec::new() })
     };
     run("partition_node", setup, &setup.cluster(), size, act, |report, history| {
         let dropped: usize = history.watchers.iter().map(|watcher| watcher.absences.len()).sum();

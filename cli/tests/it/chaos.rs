@@ -35,3 +35,13 @@ fn a_broker_that_dies_or_stands_still_costs_nobody_anything_on_nats() {
 fn a_node_that_is_cut_off_from_the_broker_keeps_its_clients_on_nats() {
     check(scenario::partition_node, Bus::Nats);
 }
+
+#[test]
+fn a_rolling_restart_under_two_thousand_clients_is_no_rush_on_nats() {
+    check(scenario::rolling_restart, Bus::Nats);
+}
+
+#[test]
+fn who_joins_while_something_is_published_has_it_once_on_nats() {
+    check(scenario::races, Bus::Nats);
+}
