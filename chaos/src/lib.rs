@@ -14,6 +14,7 @@ mod files;
 pub mod history;
 pub mod load;
 pub mod lookout;
+pub mod network;
 pub mod pace;
 pub mod plan;
 mod racers;

@@ -3,11 +3,17 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
+use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
 use hiveops_chaos::broker::Bus;
+use hiveops_chaos::network;
 use hiveops_chaos::plan::Scale;
 use hiveops_chaos::scenario::{SCENARIOS, Scenario, Setup};
+
+/// For a long run in a network of its own.
+const APART_PATIENCE: Duration = Duration::from_secs(1_200);
 
 /// Kills, freezes and cuts off real nodes and brokers under load, and checks what clients saw.
 #[derive(Parser)]
@@ -25,6 +31,9 @@ struct Arguments {
     /// How long
     #[arg(long, default_value = "short")]
     scale: Scale,
+    /// Drop no packets: links stand still instead, as where the kernel or a right is missing
+    #[arg(long)]
+    keep_packets: bool,
     /// Decides what happens when
     #[arg(long)]
     seed: Option<u64>,
@@ -49,14 +58,37 @@ fn main() -> ExitCode {
             let mut setup = Setup::new(&arguments.binary, bus, arguments.scale);
             setup.seed = arguments.seed.unwrap_or(setup.seed);
             eprintln!("{} on {} begins", scenario.name, bus.as_str());
-            match (scenario.run)(&setup) {
-                Ok(report) => println!("{}", report.line()),
-                Err(error) => {
-                    eprintln!("error: {error:#}");
-                    code = ExitCode::FAILURE;
-                }
+            if let Err(error) = run(scenario, &setup, arguments.keep_packets) {
+                eprintln!("error: {error:#}");
+                code = ExitCode::FAILURE;
             }
         }
     }
     code
+}
+
+/// Here, or in a network of its own when it wants one and there is a way.
+fn run(scenario: &Scenario, setup: &Setup, keep_packets: bool) -> Result<()> {
+    let wanted = scenario.loses_packets && !keep_packets && !network::is_apart();
+    let way = if wanted { network::way_apart() } else { None };
+    let Some(way) = way else {
+        println!("{}", (scenario.run)(setup)?.line());
+        return Ok(());
+    };
+    let Setup { binary, bus, scale, seed } = setup;
+    let args = [scenario.name, "--binary", &binary.to_string_lossy(), "--bus", bus.as_str()];
+    let args = args.into_iter().chain(["--scale", scale.as_str(), "--seed"]).map(str::to_owned);
+    let args: Vec<String> = args.chain([seed.to_string()]).collect();
+    let program = std::env::current_exe().context("where this program is")?;
+    let (status, output) = network::run_apart(way, &program, &args, APART_PATIENCE)?;
+    print!(
+        "{}",
+        output
+            .lines()
+            .filter(|line| line.starts_with('{'))
+            .map(|line| format!("{line}\n"))
+            .collect::<String>()
+    );
+    ensure!(status.success(), "{output}");
+    Ok(())
 }

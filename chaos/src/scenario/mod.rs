@@ -5,6 +5,7 @@ mod kill_nodes;
 mod partition_node;
 mod races;
 mod rolling_restart;
+mod slow_link;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -28,6 +29,7 @@ pub use kill_nodes::kill_nodes;
 pub use partition_node::partition_node;
 pub use races::races;
 pub use rolling_restart::rolling_restart;
+pub use slow_link::slow_link;
 
 /// What every scenario is started with.
 #[derive(Debug, Clone)]
@@ -59,15 +61,18 @@ impl Setup {
 pub struct Scenario {
     pub name: &'static str,
     pub run: fn(&Setup) -> Result<Report>,
+    /// Whether it drops packets when it is in a network of its own.
+    pub loses_packets: bool,
 }
 
 /// All of them, in the order in which they are run.
 pub const SCENARIOS: &[Scenario] = &[
-    Scenario { name: "kill_nodes", run: kill_nodes },
-    Scenario { name: "kill_broker", run: kill_broker },
-    Scenario { name: "partition_node", run: partition_node },
-    Scenario { name: "rolling_restart", run: rolling_restart },
-    Scenario { name: "races", run: races },
+    Scenario { name: "kill_nodes", run: kill_nodes, loses_packets: false },
+    Scenario { name: "kill_broker", run: kill_broker, loses_packets: false },
+    Scenario { name: "partition_node", run: partition_node, loses_packets: false },
+    Scenario { name: "rolling_restart", run: rolling_restart, loses_packets: false },
+    Scenario { name: "races", run: races, loses_packets: false },
+    Scenario { name: "slow_link", run: slow_link, loses_packets: true },
 ];
 
 /// A cluster with its users, while something is done to it.
