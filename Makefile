@@ -49,8 +49,8 @@ fuzz: ## Fuzz the WebSocket parser (SECONDS=600)
 	@scripts/install cargo cc c++
 	scripts/fuzz $(SECONDS)
 
-bench: ## Memory per idle connection, and the cost of a fan-out; each result is one line of JSON
-	@scripts/install cargo cc
+bench: ## Memory per idle connection, cost of a fan-out and of a bus; each result is one line of JSON
+	@scripts/install cargo cc nats-server redis-server
 	@scripts/bench
 
 clean: ## Remove everything that was built or installed inside the repository

@@ -6,6 +6,7 @@ mod app;
 mod board;
 mod bus;
 mod catalog;
+mod cluster;
 pub mod config;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;

@@ -26,6 +26,8 @@ pub(crate) enum TaskKind {
     Intake,
     /// Proves that the bus delivers.
     Probe,
+    /// Announces the node and answers the others.
+    Cluster,
     /// Publishes the node's own figures.
     Report,
     /// Finds agents and tasks whose lease ran out.
@@ -39,8 +41,15 @@ impl TaskKind {
     const COUNT: usize = Self::ControlLink as usize + 1;
 
     /// Those that must run as long as the node does; health lists them.
-    const ESSENTIAL: [Self; 6] =
-        [Self::Accept, Self::Receive, Self::Probe, Self::Report, Self::Lease, Self::ControlLink];
+    const ESSENTIAL: [Self; 7] = [
+        Self::Accept,
+        Self::Receive,
+        Self::Probe,
+        Self::Cluster,
+        Self::Report,
+        Self::Lease,
+        Self::ControlLink,
+    ];
 
     pub(crate) fn as_str(self) -> &'static str {
         match self {
@@ -51,6 +60,7 @@ impl TaskKind {
             Self::Receive => "receive",
             Self::Intake => "intake",
             Self::Probe => "probe",
+            Self::Cluster => "cluster",
             Self::Report => "report",
             Self::Lease => "lease",
             Self::ControlLink => "control_link",

@@ -44,6 +44,8 @@ words! {
         BusTimeout = "bus_timeout",
         /// The bus cannot be reached.
         BusUnavailable = "bus_unavailable",
+        /// Not every node answered, so that the answer is not known; it is safe to try again.
+        ClusterPartial = "cluster_partial",
         /// The node goes away.
         Draining = "draining",
         /// The request took too long to arrive.

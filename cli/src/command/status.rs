@@ -1,4 +1,4 @@
-//! `hiveops status`: how a running node is, in a few lines.
+//! `hiveops status`: how a running node and its cluster are, in a few lines.
 
 use std::process::ExitCode;
 
@@ -52,6 +52,7 @@ fn summary(health: &Value, stats: &Value, contract: &Value) -> Vec<String> {
         format!("control       {}", members(health.get("control"))),
         format!("subscriptions {}", members(stats.pointer("/websocket_stats/subscription_counts"))),
     ];
+    lines.extend(stats.get("cluster").into_iter().flat_map(cluster));
     let tasks = health.get("background_tasks").and_then(Value::as_object);
     let stopped = tasks.into_iter().flatten().filter(|(_, runs)| **runs != Value::Bool(true));
     let stopped: Vec<&str> = stopped.map(|(name, _)| name.as_str()).collect();
@@ -59,6 +60,38 @@ fn summary(health: &Value, stats: &Value, contract: &Value) -> Vec<String> {
         lines.push(format!("not running   {}", stopped.join(", ")));
     }
     lines
+}
+
+/// Whether every node answered, and one line for each that did.
+fn cluster(cluster: &Value) -> Vec<String> {
+    let missing = cluster.get("missing").and_then(Value::as_array).into_iter().flatten();
+    let missing: Vec<&str> = missing.filter_map(Value::as_str).collect();
+    let complete = cluster.get("status").and_then(Value::as_str) == Some("complete");
+    let whole = match (complete, missing.as_slice()) {
+        (true, _) => "complete".to_owned(),
+        (false, []) => "partial: there may be nodes that this one has not heard of".to_owned(),
+        (false, missing) => format!("partial: no answer from {}", missing.join(", ")),
+    };
+    let nodes = cluster.get("nodes").and_then(Value::as_array).into_iter().flatten().map(node);
+    std::iter::once(format!("cluster       {whole}")).chain(nodes).collect()
+}
+
+fn node(node: &Value) -> String {
+    let says = |member: &str| node.get(member) == Some(&Value::Bool(true));
+    let mut line = format!(
+        "              {}: {} connections, {}, bus {}",
+        text(node, "/node_id"),
+        text(node, "/stats/active_connections"),
+        text(node, "/status"),
+        if says("bus_live") { "live" } else { "not live" }
+    );
+    if says("draining") {
+        line.push_str(", draining");
+    }
+    if says("duplicate_node_id") {
+        line.push_str(", ANOTHER NODE HAS THE SAME ID");
+    }
+    line
 }
 
 fn text(value: &Value, pointer: &str) -> String {
@@ -99,5 +132,28 @@ mod tests {
         assert!(lines.contains(&"bus           kind embedded, live true".to_owned()), "{lines:?}");
         assert!(lines.contains(&"control       standalone".to_owned()), "{lines:?}");
         assert_eq!(lines.last().unwrap(), "not running   probe");
+    }
+
+    #[test]
+    fn the_cluster_has_a_line_per_node_and_names_who_did_not_answer() {
+        let node = |id: &str, draining: bool| {
+            json!({
+                "node_id": id, "stats": {"active_connections": 3}, "status": "healthy", "bus_live": true,
+                "draining": draining, "duplicate_node_id": false,
+            })
+        };
+        let whole =
+            json!({"status": "complete", "nodes": [node("n1", false), node("n3", true)], "missing": []});
+        let lines = [
+            "cluster       complete",
+            "              n1: 3 connections, healthy, bus live",
+            "              n3: 3 connections, healthy, bus live, draining",
+        ];
+        assert_eq!(cluster(&whole), lines);
+        let first = |status: &str, missing: &[&str]| {
+            cluster(&json!({"status": status, "nodes": [], "missing": missing})).remove(0)
+        };
+        assert_eq!(first("partial", &["n2", "n4"]), "cluster       partial: no answer from n2, n4");
+        assert!(first("partial", &[]).starts_with("cluster       partial: "));
     }
 }

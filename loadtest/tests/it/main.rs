@@ -168,3 +168,41 @@ fn arguments_that_make_no_sense_are_refused_by_name() {
         assert!(output.errors.contains(name), "{arguments:?}: {}", output.errors);
     }
 }
+
+#[test]
+fn hops_puts_the_same_load_on_each_target_and_compares_it_with_the_first() {
+    let (one, two) = (Floor::start(), Floor::start());
+    let target = |name: &str, floor: &Floor| {
+        format!("{name}={},{},{}", floor.socket_url(), floor.http_url(), floor.pid())
+    };
+    let output = run(&[
+        "hops",
+        "--target",
+        &target("one", &one),
+        "--target",
+        &target("two", &two),
+        "--rounds",
+        "2",
+        "--connections",
+        "10",
+        "--rate",
+        "100",
+        "--seconds",
+        "0.3",
+        "--settle-seconds",
+        "0.1",
+    ]);
+    assert_eq!(output.code, 0, "{output:?}");
+    let report = output.report();
+    assert_eq!((&report["test"], &report["rounds"]), (&"hops".into(), &2.into()));
+    let targets = report["targets"].as_array().unwrap();
+    assert_eq!(
+        (targets.len(), &targets[0]["ratio_p50"], &targets[0]["ratio_cpu"]),
+        (2, &1.0.into(), &1.0.into())
+    );
+    for target in targets {
+        assert_eq!(target["lost"], 0, "{target}");
+        assert!(target["delivered"].as_u64().unwrap() > 0, "{target}");
+        assert!(target["cpu_us_per_delivery"].is_number() && target["ratio_p99"].is_number(), "{target}");
+    }
+}

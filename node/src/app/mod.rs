@@ -5,6 +5,7 @@ mod control_link;
 mod drain;
 mod figures;
 mod intake;
+mod local;
 mod open_bus;
 mod probe;
 mod receive;
@@ -26,6 +27,7 @@ pub use start::{RunError, run};
 
 use crate::board::BoardService;
 use crate::bus::Bus;
+use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::http::handshakes::Handshakes;
 use crate::hub::{Hub, Registry, Shared};
@@ -46,6 +48,7 @@ pub(crate) struct App {
     pub(crate) handshakes: Handshakes,
     pub(crate) control: Control,
     pub(crate) drain: Drain,
+    pub(crate) cluster: Cluster,
     bus: Arc<dyn Bus>,
     shared: Arc<Shared>,
     /// How far the shards have been told.
@@ -121,6 +124,7 @@ impl App {
         let count = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
         metrics.connections_active.set(count(self.hub.sessions()));
         metrics.outbox_frames.set(count(self.hub.outbox_frames()));
+        metrics.cluster_nodes.set(count(self.cluster.nodes()));
         metrics.bus_live.set(i64::from(self.bus_live()));
         metrics.control_view_age.set(self.control.age_seconds() as f64);
         let catalog = self.publisher.catalog();

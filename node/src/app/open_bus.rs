@@ -7,6 +7,7 @@ use hiveops_proto::{Epoch, SubscriptionName};
 
 use crate::bus::embedded::{EmbeddedBus, StoreError};
 use crate::bus::nats::{NatsBus, Settings};
+use crate::bus::redis::{RedisBus, RedisConfig};
 use crate::bus::{Bus, Unavailable};
 use crate::config::{BusUrl, Config};
 use crate::tasks::Tasks;
@@ -49,7 +50,17 @@ pub(super) async fn open(
             let opened = NatsBus::open(settings, names, clock, tasks, patience).await;
             Ok(Arc::new(opened.map_err(broker)?))
         }
-        BusUrl::Redis(..) => Err(broker(Unavailable { reason: "not yet".to_owned() })),
+        BusUrl::Redis(layout, servers) => {
+            let settings = RedisConfig {
+                layout: layout.clone(),
+                servers: servers.clone(),
+                namespace: config.namespace.clone(),
+                node_id: config.node_id.clone(),
+            };
+            let bus = RedisBus::connect(settings, names, clock, new_epoch, tasks);
+            bus.ready(patience).await.map_err(broker)?;
+            Ok(Arc::new(bus))
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use super::resume::Received;
 use crate::board::BoardHandle;
 use crate::bus::{BusEvent, Follow, Reset, Stored};
 use crate::catalog::Catalog;
+use crate::cluster::Cluster;
 use crate::hub::{Ended, Hub, Publication};
 use crate::telemetry::metrics::Metrics;
 use crate::time::Clock;
@@ -27,6 +28,7 @@ pub(super) struct Receive {
     pub(super) logs_read: watch::Sender<usize>,
     /// How far the shards have been told.
     pub(super) received: Arc<Received>,
+    pub(super) cluster: Cluster,
 }
 
 impl Receive {
@@ -58,7 +60,10 @@ impl Receive {
                 self.probes.send_replace(nonce);
                 Ok(())
             }
-            BusEvent::Told(_) => Ok(()),
+            BusEvent::Told(signal) => {
+                self.cluster.hear(&signal);
+                Ok(())
+            }
             BusEvent::Reset(reset) => self.reset(reset).await,
             BusEvent::Stored(stored) => self.stored(stored).await,
         }

@@ -16,12 +16,13 @@ use super::figures::AppFigures;
 use super::probe::Probe;
 use super::receive::Receive;
 use super::resume::Received;
-use super::{App, Control, Drain, drain, intake, open_bus};
+use super::{App, Control, Drain, drain, intake, local, open_bus};
 use crate::board::leases;
 use crate::board::reporter::Reporter;
 use crate::board::{BoardHandle, BoardService};
 use crate::bus::Unavailable;
 use crate::catalog::{Catalog, CompileError};
+use crate::cluster::Answering;
 use crate::config::{Config, DrainWindow};
 use crate::http::handshakes::Handshakes;
 use crate::http::{Accepting, router, server};
@@ -120,6 +121,7 @@ pub async fn run(
 struct Assembled {
     app: Arc<App>,
     probe: Probe,
+    answering: Answering,
 }
 
 async fn assemble(
@@ -134,6 +136,7 @@ async fn assemble(
     let metrics = Metrics::new(catalog.names())?;
     let tasks = Tasks::new(stopped);
     let bus = open_bus::open(&config, catalog.names(), clock, &tasks, START_TIMEOUT).await?;
+    let (cluster, answering) = local::cluster(&config, &bus, clock, &metrics);
     let board = Arc::new(BoardHandle::new());
     let bus_live = Arc::new(AtomicBool::new(false));
     let answers = BoardAnswers {
@@ -167,6 +170,7 @@ async fn assemble(
         probes,
         logs_read,
         received: Arc::clone(&received),
+        cluster: cluster.clone(),
     };
     tasks.spawn(TaskKind::Receive, receive.run(tasks.shutdown()));
     let publisher = Publisher::new(Arc::clone(&bus), catalog, link.receiver(), clock, Arc::clone(&metrics));
@@ -174,6 +178,7 @@ async fn assemble(
     let app = Arc::new(App {
         board: Arc::new(BoardService::new(publisher.clone(), board, clock)),
         drain: Drain::new(config.drain),
+        cluster,
         config,
         clock,
         metrics,
@@ -189,13 +194,13 @@ async fn assemble(
         started: clock.moment(),
         sockets_max: raise_descriptors().saturating_sub(DESCRIPTORS_RESERVED),
     });
-    Ok((Assembled { app, probe }, threads, read))
+    Ok((Assembled { app, probe, answering }, threads, read))
 }
 
 impl Assembled {
     /// Spawns everything that runs as long as the node does.
     fn start(self, listener: TcpListener) -> Arc<App> {
-        let Self { app, probe } = self;
+        let Self { app, probe, answering } = self;
         let tasks = &app.tasks;
         let timeout = Duration::from_secs(app.limits().handshake_timeout_seconds);
         let (head_timeout, accepting) = watch::channel(timeout);
@@ -203,6 +208,8 @@ impl Assembled {
         let link = app.control.clone().run(app.hub.clone(), head_timeout, tasks.shutdown());
         tasks.spawn(TaskKind::ControlLink, link);
         tasks.spawn(TaskKind::Probe, probe.run(tasks.shutdown()));
+        let node = Arc::new(local::AppLocal::new(Arc::clone(&app)));
+        tasks.spawn(TaskKind::Cluster, answering.run(node, tasks.shutdown()));
         if let Some(taken_in) = app.bus.intake() {
             let intake = intake::Intake::new(app.publisher.clone(), Arc::clone(&app.metrics), app.clock);
             tasks.spawn(TaskKind::Intake, intake.run(taken_in, tasks.shutdown()));
@@ -257,9 +264,10 @@ pub(super) async fn task_ended(app: &App) -> &'static str {
     }
 }
 
-/// Sessions first, so that they hear why; then requests; the bus last, so that nothing accepted is lost.
+/// Sessions first, so that they hear why; then the other nodes and requests; the bus last, so that nothing accepted is lost.
 async fn stop_node(app: &Arc<App>, threads: Threads, stop: &watch::Sender<bool>) {
     drain::send_off(app, threads).await;
+    app.cluster.leave().await;
     stop.send_replace(true);
     let requests = async {
         let mut ticks = tokio::time::interval(Duration::from_millis(10));

@@ -9,7 +9,6 @@ pub(crate) mod embedded;
 mod follower;
 mod mirror;
 pub(crate) mod nats;
-#[cfg_attr(not(test), expect(dead_code, reason = "the app chooses its bus in a later step"))]
 pub(crate) mod redis;
 mod rules;
 

@@ -88,7 +88,7 @@ fn all_mistakes_are_reported_at_once_each_with_its_place_and_fix() {
     let env = [
         ("HIVEOPS_LISTEN", "nowhere"),
         ("HIVEOPS_LISTN", "127.0.0.1:1"),
-        ("HIVEOPS_BUS", "nats://127.0.0.1:4222"),
+        ("HIVEOPS_BUS", "nats://127.0.0.1:none"),
         ("HIVEOPS_CONTROL", "http://127.0.0.1:9000"),
         ("HIVEOPS_PROFILE", "prod"),
         ("WS_AUTH_REQUIRED", "yes"),
@@ -107,7 +107,7 @@ fn all_mistakes_are_reported_at_once_each_with_its_place_and_fix() {
     for expected in [
         "listen (environment variable HIVEOPS_LISTEN): `nowhere` is not an address and port",
         "did you mean HIVEOPS_LISTEN?",
-        "bus (environment variable HIVEOPS_BUS): `nats://127.0.0.1:4222` comes with a later version",
+        "bus (environment variable HIVEOPS_BUS): `127.0.0.1:none` is no host and port",
         "control (environment variable HIVEOPS_CONTROL): this version has no control replicas yet",
         "`prod` must be one of dev, production",
         "ws_auth_required (environment variable WS_AUTH_REQUIRED): `yes` is neither true nor false",
@@ -209,4 +209,32 @@ fn a_contract_of_ones_own_is_checked() {
     let files = [("/c.json", r#"{"version":"1.1.0","subscriptions":[]}"#)];
     let case = Case { env: &[("HIVEOPS_CONTRACT", "/c.json")], files: &files, ..Case::default() };
     assert!(case.mistakes()[0].contains("a contract declares 1 to 64 subscriptions, not 0"));
+}
+
+#[test]
+fn a_bus_takes_its_password_from_a_file_and_shows_none() {
+    let env = [("HIVEOPS_BUS", "nats://me@bus.example"), ("HIVEOPS_BUS_PASSWORD_FILE", "/secret")];
+    let loaded = Case { env: &env, files: &[("/secret", "s3cret\n")], ..Case::default() }.loaded();
+    let shown = loaded.shown.iter().find(|shown| shown.setting.name == "bus").unwrap();
+    assert_eq!(shown.value, "nats://me:***@bus.example:4222");
+    let super::BusUrl::Nats(servers) = &loaded.config.bus else { panic!("{:?}", loaded.config.bus) };
+    assert_eq!(servers.password.as_ref().unwrap().expose(), "s3cret");
+    assert!(!format!("{:?}", loaded.config).contains("s3cret"));
+}
+
+#[test]
+fn what_does_not_go_with_a_bus_is_a_mistake() {
+    for (env, expected) in [
+        (vec![("HIVEOPS_BUS_PASSWORD", "x")], "the embedded bus asks for no password"),
+        (vec![("HIVEOPS_BUS", "nats://a:b@h"), ("HIVEOPS_BUS_PASSWORD", "x")], "has a password already"),
+        (vec![("HIVEOPS_BUS", "redis://h"), ("HIVEOPS_BUS_CA", "/ca")], "only a connection to NATS"),
+        (vec![("HIVEOPS_BUS", "nats://h"), ("HIVEOPS_BUS_CERT", "/cert")], "belong together"),
+        (vec![("HIVEOPS_BUS", "nats://h"), ("HIVEOPS_DATA_DIR", "/data")], "only the embedded bus keeps"),
+        (vec![("HIVEOPS_BUS_REPLICAS", "0")], "must be 1 to 5"),
+        (vec![("HIVEOPS_BUS_REPLICAS", "many")], "is not a number from 1 to 5"),
+    ] {
+        let mistakes = Case { env: &env, ..Case::default() }.mistakes();
+        assert_eq!(mistakes.len(), 1, "{mistakes:?}");
+        assert!(mistakes[0].contains(expected), "{expected}: {mistakes:?}");
+    }
 }

@@ -7,6 +7,7 @@ pub(crate) mod body;
 pub(crate) mod conditional;
 pub(crate) mod correlation;
 pub(crate) mod handshakes;
+mod naming;
 pub(crate) mod page;
 mod patient;
 pub(crate) mod problem;

@@ -227,9 +227,10 @@ fn status(kind: ProblemKind) -> StatusCode {
         | ProblemKind::StateFull => StatusCode::UNPROCESSABLE_ENTITY,
         ProblemKind::UpgradeRequired => StatusCode::UPGRADE_REQUIRED,
         ProblemKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-        ProblemKind::Overloaded | ProblemKind::BusUnavailable | ProblemKind::Draining => {
-            StatusCode::SERVICE_UNAVAILABLE
-        }
+        ProblemKind::Overloaded
+        | ProblemKind::BusUnavailable
+        | ProblemKind::ClusterPartial
+        | ProblemKind::Draining => StatusCode::SERVICE_UNAVAILABLE,
         ProblemKind::BusTimeout => StatusCode::GATEWAY_TIMEOUT,
     }
 }
@@ -271,6 +272,7 @@ fn title(kind: ProblemKind) -> &'static str {
         ProblemKind::Overloaded => "The node is at its limit",
         ProblemKind::BusTimeout => "The bus did not answer in time",
         ProblemKind::BusUnavailable => "The bus is not available",
+        ProblemKind::ClusterPartial => "Not every node of the cluster answered",
         ProblemKind::Draining => "The node is going away",
         ProblemKind::RequestTimeout => "The request took too long to arrive",
         ProblemKind::UpgradeRequired => "Only a WebSocket handshake is served here",

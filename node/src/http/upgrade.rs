@@ -21,6 +21,7 @@ use serde::Deserialize;
 use super::access;
 use super::body::Query;
 use super::correlation::Correlation;
+use super::naming::named;
 use super::patient::Patient;
 use super::problem::ApiError;
 use crate::app::{App, resume};
@@ -66,7 +67,7 @@ pub(super) async fn open(
             count_denied(&app, reason, &correlation_id);
             Intent::Refuse(reason)
         }
-        Ok(()) => match register(&app, wished.as_ref(), peer, endpoint, shard)? {
+        Ok(()) => match named(&app, wished.as_ref(), |id| register(&app, id, peer, endpoint, shard)).await? {
             None => {
                 let reason = DisconnectReason::ConnectionLimit;
                 count_refused(&app, HandshakeRefusal::ClusterFull);

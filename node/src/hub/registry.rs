@@ -129,6 +129,15 @@ impl Registration {
     pub(crate) fn id(&self) -> &ConnectionId {
         &self.id
     }
+
+    /// Gives the place another name, one that no session has. Whatever it holds of the caps stays held.
+    pub(crate) fn rename(&mut self, id: ConnectionId) {
+        let mut state = self.state.lock();
+        if let Some(entry) = state.sessions.remove(&self.id) {
+            state.sessions.insert(id.clone(), entry);
+        }
+        self.id = id;
+    }
 }
 
 impl Drop for Registration {
@@ -165,6 +174,19 @@ mod tests {
         assert_eq!(register(&registry, "me", "127.0.0.1", &limits).unwrap().id().as_str(), "me");
         drop(second);
         assert_eq!(registry.len(), 0);
+    }
+
+    #[test]
+    fn a_place_that_gets_another_name_gives_the_first_one_back_and_stays_the_same_place() {
+        let registry = Registry::default();
+        let limits = Limits { max_connections_per_address: 1, ..Limits::default() };
+        let mut first = register(&registry, "me", "127.0.0.1", &limits).unwrap();
+        first.rename(ConnectionId::new("made").unwrap());
+        assert_eq!((registry.shard_of(&ConnectionId::new("me").unwrap()), registry.len()), (None, 1));
+        assert_eq!(registry.shard_of(first.id()), Some(0));
+        assert_eq!(register(&registry, "me", "127.0.0.1", &limits).unwrap_err(), Full::Address);
+        drop(first);
+        assert_eq!((registry.len(), register(&registry, "me", "127.0.0.1", &limits).is_ok()), (0, true));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use prometheus::{
 
 use super::quantile::Bucket;
 use crate::bus::IntakeSource;
+use crate::cluster::SignalDropped;
 
 /// Seconds; the edges of the delivery objective (0.25) and of its neighbours are exact.
 const LATENCY: &[f64] =
@@ -223,6 +224,8 @@ pub(crate) struct Metrics {
     pub(crate) bus_bad_entries: IntCounter,
     pub(crate) bus_invalid: IntCounterVec,
     pub(crate) bus_taken_in: IntCounterVec,
+    pub(crate) cluster_nodes: IntGauge,
+    pub(crate) cluster_signals_dropped: IntCounterVec,
     pub(crate) log_lines_dropped: IntCounter,
 }
 
@@ -314,6 +317,9 @@ impl Metrics {
         for source in IntakeSource::ALL {
             metrics.bus_taken_in.with_label_values(&[source.as_str()]);
         }
+        for reason in SignalDropped::ALL {
+            metrics.cluster_signals_dropped.with_label_values(&[reason.as_str()]);
+        }
         for reason in HandshakeRefusal::ALL {
             metrics.handshakes_refused.with_label_values(&[reason.as_str()]);
         }
@@ -378,6 +384,8 @@ impl Metrics {
             bus_bad_entries = counter("hiveops_bus_bad_entries_total", "Entries of a log that no node wrote, passed over.");
             bus_invalid = counters("hiveops_bus_invalid_total", "Publications handed to the bus by others that were dropped, or for correlation_id repaired, by reason.", "reason");
             bus_taken_in = counters("hiveops_bus_taken_in_total", "Publications handed to the bus by others that this node has stored, by way in.", "source");
+            cluster_nodes = gauge("hiveops_cluster_nodes", "Nodes of the cluster that hold a lease now, this one included.");
+            cluster_signals_dropped = counters("hiveops_cluster_signals_dropped_total", "What other nodes said and this one could not use, by reason.", "reason");
             log_lines_dropped = counter("hiveops_log_lines_dropped_total", "Log lines dropped because nobody read them fast enough.");
         }
     }

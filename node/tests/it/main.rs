@@ -4,6 +4,7 @@
 
 mod access;
 mod backpressure;
+mod cluster;
 mod control;
 mod drain;
 mod handshake;

@@ -84,7 +84,10 @@ async fn stats_are_the_figures_of_the_sessions_that_are_there() {
     assert_eq!(stats["endpoints"].as_array().unwrap().len(), 5);
     assert_eq!(stats["subscription_types"], json!(counts.as_object().unwrap().keys().collect::<Vec<_>>()));
     assert_eq!(stats["cluster"]["status"], "complete");
-    assert_eq!(stats["cluster"]["nodes"], json!([{"node_id": "n1", "stats": figures}]));
+    assert_eq!(stats["cluster"]["missing"], json!([]));
+    let [node_1] = stats["cluster"]["nodes"].as_array().unwrap().as_slice() else { panic!("{stats}") };
+    assert_eq!((&node_1["node_id"], &node_1["stats"]), (&json!("n1"), figures));
+    assert_eq!(stats["cluster"]["totals"]["subscription_counts"], counts);
     drop((one, two));
     let path = "/api/dashboard/websocket/stats";
     node.shows(path, "/websocket_stats/active_connections", &json!(0)).await;
@@ -275,7 +278,7 @@ async fn an_administrator_ends_a_session_with_a_notice_that_carries_the_words() 
     let mut socket = Socket::joined(&node, "tasks?connection_id=c7").await;
     let path = "/api/dashboard/websocket/disconnect/c7";
     let answer = node.call("POST", &format!("{path}?reason=too%20loud")).send().await.ok();
-    check_members(&answer, &["connection_id", "correlation_id", "reason", "success", "timestamp"]);
+    check_members(&answer, &["connection_id", "correlation_id", "node_id", "reason", "success", "timestamp"]);
     assert_eq!((&answer["connection_id"], &answer["reason"]), (&json!("c7"), &json!("too loud")));
     let (frames, closed) = socket.rest().await;
     let notice = frames.last().expect("a notice");

@@ -7,7 +7,6 @@ use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::stats;
 use crate::app::App;
 use crate::http::body::Json;
 
@@ -17,7 +16,7 @@ pub(crate) async fn sockets(State(app): State<Arc<App>>) -> Json<Value> {
     Json(json!({
         "websocket_manager": health.status(),
         "background_tasks": app.tasks.health(),
-        "connection_stats": stats::node(&app),
+        "connection_stats": app.socket_figures(),
         "overall_health": { "score": health.score, "status": health.status() },
         "bus": app.bus_component(),
         "control": app.control.component(),

@@ -159,7 +159,8 @@ async fn a_server_with_tls_is_trusted_by_its_authority_and_may_ask_for_a_certifi
     for tls in [Tls::Server, Tls::Mutual] {
         let server = NatsServer::start_with(NatsOptions { tls, ..Default::default() }).unwrap();
         let mut settings = settings(&server.url());
-        let refused = open_with(self::settings(&server.url()), Duration::from_millis(500)).await.err().unwrap();
+        let refused =
+            open_with(self::settings(&server.url()), Duration::from_millis(500)).await.err().unwrap();
         assert!(refused.to_string().contains("HIVEOPS_BUS"), "nobody vouches for it: {refused}");
         settings.files.ca = server.ca_file();
         (settings.files.cert, settings.files.key) = server.client_files().unzip();

@@ -1,0 +1,125 @@
+//! What a node does for the others: it announces itself, answers what they ask, and forgets who is gone.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hiveops_proto::ConnectionId;
+use tokio::sync::mpsc;
+
+use super::claims::Verdict;
+use super::figures::NodeFigures;
+use super::members::{ANNOUNCE_EVERY, Lost};
+use super::message::{Answer, Disconnect, Here, Question, Reply, Say, Speaker};
+use super::{ANSWER_WITHIN, Cluster};
+use crate::bus::Call;
+
+/// Questions of others that may wait; what is more is dropped, and its asker gets no answer in time.
+pub(super) const ASKED_MAX: usize = 1_024;
+
+/// What the node itself must know or do to answer.
+pub(crate) trait Local: Send + Sync {
+    fn figures(&self) -> NodeFigures;
+
+    fn is_draining(&self) -> bool;
+
+    /// Whether a session of this node has the name.
+    fn holds(&self, id: &ConnectionId) -> bool;
+
+    /// Ends a session, as `asker` wishes; whether it was there, or none when that cannot be said.
+    fn disconnect<'a>(&'a self, wish: Disconnect, asker: &'a Speaker) -> Call<'a, Option<bool>>;
+}
+
+/// A question of another node.
+pub(super) struct Received {
+    pub(super) from: Speaker,
+    pub(super) id: u64,
+    pub(super) what: Question,
+}
+
+/// The task.
+pub(crate) struct Answering {
+    cluster: Cluster,
+    received: mpsc::Receiver<Received>,
+}
+
+impl Answering {
+    pub(super) fn new(cluster: Cluster, received: mpsc::Receiver<Received>) -> Self {
+        Self { cluster, received }
+    }
+
+    pub(crate) async fn run(mut self, local: Arc<dyn Local>, shutdown: impl Future<Output = ()>) {
+        tokio::pin!(shutdown);
+        let mut ticks = tokio::time::interval(ANNOUNCE_EVERY);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            // All are cancel-safe: what is not taken is still there.
+            let received = tokio::select! {
+                // The lease comes before the questions of others.
+                biased;
+                () = &mut shutdown => return,
+                _ = ticks.tick() => None,
+                received = self.received.recv() => received,
+            };
+            let (cluster, local) = (&self.cluster, local.as_ref());
+            let (within, work): (Duration, Call<'_, ()>) = match received {
+                None => (ANNOUNCE_EVERY, Box::pin(announce(cluster, local))),
+                Some(received) => (ANSWER_WITHIN, Box::pin(answer(cluster, local, received))),
+            };
+            tokio::select! {
+                // An announcement or an answer that is dropped half way is as one that was lost.
+                () = &mut shutdown => return,
+                _ = tokio::time::timeout(within, work) => {}
+            }
+        }
+    }
+}
+
+/// Forgets who is gone, and renews this node's lease.
+async fn announce(cluster: &Cluster, local: &dyn Local) {
+    let inner = &cluster.inner;
+    let leaving = {
+        let mut state = inner.state.lock();
+        let lost = state.members.expire(inner.clock.moment());
+        lost.iter().for_each(|lost| state.questions.gone(lost.speaker.incarnation));
+        lost.iter().for_each(|lost| report(&inner.me, lost));
+        state.leaving
+    };
+    if !leaving {
+        // A node that cannot be heard is told so by its link to the bus.
+        let _ = inner.say(Say::Here(Here { draining: local.is_draining() })).await;
+    }
+}
+
+fn report(me: &Speaker, lost: &Lost) {
+    let other = &lost.speaker.node_id;
+    if lost.draining {
+        tracing::info!(node_id = %me.node_id, other = %other, "node has gone without a farewell");
+    } else {
+        tracing::warn!(node_id = %me.node_id, other = %other, "node is silent, its lease has run out");
+    }
+}
+
+async fn answer(cluster: &Cluster, local: &dyn Local, received: Received) {
+    let Received { from, id, what } = received;
+    let reply = match what {
+        Question::Stats => Some(Reply::Stats(Box::new(local.figures()))),
+        Question::Disconnect(wish) => {
+            local.disconnect(wish, &from).await.map(|found| Reply::Disconnect { found })
+        }
+        Question::Claim { connection_id } => Some(judge(cluster, local, &connection_id, &from)),
+        Question::Unknown => None,
+    };
+    if let Some(reply) = reply {
+        // Lost like any signal: the asker counts this node as silent.
+        let _ = cluster.inner.say(Say::Answer(Answer { to: from.incarnation, id, reply })).await;
+    }
+}
+
+fn judge(cluster: &Cluster, local: &dyn Local, id: &ConnectionId, rival: &Speaker) -> Reply {
+    let mut state = cluster.inner.state.lock();
+    let verdict = state.claims.judge(id, rival, &cluster.inner.me, || local.holds(id));
+    if let Verdict::Yielded(Some(question)) = verdict {
+        state.questions.settle(question);
+    }
+    Reply::Claim { taken: verdict == Verdict::Taken }
+}
