@@ -126,7 +126,9 @@ pub struct Watcher {
     /// By the number of the channel.
     pub tracks: Vec<Track>,
     pub absences: Vec<Absence>,
-    /// When each of its sessions began, since the beginning of the run.
+    /// When it knocked again after each loss, and when each of its sessions began, since the beginning of
+    /// the run.
+    pub knocks: Vec<Duration>,
     pub sessions: Vec<Duration>,
     /// Frames that its filter took out because they told nothing new.
     pub filtered: u64,

@@ -203,6 +203,8 @@ impl Recorder {
 
     /// The connection ended, or could not be made.
     fn lost(&mut self, retry_in: Option<Duration>) {
+        // It does so exactly then.
+        self.watcher.knocks.extend(retry_in.map(|wait| self.began.elapsed() + wait));
         if self.node != AWAY {
             self.standing.losses.fetch_add(1, Ordering::SeqCst);
         }
