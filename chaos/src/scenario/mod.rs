@@ -1,5 +1,6 @@
 //! The scenarios: each starts a cluster and its users, does what it is about, and reports.
 
+mod bad_messages;
 mod kill_broker;
 mod kill_nodes;
 mod partition_node;
@@ -24,6 +25,7 @@ use crate::load::Rate;
 use crate::plan::Scale;
 use crate::report::{Fault, Quantiles, Report};
 
+pub use bad_messages::bad_messages;
 pub use kill_broker::kill_broker;
 pub use kill_nodes::kill_nodes;
 pub use partition_node::partition_node;
@@ -73,6 +75,7 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario { name: "rolling_restart", run: rolling_restart, loses_packets: false },
     Scenario { name: "races", run: races, loses_packets: false },
     Scenario { name: "slow_link", run: slow_link, loses_packets: true },
+    Scenario { name: "bad_messages", run: bad_messages, loses_packets: false },
 ];
 
 /// A cluster with its users, while something is done to it.

@@ -44,8 +44,18 @@ fn fifty_killed_nodes_cost_nobody_anything_on_nats() {
 }
 
 #[test]
+fn fifty_killed_nodes_cost_nobody_anything_on_redis() {
+    check(scenario::kill_nodes, Bus::Redis);
+}
+
+#[test]
 fn a_broker_that_dies_or_stands_still_costs_nobody_anything_on_nats() {
     check(scenario::kill_broker, Bus::Nats);
+}
+
+#[test]
+fn a_broker_that_dies_or_stands_still_costs_nobody_anything_on_redis() {
+    check(scenario::kill_broker, Bus::Redis);
 }
 
 #[test]
@@ -54,8 +64,18 @@ fn a_node_that_is_cut_off_from_the_broker_keeps_its_clients_on_nats() {
 }
 
 #[test]
+fn a_node_that_is_cut_off_from_the_broker_keeps_its_clients_on_redis() {
+    check(scenario::partition_node, Bus::Redis);
+}
+
+#[test]
 fn a_rolling_restart_under_two_thousand_clients_is_no_rush_on_nats() {
     check(scenario::rolling_restart, Bus::Nats);
+}
+
+#[test]
+fn a_rolling_restart_under_two_thousand_clients_is_no_rush_on_redis() {
+    check(scenario::rolling_restart, Bus::Redis);
 }
 
 #[test]
@@ -64,7 +84,34 @@ fn who_joins_while_something_is_published_has_it_once_on_nats() {
 }
 
 #[test]
+fn who_joins_while_something_is_published_has_it_once_on_redis() {
+    check(scenario::races, Bus::Redis);
+}
+
+#[test]
+fn bad_messages_are_dropped_or_repaired_and_counted_on_nats() {
+    check(scenario::bad_messages, Bus::Nats);
+}
+
+#[test]
+fn bad_messages_are_dropped_or_repaired_and_counted_on_redis() {
+    check(scenario::bad_messages, Bus::Redis);
+}
+
+#[test]
 fn a_slow_link_that_loses_packets_costs_nobody_anything_on_nats() {
-    let test = "a_slow_link_that_loses_packets_costs_nobody_anything_on_nats";
-    check_apart(test, scenario::slow_link, Bus::Nats);
+    check_apart(
+        "a_slow_link_that_loses_packets_costs_nobody_anything_on_nats",
+        scenario::slow_link,
+        Bus::Nats,
+    );
+}
+
+#[test]
+fn a_slow_link_that_loses_packets_costs_nobody_anything_on_redis() {
+    check_apart(
+        "a_slow_link_that_loses_packets_costs_nobody_anything_on_redis",
+        scenario::slow_link,
+        Bus::Redis,
+    );
 }

@@ -1,5 +1,7 @@
 //! The broker of a cluster, whichever of the two it is.
 
+mod nats_wire;
+
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -102,6 +104,18 @@ impl Broker {
         match self {
             Self::Nats(server) => server.info().is_ok(),
             Self::Redis(server) => server.command(&["PING"]).is_ok_and(|answer| answer == "PONG"),
+        }
+    }
+
+    /// Publishes to a subject or a channel, as somebody does who is no node. Redis has no headers.
+    pub fn publish(&self, place: &str, headers: &[(&str, &str)], payload: &[u8]) -> Result<()> {
+        match self {
+            Self::Nats(server) => {
+                nats_wire::Connection::open(server.addr())?.publish(place, headers, payload)
+            }
+            Self::Redis(server) => {
+                server.command(&["PUBLISH", place, std::str::from_utf8(payload)?]).map(drop)
+            }
         }
     }
 
