@@ -21,6 +21,16 @@ pub enum Ended {
     },
 }
 
+impl Ended {
+    /// Whether the node said nothing. Browsers have codes of their own for that.
+    fn is_loss(&self) -> bool {
+        match self {
+            Self::Lost | Self::Closed(1005 | 1006) => true,
+            Self::Closed(_) | Self::Refused { .. } => false,
+        }
+    }
+}
+
 /// What to do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
@@ -74,6 +84,12 @@ const HINT_MAX: Duration = Duration::from_secs(600);
 /// handshake alone proves nothing, or a node that accepts and closes at once would be hammered.
 const STABLE_AFTER: Duration = Duration::from_secs(30);
 
+/// A connection that lived this long and was then lost without a word from the node: the node, or the way to
+/// it, has died, and others are well. Whoever loses one node after the other is back from each as soon as
+/// from the first. Longer than the first wait, so that a node that dies again and again sees each client
+/// less often than once in this time.
+const SERVED_AFTER: Duration = Duration::from_secs(1);
+
 /// Doubling stops here; every ceiling has reached its cap long before.
 const DOUBLINGS_MAX: u32 = 16;
 
@@ -94,7 +110,8 @@ impl Policy {
     /// `random` is uniform in 0..1.
     pub fn next(&mut self, ended: &Ended, lived: Duration, random: f64) -> Next {
         let hint = self.hint.take();
-        if lived >= STABLE_AFTER {
+        let stable_after = if ended.is_loss() { SERVED_AFTER } else { STABLE_AFTER };
+        if lived >= stable_after {
             self.attempt = 0;
         }
         let attempt = self.attempt;

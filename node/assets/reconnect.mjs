@@ -17,6 +17,15 @@ const HINT_MAX_MS = 600_000;
 /** A connection that lived this long was a good one: the next loss begins with short waits again. */
 const STABLE_AFTER_MS = 30_000;
 
+/**
+ * A connection that lived this long and was then lost without a word from the node: the node, or the way to
+ * it, has died, and others are well.
+ */
+const SERVED_AFTER_MS = 1_000;
+
+/** What a browser says when the node said nothing. */
+const LOST = [undefined, 1005, 1006];
+
 /** Doubling stops here; every ceiling has reached its cap long before. */
 const DOUBLINGS_MAX = 16;
 
@@ -36,7 +45,8 @@ export class Policy {
   next(ended, livedMs, random) {
     const hint = this.#hint;
     this.#hint = undefined;
-    if (livedMs >= STABLE_AFTER_MS) this.#attempt = 0;
+    const lost = ended.status === undefined && LOST.includes(ended.code);
+    if (livedMs >= (lost ? SERVED_AFTER_MS : STABLE_AFTER_MS)) this.#attempt = 0;
     const attempt = this.#attempt;
     this.#attempt += 1;
     if (ended.status !== undefined) return afterRefusal(ended.status, attempt, random, ended.retryAfterMs);
