@@ -1,6 +1,7 @@
 //! The NATS bus against a real server: the rules of every bus, and what only a server that fails shows.
 
 mod broken;
+mod cluster;
 mod taken_in;
 
 use std::any::Any;
