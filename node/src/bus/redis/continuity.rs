@@ -13,6 +13,8 @@ pub(super) struct Known {
     pub(super) head: u64,
     /// The record of the head, where the node has seen it.
     pub(super) tail: Option<String>,
+    /// The life of the server that it was read from, where it is known.
+    pub(super) run: Option<String>,
 }
 
 /// What the server has.
@@ -21,7 +23,9 @@ pub(super) struct Found {
     pub(super) epoch: Epoch,
     pub(super) head: u64,
     pub(super) floor: u64,
-    /// Whether this life of this server wrote it last.
+    /// The life of the server that wrote it last.
+    pub(super) run: String,
+    /// Whether that is the one that answers.
     pub(super) written_here: bool,
     /// Whether the server has its data from another one.
     pub(super) promoted: bool,
@@ -53,7 +57,7 @@ pub(super) fn continuity(known: Option<&Known>, found: &Found) -> Verdict {
         return if whole { Verdict::Keep } else { Verdict::Renew };
     }
     let Some(known) = known else { return Verdict::Reset };
-    if found.head < known.head || is_other(known, found) {
+    if found.head < known.head || is_other(known, found) || is_doubtful(known, found) {
         return Verdict::Renew;
     }
     match (found.has_rest, found.floor <= known.head) {
@@ -73,12 +77,24 @@ fn is_other(known: &Known, found: &Found) -> bool {
     matches!((&known.tail, &found.at_known), (Some(tail), Some(found)) if tail != found)
 }
 
+/// Whether the server was started anew since, and what the node knew can no longer be compared: another node
+/// has settled the log, which may not have seen an end that was lost.
+fn is_doubtful(known: &Known, found: &Found) -> bool {
+    let same_life = known.run.as_ref() == Some(&found.run);
+    known.head > 0 && !same_life && (known.tail.is_none() || found.at_known.is_none())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn known(head: u64) -> Known {
-        Known { epoch: Epoch::from_bits(1), head, tail: (head > 0).then(|| format!("r{head}")) }
+        Known {
+            epoch: Epoch::from_bits(1),
+            head,
+            tail: (head > 0).then(|| format!("r{head}")),
+            run: Some("life-1".to_owned()),
+        }
     }
 
     /// The server that the node knows, further on.
@@ -87,6 +103,7 @@ mod tests {
             epoch: Epoch::from_bits(1),
             head,
             floor: 0,
+            run: "life-1".to_owned(),
             written_here: true,
             promoted: false,
             at_known: Some("r5".to_owned()),
@@ -115,6 +132,16 @@ mod tests {
         assert_eq!(continuity(Some(&known(5)), &Found { at_known: None, ..found(4) }), Verdict::Renew);
         let other = Found { at_known: Some("x".to_owned()), ..found(5) };
         assert_eq!(continuity(Some(&known(5)), &other), Verdict::Renew);
+    }
+
+    #[test]
+    fn a_log_that_another_node_settled_goes_on_where_the_known_end_can_be_compared() {
+        let settled = Found { run: "life-2".to_owned(), ..found(9) };
+        assert_eq!(continuity(Some(&known(5)), &settled), Verdict::Rest);
+        let gone = Found { at_known: None, has_rest: false, ..settled.clone() };
+        assert_eq!(continuity(Some(&known(5)), &gone), Verdict::Renew);
+        assert_eq!(continuity(Some(&known(0)), &gone), Verdict::Compacted, "nothing was known");
+        assert_eq!(continuity(Some(&Known { tail: None, ..known(5) }), &settled), Verdict::Renew);
     }
 
     #[test]

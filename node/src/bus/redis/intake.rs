@@ -190,14 +190,21 @@ impl Taking {
         mut inbox: Inbox,
         mut ticks: tokio::time::Interval,
     ) -> Result<Infallible, Fault> {
+        let clock = self.shared.clock;
+        let mut held_until = clock.moment().plus(LEASE);
         loop {
             tokio::select! {
                 _ = ticks.tick() => {
+                    // From before the question: the server counts from when it gets it.
+                    let asked = clock.moment();
                     if !self.renew(connection, LEASE).await? {
                         return Err(Fault::Lease);
                     }
+                    held_until = asked.plus(LEASE);
                 }
                 push = inbox.next() => match push {
+                    // A process that stood still wakes with what its successor has taken in.
+                    Some(_) if clock.moment() >= held_until => return Err(Fault::Lease),
                     Some(Push::Message { channel, payload }) => self.put(&channel, payload),
                     Some(Push::Unsubscribed) => return Err(Fault::Moved),
                     None => {

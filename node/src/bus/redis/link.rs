@@ -229,13 +229,13 @@ impl Link {
             Reset { sub, epoch: found.epoch.clone(), head: found.head, floor: found.floor, entries: left };
         self.shared.mirror.reset(reset);
         let tail = last.filter(|(seq, _)| *seq == found.head).map(|(_, record)| record);
-        self.known = Some(Known { epoch: found.epoch, head: found.head, tail });
+        self.known = Some(Known { epoch: found.epoch, head: found.head, tail, run: Some(found.run) });
         Ok(())
     }
 
     /// The log goes on after what is known.
     fn go_on(&mut self, sub: SubId, synced: Synced) -> Result<(), Fault> {
-        let epoch = synced.found.epoch;
+        let (epoch, run) = (synced.found.epoch, synced.found.run);
         match synced.left {
             Left::Nothing => return Err(Fault::Outrun),
             Left::Rest(rest) => {
@@ -251,8 +251,11 @@ impl Link {
                     self.shared.mirror.append(stored, now, None);
                 }
                 let tail = last.filter(|(seq, _)| *seq == synced.found.head).map(|(_, record)| record);
-                self.known = Some(Known { epoch, head: synced.found.head, tail });
+                self.known = Some(Known { epoch, head: synced.found.head, tail, run: None });
             }
+        }
+        if let Some(known) = &mut self.known {
+            known.run = Some(run);
         }
         Ok(())
     }
@@ -261,7 +264,8 @@ impl Link {
     fn append(&mut self, sub: SubId, epoch: &Epoch, seq: u64, record: &str) -> Result<(), Fault> {
         // Until it has been taken: after a fault in between, everything is read again.
         let known = self.known.take();
-        let expected = known.map_or(1, |known| known.head + 1);
+        let expected = known.as_ref().map_or(1, |known| known.head + 1);
+        let run = known.and_then(|known| known.run);
         if seq != expected {
             return Err(Fault::Gap { expected, got: seq });
         }
@@ -269,7 +273,7 @@ impl Link {
         if !self.shared.mirror.append(stored, self.shared.clock.timestamp(), None) {
             return Err(Fault::Epoch);
         }
-        self.known = Some(Known { epoch: epoch.clone(), head: seq, tail: Some(record.to_owned()) });
+        self.known = Some(Known { epoch: epoch.clone(), head: seq, tail: Some(record.to_owned()), run });
         Ok(())
     }
 

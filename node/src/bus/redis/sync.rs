@@ -103,6 +103,7 @@ fn parse(answer: Vec<Value>, run: &str, promoted: bool) -> Result<Option<Synced>
         epoch: Epoch::new(&epoch)?,
         head: seq,
         floor,
+        run: writer.clone(),
         written_here: writer == run,
         promoted,
         at_known: (!at_known.is_empty()).then_some(at_known),

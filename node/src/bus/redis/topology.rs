@@ -49,7 +49,8 @@ impl Topology {
         }
     }
 
-    /// The first answer that any of the servers has.
+    /// The first answer that any of the servers has. The next question goes to another one first: a server
+    /// that is cut off from the others answers, too, and names who is gone.
     async fn ask_all<'a, F>(&'a self, ask: impl Fn(&'a Address) -> F) -> Result<Address, Fault>
     where
         F: Future<Output = Result<Address, Fault>>,
@@ -61,7 +62,7 @@ impl Topology {
             let index = first.wrapping_add(turn) % count;
             match ask(&self.addresses[index]).await {
                 Ok(found) => {
-                    self.first.store(index, Ordering::Relaxed);
+                    self.first.store(index.wrapping_add(1), Ordering::Relaxed);
                     return Ok(found);
                 }
                 Err(fault) => last = fault,
