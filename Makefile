@@ -9,7 +9,7 @@ ARGS ?=
 SECONDS ?= 600
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint tidy deny schemas autobahn fuzz bench clean
+.PHONY: help run test lint tidy deny schemas autobahn fuzz bench nightly clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -52,6 +52,10 @@ fuzz: ## Fuzz the WebSocket parser (SECONDS=600)
 bench: ## Memory per idle connection, cost of a fan-out and of a bus; each result is one line of JSON
 	@scripts/install cargo cc nats-server redis-server
 	@scripts/bench
+
+nightly: ## The long chaos runs on both buses, an hour and a half; each result is one line of JSON
+	@scripts/install cargo cc nats-server redis-server haproxy iptables
+	@scripts/chaos
 
 clean: ## Remove everything that was built or installed inside the repository
 	$(CARGO) clean

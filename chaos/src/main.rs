@@ -34,6 +34,9 @@ struct Arguments {
     /// Drop no packets: links stand still instead, as where the kernel or a right is missing
     #[arg(long)]
     keep_packets: bool,
+    /// Publications per second, in place of a scenario's own number
+    #[arg(long)]
+    rate: Option<u32>,
     /// Decides what happens when
     #[arg(long)]
     seed: Option<u64>,
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
         for scenario in &scenarios {
             let mut setup = Setup::new(&arguments.binary, bus, arguments.scale);
             setup.seed = arguments.seed.unwrap_or(setup.seed);
+            setup.rate = arguments.rate;
             eprintln!("{} on {} begins", scenario.name, bus.as_str());
             if let Err(error) = run(scenario, &setup, arguments.keep_packets) {
                 eprintln!("error: {error:#}");
@@ -75,10 +79,11 @@ fn run(scenario: &Scenario, setup: &Setup, keep_packets: bool) -> Result<()> {
         println!("{}", (scenario.run)(setup)?.line());
         return Ok(());
     };
-    let Setup { binary, bus, scale, seed } = setup;
+    let Setup { binary, bus, scale, seed, rate } = setup;
     let args = [scenario.name, "--binary", &binary.to_string_lossy(), "--bus", bus.as_str()];
     let args = args.into_iter().chain(["--scale", scale.as_str(), "--seed"]).map(str::to_owned);
-    let args: Vec<String> = args.chain([seed.to_string()]).collect();
+    let rate = rate.iter().flat_map(|rate| ["--rate".to_owned(), rate.to_string()]);
+    let args: Vec<String> = args.chain([seed.to_string()]).chain(rate).collect();
     let program = std::env::current_exe().context("where this program is")?;
     let (status, output) = network::run_apart(way, &program, &args, APART_PATIENCE)?;
     print!(

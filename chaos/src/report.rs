@@ -129,7 +129,7 @@ impl Report {
             "omitted": self.figures.omitted,
             "by_snapshot": self.figures.by_snapshot,
             "snapshots": self.figures.snapshots,
-            "gaps_mended": self.figures.gaps,
+            "gaps": self.figures.gaps,
             "epoch_changes": self.figures.epoch_changes,
             "filtered": self.figures.filtered,
             "violations": self.violations.len(),
@@ -169,6 +169,17 @@ impl Report {
         }
         if self.watchers > 0 && self.figures.delivered == 0 {
             wrong.push("nothing was delivered".to_owned());
+        }
+        let Figures { gaps, epoch_changes, unknown_messages, .. } = self.figures;
+        // A node announces what it leaves out, and no broker here loses what it has stored.
+        if gaps > 0 {
+            wrong.push(format!("clients found {gaps} gaps that no node had announced"));
+        }
+        if epoch_changes > 0 {
+            wrong.push(format!("clients were told of {epoch_changes} new epochs"));
+        }
+        if unknown_messages > 0 {
+            wrong.push(format!("clients could not read {unknown_messages} messages"));
         }
         wrong.extend(self.complaints.iter().cloned());
         wrong.extend(self.violations.iter().take(SHOWN_MAX).map(ToString::to_string));
@@ -235,6 +246,13 @@ mod tests {
         assert!(text.contains("watcher 3") && text.contains("and 10 more violations"), "{text}");
         let text = after(|report| report.require_p99_below(Duration::from_millis(300)));
         assert!(text.contains("the p99 of recoveries is 300 ms"), "{text}");
+    }
+
+    #[test]
+    fn gaps_new_epochs_and_unreadable_messages_are_errors() {
+        assert!(after(|report| report.figures.gaps = 2).contains("found 2 gaps"));
+        assert!(after(|report| report.figures.epoch_changes = 1).contains("told of 1 new epochs"));
+        assert!(after(|report| report.figures.unknown_messages = 1).contains("could not read 1"));
     }
 
     #[test]

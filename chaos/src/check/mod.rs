@@ -63,6 +63,8 @@ pub struct Figures {
     pub epoch_changes: u64,
     /// Frames that clients filtered out.
     pub filtered: u64,
+    /// Messages that clients could not read.
+    pub unknown_messages: u64,
 }
 
 /// What is known of one channel's publications.
@@ -102,6 +104,7 @@ pub fn check(history: &History) -> (Figures, Vec<Violation>) {
     }
     for watcher in &history.watchers {
         figures.filtered += watcher.filtered;
+        figures.unknown_messages += watcher.unknown;
         if let Some(why) = &watcher.failure {
             found.push(Violation::Stuck { watcher: watcher.number, why: why.clone() });
         }

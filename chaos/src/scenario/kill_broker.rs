@@ -9,8 +9,6 @@ use serde_json::{Map, Value, json};
 
 use super::{Done, Setup, Stage, let_pass, run};
 use crate::cluster::NODES;
-use crate::crew::Size;
-use crate::load::Rate;
 use crate::plan::{BrokerFault, BrokerFaultKind, Scale, broker_faults};
 use crate::report::{Fault, Quantiles, Report};
 
@@ -33,7 +31,7 @@ struct Tally {
 }
 
 pub fn kill_broker(setup: &Setup) -> Result<Report> {
-    let size = Size { watchers: 24, rate: Rate { publishers: 8, per_second: 80 } };
+    let size = setup.size(24, 8, 80);
     let (kills, freezes, outages) = match setup.scale {
         Scale::Short => (5, 1, 1),
         Scale::Long => (60, 10, 3),

@@ -10,8 +10,6 @@ use serde_json::Map;
 
 use super::{Done, Setup, Stage, run};
 use crate::cluster::NODES;
-use crate::crew::Size;
-use crate::load::Rate;
 use crate::plan::{NodeKill, Scale, node_kills};
 use crate::report::{Fault, Report};
 use crate::watchers::{AWAY, Standing};
@@ -35,7 +33,7 @@ fn kills(scale: Scale) -> usize {
 }
 
 pub fn kill_nodes(setup: &Setup) -> Result<Report> {
-    let size = Size { watchers: 24, rate: Rate { publishers: 8, per_second: 80 } };
+    let size = setup.size(24, 8, 80);
     let plan = node_kills(setup.seed, kills(setup.scale));
     let planned = plan.len() as u64;
     let act = |stage: &mut Stage| {

@@ -41,11 +41,18 @@ pub struct Setup {
     pub bus: Bus,
     pub scale: Scale,
     pub seed: u64,
+    /// Publications per second, in place of the scenario's own number.
+    pub rate: Option<u32>,
 }
 
 impl Setup {
     pub fn new(binary: &Path, bus: Bus, scale: Scale) -> Self {
-        Self { binary: binary.to_owned(), bus, scale, seed: 0x4849_5645_4f50_5300 }
+        Self { binary: binary.to_owned(), bus, scale, seed: 0x4849_5645_4f50_5300, rate: None }
+    }
+
+    fn size(&self, watchers: usize, publishers: u32, per_second: u32) -> Size {
+        let per_second = self.rate.unwrap_or(per_second);
+        Size { watchers, rate: Rate { publishers, per_second } }
     }
 
     fn cluster(&self) -> Options {

@@ -10,8 +10,6 @@ use serde_json::{Map, json};
 
 use super::{Done, Setup, Stage, let_pass, run};
 use crate::cluster::NODES;
-use crate::crew::Size;
-use crate::load::Rate;
 use crate::plan::{Partition, Scale, partitions};
 use crate::report::{Fault, Quantiles, Report};
 
@@ -22,7 +20,7 @@ const CUT_OFF: Duration = Duration::from_secs(30);
 const ACKS_MEANWHILE: u64 = 200;
 
 pub fn partition_node(setup: &Setup) -> Result<Report> {
-    let size = Size { watchers: 24, rate: Rate { publishers: 8, per_second: 80 } };
+    let size = setup.size(24, 8, 80);
     let plan = partitions(
         setup.seed,
         match setup.scale {

@@ -10,9 +10,7 @@ use serde_json::Map;
 use tokio::task::JoinSet;
 
 use super::{Done, Setup, Stage, run};
-use crate::crew::Size;
 use crate::history::Heard;
-use crate::load::Rate;
 use crate::plan::Scale;
 use crate::racers::{self, Track};
 use crate::report::{Fault, Report};
@@ -31,7 +29,7 @@ pub fn races(setup: &Setup) -> Result<Report> {
         Scale::Short => 10_000,
         Scale::Long => 200_000,
     };
-    let size = Size { watchers: 6, rate: Rate { publishers: 16, per_second: 240 } };
+    let size = setup.size(6, 16, 240);
     let mut options = setup.cluster();
     for name in ["WS_RATE_TOKENS_PER_SEC", "WS_RATE_BURST"] {
         options.env.push((name.to_owned(), MESSAGES_PER_SECOND.to_owned()));

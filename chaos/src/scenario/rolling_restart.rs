@@ -10,9 +10,7 @@ use serde_json::{Map, json};
 
 use super::{Done, Setup, Stage, run};
 use crate::cluster::NODES;
-use crate::crew::Size;
 use crate::history::{History, Watcher};
-use crate::load::Rate;
 use crate::pace::densest;
 use crate::plan::Scale;
 use crate::report::{Fault, Report};
@@ -53,7 +51,7 @@ pub fn rolling_restart(setup: &Setup) -> Result<Report> {
         Scale::Short => 1,
         Scale::Long => 5,
     };
-    let size = Size { watchers: CLIENTS, rate: Rate { publishers: 2, per_second: 2 } };
+    let size = setup.size(CLIENTS, 2, 2);
     let mut options = setup.cluster();
     options.drain_seconds = DRAIN.as_secs();
     let drains = RefCell::new(Vec::new());

@@ -8,8 +8,6 @@ use serde_json::Map;
 
 use super::{Done, Setup, Stage, let_pass, run};
 use crate::cluster::NODES;
-use crate::crew::Size;
-use crate::load::Rate;
 use crate::network::{self, Loss};
 use crate::plan::{Random, Scale};
 use crate::report::{Fault, Report};
@@ -30,7 +28,7 @@ pub fn slow_link(setup: &Setup) -> Result<Report> {
         Scale::Short => Duration::from_secs(15),
         Scale::Long => Duration::from_secs(300),
     };
-    let size = Size { watchers: 24, rate: Rate { publishers: 16, per_second: 16 } };
+    let size = setup.size(24, 16, 16);
     let seed = setup.seed;
     let act = |stage: &mut Stage| {
         let link = if network::is_apart() { "iptables" } else { "proxy" };

@@ -18,8 +18,6 @@ use self::cases::{Case, Correlation, Growth, cases};
 use super::{Done, Setup, Stage, run};
 use crate::broker::Bus;
 use crate::cluster::NODES;
-use crate::crew::Size;
-use crate::load::Rate;
 use crate::report::{Fault, Report};
 use crate::sync::lock;
 
@@ -33,7 +31,7 @@ const RESTARTED: usize = 0;
 type Got = Arc<Mutex<Vec<Publication>>>;
 
 pub fn bad_messages(setup: &Setup) -> Result<Report> {
-    let size = Size { watchers: 9, rate: Rate { publishers: 4, per_second: 40 } };
+    let size = setup.size(9, 4, 40);
     let bus = setup.bus;
     let act = |stage: &mut Stage| {
         let got = Got::default();
@@ -58,8 +56,6 @@ pub fn bad_messages(setup: &Setup) -> Result<Report> {
         Ok(Done { faults, down: Duration::ZERO, more: Map::new(), races: Vec::new() })
     };
     run("bad_messages", setup, &setup.cluster(), size, act, |report, history| {
-        let gaps = report.figures.gaps;
-        report.require(gaps == 0, || format!("clients found {gaps} gaps"));
         let absences = history.watchers.iter().flat_map(|watcher| &watcher.absences);
         let dropped = absences.filter(|absence| absence.from_node != RESTARTED).count();
         report.require(dropped == 0, || format!("{dropped} sockets were dropped because of a message"));
