@@ -19,7 +19,7 @@ run: ## Install what is missing, build, and start a node on 127.0.0.1:8000 (ARGS
 	@scripts/run $(ARGS)
 
 test: ## Install what is missing, then run every test and check that nothing generated has drifted
-	@scripts/install cargo cc node chromium nats-server redis-server haproxy
+	@scripts/install cargo cc node chromium nats-server redis-server haproxy iptables
 	$(CARGO) test --workspace --locked
 	scripts/schemas check
 	npm -w mobile-pwa run test:page
