@@ -17,7 +17,7 @@ use hiveops_proto::{Contract, Limits, Timestamp};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 
-use state::{Action, Command, Init, Outcome, State};
+use state::{Action, Command, Init, LEASE_MS, Outcome, State};
 
 /// The cluster of a plane that lives inside its only node.
 const STANDALONE: &str = "standalone";
@@ -71,6 +71,7 @@ pub fn run(config: Config) -> Result<Handle, Error> {
         contract: serde_json::to_string(&contract).expect("a contract is plain data"),
         deprecation_policy,
         schema_digest,
+        lease_ms: LEASE_MS,
     };
     let mut log = Log { state: State::new() };
     if let Outcome::Refused(refusal) = log.append(Action::Init(Box::new(init))) {
