@@ -205,7 +205,11 @@ mod tests {
         fn no_valid_token_is_refused_during_rotations(
             waits in prop::collection::vec(0_u64..3 * PUBLISH_WAIT_MS, 1..12),
             issued in 0_u64..20 * PUBLISH_WAIT_MS,
-            age in 0_u64..=ACCESS_TOKEN_MS + TOKEN_LEEWAY_MS,
+            age in prop_oneof![
+                0..=PUBLISH_WAIT_MS,
+                0..=ACCESS_TOKEN_MS + TOKEN_LEEWAY_MS,
+                ACCESS_TOKEN_MS..=ACCESS_TOKEN_MS + TOKEN_LEEWAY_MS,
+            ],
             lag in 0_u64..PUBLISH_WAIT_MS,
             skew in 0_u64..=TOKEN_LEEWAY_MS,
         ) {
