@@ -6,7 +6,9 @@
 
 #![warn(missing_docs)]
 
+mod raft;
 pub mod state;
+mod storage;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
