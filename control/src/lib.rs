@@ -1,26 +1,34 @@
 //! The plane of record: the few slow facts that all nodes agree on.
 //!
-//! For now it lives inside the process that asks for it: [`run`] keeps the state and hands out a view that
+//! A cluster of replicas is [`replica::run`], one replica of it in each process, over HTTP. A node that has no
+//! cluster has a plane inside its own process: [`run`] keeps the state and hands out a view that
 //! follows each change. The binary starts it and gives nodes only the receiver, so that replicas can take
 //! its place without a node noticing. It knows no sockets and no sessions.
 
 #![warn(missing_docs)]
 
+mod api;
+mod clock;
+pub mod config;
 mod raft;
+pub mod replica;
 pub mod state;
 mod storage;
+mod wire;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use hiveops_proto::contract::ContractVersion;
-use hiveops_proto::control::{ContractView, ControlView, DeprecationPolicy, Source};
-use hiveops_proto::limits::InvalidLimit;
-use hiveops_proto::{Contract, Limits};
+use hiveops_proto::control::{ControlView, DeprecationPolicy, Revision, Source};
+use hiveops_proto::id::ClusterId;
+use hiveops_proto::{Contract, Limits, Timestamp};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 
-use state::{Command, Outcome, State};
+use state::{Action, Command, Init, Outcome, State};
+
+/// The cluster of a plane that lives inside its only node.
+const STANDALONE: &str = "standalone";
 
 /// What the plane starts from.
 #[derive(Debug, Clone)]
@@ -31,8 +39,6 @@ pub struct Config {
     pub sources: BTreeMap<String, Source>,
     /// The contract version in force.
     pub contract: Contract,
-    /// Those that clients may ask for.
-    pub supported_versions: Vec<ContractVersion>,
     /// What happens to old ones.
     pub deprecation_policy: DeprecationPolicy,
     /// `sha256:` and the digest of the published schema.
@@ -45,7 +51,6 @@ impl Config {
         Self {
             limits,
             sources,
-            supported_versions: vec![contract.version],
             contract,
             deprecation_policy: DeprecationPolicy::default(),
             schema_digest: digest(hiveops_proto::WS_SCHEMA),
@@ -56,33 +61,31 @@ impl Config {
 /// Why the plane cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The thresholds are out of bounds or contradict each other.
-    #[error("the limits cannot be used: {}", list(.0))]
-    Limits(Vec<InvalidLimit>),
-    /// Clients could not ask for the version that they are served.
-    #[error("contract version {0} is in force, but not among the supported versions")]
-    Unsupported(ContractVersion),
+    /// What it should start from cannot be used.
+    #[error("the control plane cannot start from its configuration: {0}")]
+    Refused(Refused),
 }
 
 /// Why a change was refused; nothing has changed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the limits cannot be used: {}", list(.0))]
-pub struct Refused(pub Vec<InvalidLimit>);
+pub use state::Refusal as Refused;
 
 /// Starts the plane.
 pub fn run(config: Config) -> Result<Handle, Error> {
-    let Config { limits, sources, contract, mut supported_versions, deprecation_policy, schema_digest } =
-        config;
-    limits.check().map_err(Error::Limits)?;
-    if !supported_versions.contains(&contract.version) {
-        return Err(Error::Unsupported(contract.version));
+    let Config { limits, sources, contract, deprecation_policy, schema_digest } = config;
+    let init = Init {
+        cluster_id: ClusterId::new(STANDALONE).expect("the name keeps the rule"),
+        limits,
+        sources,
+        contract: serde_json::to_string(&contract).expect("a contract is plain data"),
+        deprecation_policy,
+        schema_digest,
+    };
+    let mut log = Log { state: State::new() };
+    if let Outcome::Refused(refusal) = log.append(Action::Init(Box::new(init))) {
+        return Err(Error::Refused(refusal));
     }
-    supported_versions.sort_unstable();
-    supported_versions.dedup();
-    let contract = ContractView { current: contract, supported_versions, deprecation_policy, schema_digest };
-    let state = State::new(limits, sources, contract);
-    let (view, _) = watch::channel(Arc::new(state.view()));
-    Ok(Handle { shared: Arc::new(Shared { state: Mutex::new(state), view }) })
+    let (view, _) = watch::channel(Arc::new(log.view()));
+    Ok(Handle { shared: Arc::new(Shared { log: Mutex::new(log), view }) })
 }
 
 /// Changes and shows the state; cheap to clone. The state lives as long as a handle or a receiver does.
@@ -94,8 +97,26 @@ pub struct Handle {
 #[derive(Debug)]
 struct Shared {
     /// Guards the state, and the order in which its views are sent.
-    state: Mutex<State>,
+    log: Mutex<Log>,
     view: watch::Sender<Arc<ControlView>>,
+}
+
+/// The log of a plane that has no other replicas: entries are applied as they come, and kept nowhere.
+#[derive(Debug)]
+struct Log {
+    state: State,
+}
+
+impl Log {
+    fn append(&mut self, action: Action) -> Outcome {
+        let revision = Revision { term: 1, index: self.state.applied().index + 1 };
+        // Nothing that a standalone plane does depends on the time.
+        self.state.apply(revision, Command::new(Timestamp::default(), None, action))
+    }
+
+    fn view(&self) -> ControlView {
+        self.state.view().expect("the first entry of the log made the cluster")
+    }
 }
 
 impl Handle {
@@ -107,14 +128,18 @@ impl Handle {
     /// Puts other thresholds in force; those whose value changes are then `control`'s.
     pub fn set_limits(&self, limits: Limits) -> Result<(), Refused> {
         // A panic in `apply` would leave the state as it was: it changes nothing before it has checked.
-        let mut state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
-        match state.apply(Command::SetLimits { limits }) {
-            Outcome::Changed(_) => {
-                self.shared.view.send_replace(Arc::new(state.view()));
+        let mut log = self.shared.log.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = self.shared.view.borrow().limits.clone();
+        let named = Limits::TABLE.iter().filter_map(|spec| Some((spec.name, limits.get(spec.name)?)));
+        let patch = named.filter(|(name, value)| now.get(name) != Some(*value));
+        let patch = patch.map(|(name, value)| (name.to_owned(), value)).collect();
+        match log.append(Action::SetLimits { patch }) {
+            Outcome::Done { changed: true, .. } => {
+                self.shared.view.send_replace(Arc::new(log.view()));
                 Ok(())
             }
-            Outcome::Unchanged => Ok(()),
-            Outcome::Refused(mistakes) => Err(Refused(mistakes)),
+            Outcome::Done { changed: false, .. } => Ok(()),
+            Outcome::Refused(refusal) => Err(refusal),
         }
     }
 }
@@ -126,10 +151,6 @@ pub fn digest(document: &str) -> String {
         text.push_str(&format!("{byte:02x}"));
     }
     text
-}
-
-fn list(mistakes: &[InvalidLimit]) -> String {
-    mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -165,8 +186,9 @@ mod tests {
     }
 
     #[test]
-    fn the_version_in_force_must_be_supported() {
-        let config = Config { supported_versions: Vec::new(), ..config() };
-        assert!(run(config).unwrap_err().to_string().contains("1.0.0 is in force, but not among"));
+    fn nonsense_to_start_from_is_named() {
+        let limits = Limits { idle_disconnect_seconds: 0, ..Limits::default() };
+        let error = run(Config { limits, ..config() }).unwrap_err();
+        assert!(error.to_string().contains("idle_disconnect_seconds must be between 1"), "{error}");
     }
 }

@@ -124,6 +124,36 @@ identifier! {
     |text| (1..=255).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
 }
 
+identifier! {
+    /// Names one HiveOps cluster: a replica or a node of another one is recognised by it.
+    ClusterId, "cluster_id", "1 to 64 characters of A-Z a-z 0-9 . _ : -",
+    |text| is_token(text, 64)
+}
+
+identifier! {
+    /// Names one user, for good; the `sub` of access tokens.
+    UserId, "user_id", "1 to 64 characters of A-Z a-z 0-9 . _ : -",
+    |text| is_token(text, 64)
+}
+
+identifier! {
+    /// Names one login and all refresh tokens that came from it; the `sid` of access tokens.
+    FamilyId, "family_id", "1 to 64 characters of A-Z a-z 0-9 . _ : -",
+    |text| is_token(text, 64)
+}
+
+identifier! {
+    /// Names one access token; its `jti`.
+    TokenId, "jti", "1 to 64 characters of A-Z a-z 0-9 . _ : -",
+    |text| is_token(text, 64)
+}
+
+identifier! {
+    /// Names one signing key; the `kid` of access tokens.
+    KeyId, "kid", "1 to 64 characters of A-Z a-z 0-9 . _ : -",
+    |text| is_token(text, 64)
+}
+
 impl From<uuid::Uuid> for CorrelationId {
     fn from(id: uuid::Uuid) -> Self {
         let mut buffer = uuid::Uuid::encode_buffer();

@@ -15,7 +15,7 @@ const MEMBERSHIP: u8 = 2;
 /// The bytes have a good checksum, but are none of ours.
 #[derive(Debug, thiserror::Error)]
 #[error("a stored {0} cannot be understood; was it written by a newer version?")]
-pub(super) struct Unreadable(&'static str);
+pub(crate) struct Unreadable(&'static str);
 
 pub(super) fn entry(entry: &Entry) -> Vec<u8> {
     let mut out = Out::default();
@@ -47,6 +47,9 @@ pub(super) fn read_entry(bytes: &[u8]) -> Result<Entry, Unreadable> {
     };
     whole(bytes, read).ok_or(Unreadable("entry"))
 }
+
+/// The length of a vote.
+pub(super) const VOTE_BYTES: usize = 17;
 
 pub(super) fn vote(vote: &Vote) -> Vec<u8> {
     let mut out = Out::default();
@@ -232,6 +235,7 @@ mod tests {
         }
         for written in [Vote::new(4, 3), Vote::new_committed(5, 1)] {
             assert_eq!(read_vote(&vote(&written)).unwrap(), written);
+            assert_eq!(vote(&written).len(), VOTE_BYTES);
         }
         let last_membership = StoredMembership::new(Some(at(1, 1, 1)), members());
         let meta =

@@ -7,8 +7,10 @@
 mod codec;
 #[cfg(test)]
 mod conformance;
+mod group;
 mod log_store;
 mod machine_store;
+mod network;
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,6 +19,8 @@ use hiveops_proto::control::Revision;
 use openraft::{BasicNode, StorageIOError};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+
+pub(crate) use group::{Group, OpenError, Standing, Undecided};
 
 openraft::declare_raft_types!(
     /// What the library is told about our types.

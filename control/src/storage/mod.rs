@@ -13,7 +13,7 @@ mod segment;
 use std::io;
 use std::path::{Path, PathBuf};
 
-pub(crate) use directory::{Directory, Identity};
+pub(crate) use directory::Directory;
 pub(crate) use file::{Overwritten, read, replace};
 pub(crate) use log::{Log, Recovered};
 

@@ -1,0 +1,95 @@
+//! What can be asked of the plane. A command carries everything that a decision needs (the time, ids and
+//! secrets made outside), so that every replica decides alike; its JSON is an entry of the log.
+
+use std::collections::BTreeMap;
+
+use hiveops_proto::Timestamp;
+use hiveops_proto::control::{DeprecationPolicy, Source};
+use hiveops_proto::id::{ClusterId, IdempotencyKey};
+use serde::{Deserialize, Serialize};
+
+/// One entry of the log.
+///
+/// Unknown members and variants are errors: a replica that does not understand a command must stop
+/// rather than apply a part of it and differ from the others.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Command {
+    /// The language that the command is written in.
+    pub v: Version,
+    /// When the leader took it in. Within a term it must come from a clock that never runs backwards and
+    /// never jumps (the wall clock at the election, plus the monotonic time since).
+    pub at: Timestamp,
+    /// The asker's own name for the request: repeating it does nothing and answers what the first did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<IdempotencyKey>,
+    /// What to do.
+    pub action: Action,
+}
+
+impl Command {
+    /// A command in today's language.
+    pub fn new(at: Timestamp, request: Option<IdempotencyKey>, action: Action) -> Self {
+        Self { v: Version::CURRENT, at, request, action }
+    }
+}
+
+/// The language of commands; raised when an old binary would read one wrongly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "u32", into = "u32")]
+pub struct Version(u32);
+
+/// Why a command cannot be read by this binary.
+#[derive(Debug, thiserror::Error)]
+#[error("command version {0} is not known to this binary, which knows version {current}", current = Version::CURRENT.0)]
+pub struct UnknownVersion(u32);
+
+impl Version {
+    /// What this binary writes, and all it reads.
+    pub const CURRENT: Self = Self(1);
+}
+
+impl TryFrom<u32> for Version {
+    type Error = UnknownVersion;
+    fn try_from(number: u32) -> Result<Self, UnknownVersion> {
+        if number == Self::CURRENT.0 { Ok(Self(number)) } else { Err(UnknownVersion(number)) }
+    }
+}
+
+impl From<Version> for u32 {
+    fn from(version: Version) -> u32 {
+        version.0
+    }
+}
+
+/// What to do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Action {
+    /// Make the cluster; the first action, and only once.
+    Init(Box<Init>),
+    /// Give some limits other values; all of them or none.
+    SetLimits {
+        /// The new value of each limit that is named.
+        patch: BTreeMap<String, u64>,
+    },
+}
+
+/// What a cluster starts from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Init {
+    /// The cluster's name for itself.
+    pub cluster_id: ClusterId,
+    /// The first thresholds.
+    pub limits: hiveops_proto::Limits,
+    /// For each threshold, who set it; one that is missing counts as a default.
+    pub sources: BTreeMap<String, Source>,
+    /// The contract document, as text: parsing it is a part of the decision, because JSON numbers need
+    /// not survive being written and read again.
+    pub contract: String,
+    /// What happens to old versions.
+    pub deprecation_policy: DeprecationPolicy,
+    /// `sha256:` and the digest of the published schema of frames.
+    pub schema_digest: String,
+}
