@@ -18,18 +18,40 @@ struct Base {
 }
 
 impl TermClock {
-    pub(crate) fn now(&self, term: u64) -> Timestamp {
+    /// `reached` is the time that earlier commands carried: it goes on from there when the wall clock is behind.
+    pub(crate) fn now(&self, term: u64, reached: Timestamp) -> Timestamp {
         let mut base = self.0.lock();
         let base = match *base {
             Some(known) if known.term == term => known,
-            Some(_) | None => *base.insert(Base { term, wall: wall(), at: Instant::now() }),
+            Some(_) | None => {
+                *base.insert(Base { term, wall: wall().max(since_epoch(reached)), at: Instant::now() })
+            }
         };
         let millis = i64::try_from((base.wall + base.at.elapsed()).as_millis()).unwrap_or(i64::MAX);
         Timestamp::from_millis(millis)
     }
 }
 
+fn since_epoch(at: Timestamp) -> Duration {
+    Duration::from_millis(u64::try_from(at.as_millis()).unwrap_or(0))
+}
+
 #[expect(clippy::disallowed_methods, reason = "the clock of this crate's shell")]
 fn wall() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_leader_whose_clock_is_behind_goes_on_where_the_last_one_was() {
+        let clock = TermClock::default();
+        let first = clock.now(1, Timestamp::default());
+        let ahead = first.plus_millis(3_600_000);
+        let second = clock.now(2, ahead);
+        assert!(first > Timestamp::default() && second >= ahead);
+        assert!(clock.now(2, Timestamp::default()) >= second);
+    }
 }

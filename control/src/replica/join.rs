@@ -14,7 +14,7 @@ use crate::wire::ASK_ANY;
 /// Between two rounds while there is no cluster yet.
 const SOON: Duration = Duration::from_millis(250);
 /// Between two looks at the peers afterwards.
-const LATER: Duration = Duration::from_secs(5);
+const LATER: Duration = Duration::from_secs(2);
 /// Rounds between two lines in the log that say who is waited for.
 const TOLD_EVERY: u32 = 20;
 /// A change of the members may take this long.
@@ -50,9 +50,13 @@ pub(super) async fn keep(service: &Service) -> Result<(), Error> {
             Next::Join(id, address, ask) => join(service, id, &address, &ask).await,
         }
         round = round.wrapping_add(1);
-        let settled = !service.group.is_pristine() && service.group.is_fresh();
+        let settled = service.group.is_fresh() && has_vote(service);
         tokio::time::sleep(if settled { LATER } else { SOON }).await;
     }
+}
+
+fn has_vote(service: &Service) -> bool {
+    service.group.standing().members.get(&service.config.id).is_some_and(|member| member.voter)
 }
 
 /// What to do next.

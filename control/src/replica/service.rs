@@ -233,7 +233,8 @@ impl Service {
         action: Action,
         deadline: Instant,
     ) -> Result<Told, Asked> {
-        let command = Command::new(self.clock.now(standing.term), request, action);
+        let reached = self.plane.read(|state| state.clock());
+        let command = Command::new(self.clock.now(standing.term, reached), request, action);
         let command = serde_json::to_string(&command).expect("a command has only text as keys");
         let outcome = self.group.propose(command, deadline).await?;
         let outcome: Outcome = serde_json::from_str(&outcome).expect("we have just written it");

@@ -1,12 +1,15 @@
 //! What can be asked of the plane. A command carries everything that a decision needs (the time, ids and
 //! secrets made outside), so that every replica decides alike; its JSON is an entry of the log.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use hiveops_proto::Timestamp;
+use hiveops_proto::contract::ContractVersion;
 use hiveops_proto::control::{DeprecationPolicy, Source};
 use hiveops_proto::id::{ClusterId, IdempotencyKey};
 use serde::{Deserialize, Serialize};
+
+use super::contract::Push;
 
 /// One entry of the log.
 ///
@@ -72,6 +75,15 @@ pub enum Action {
     SetLimits {
         /// The new value of each limit that is named.
         patch: BTreeMap<String, u64>,
+    },
+    /// Put another contract version in force.
+    PushContract(Box<Push>),
+    /// Change which contract versions clients may ask for, and what they are told.
+    SupportContract {
+        /// The versions; the one in force is among them.
+        versions: Option<BTreeSet<ContractVersion>>,
+        /// What happens to old versions.
+        policy: Option<DeprecationPolicy>,
     },
 }
 

@@ -3,22 +3,32 @@
 //! it; `run` of a standalone plane does the same with a log of its own.
 
 mod command;
+mod contract;
+mod expiring;
 mod limits;
 mod outcome;
+mod requests;
 mod snapshot;
 
 use std::collections::BTreeMap;
 
-use hiveops_proto::control::{ContractView, ControlView, DeprecationPolicy, Revision};
+use hiveops_proto::contract::ContractVersion;
+use hiveops_proto::control::{ControlView, Revision};
 use hiveops_proto::id::ClusterId;
-use hiveops_proto::{Contract, Limits, Timestamp};
+use hiveops_proto::{Limits, Timestamp};
 use serde::{Deserialize, Serialize};
 
 pub use command::{Action, Command, Init, UnknownVersion, Version};
+pub use contract::{
+    CONTRACT_BYTES_MAX, Change, Classification, Level, NOTE_BYTES_MAX, Published, Push, Pushed,
+    SUPPORTED_MAX, classify,
+};
 pub use outcome::{LimitChange, Outcome, Refusal, RefusalCode, Reply};
 pub use snapshot::RestoreError;
 
+use contract::Registry;
 use limits::Thresholds;
+use requests::{Requests, fingerprint};
 
 /// Everything the plane knows.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -28,6 +38,7 @@ pub struct State {
     /// The latest time that a command carried: time in the plane does not run backwards, whatever the
     /// clocks of its leaders say.
     clock: Timestamp,
+    requests: Requests,
     cluster: Option<Cluster>,
 }
 
@@ -38,9 +49,7 @@ struct Cluster {
     /// The place in the log of the last command that changed the view.
     revision: Revision,
     thresholds: Thresholds,
-    contract: Contract,
-    deprecation_policy: DeprecationPolicy,
-    schema_digest: String,
+    registry: Registry,
 }
 
 /// What a command changed, and what to say about it.
@@ -69,15 +78,16 @@ impl State {
         assert!(revision > self.applied, "{revision:?} was applied after {:?}", self.applied);
         self.applied = revision;
         self.clock = self.clock.max(command.at);
-        match self.decide(revision, command.action) {
-            Ok(Effect { changed, reply }) => {
-                if let (Changed::View, Some(cluster)) = (changed, &mut self.cluster) {
-                    cluster.revision = revision;
-                }
-                Outcome::Done { revision, changed: changed != Changed::Nothing, reply }
-            }
-            Err(refusal) => Outcome::Refused(refusal),
+        self.requests.expire(self.clock);
+        let Command { v: _, at: _, request, action } = command;
+        let Some(name) = request else { return self.perform(revision, action) };
+        if let Some(outcome) = self.requests.answered(&name, &action) {
+            return outcome;
         }
+        let print = fingerprint(&action);
+        let outcome = self.perform(revision, action);
+        self.requests.remember(name, print, outcome.clone(), self.clock);
+        outcome
     }
 
     /// What nodes get to see; nothing before the cluster has been made.
@@ -111,43 +121,65 @@ impl State {
         cluster.thresholds.preview(patch)
     }
 
-    fn decide(&mut self, revision: Revision, action: Action) -> Result<Effect, Refusal> {
-        let action = match action {
-            Action::Init(init) => return self.init(revision, *init),
-            other => other,
-        };
-        let cluster = self.cluster.as_mut().ok_or_else(not_initialized)?;
-        cluster.decide(action)
+    /// What [`Action::PushContract`] would do now, or why it would be refused.
+    pub fn preview_contract(&self, push: &Push) -> Result<Pushed, Refusal> {
+        self.cluster.as_ref().ok_or_else(not_initialized)?.registry.preview(push)
     }
 
-    fn init(&mut self, revision: Revision, init: Init) -> Result<Effect, Refusal> {
-        match &self.cluster {
-            None => {
-                self.cluster = Some(Cluster::new(revision, init)?);
-                Ok(Effect { changed: Changed::View, reply: Reply::Empty })
+    /// The contract versions that are kept, by number.
+    pub fn contract_versions(&self) -> Option<&BTreeMap<ContractVersion, Published>> {
+        self.cluster.as_ref().map(|cluster| cluster.registry.versions())
+    }
+
+    /// The time in the plane. A leader's clock goes on from here if its wall clock is behind it.
+    pub fn clock(&self) -> Timestamp {
+        self.clock
+    }
+
+    fn perform(&mut self, revision: Revision, action: Action) -> Outcome {
+        let now = self.clock;
+        let effect = match (action, &mut self.cluster) {
+            (Action::Init(init), None) => Cluster::new(revision, *init, now).map(|cluster| {
+                self.cluster = Some(cluster);
+                Effect::view(Reply::Empty)
+            }),
+            (_, None) => Err(not_initialized()),
+            (action, Some(cluster)) => cluster.decide(action, now),
+        };
+        match effect {
+            Ok(Effect { changed, reply }) => {
+                if let (Changed::View, Some(cluster)) = (changed, &mut self.cluster) {
+                    cluster.revision = revision;
+                }
+                Outcome::Done { revision, changed: changed != Changed::Nothing, reply }
             }
-            Some(cluster) if cluster.id == init.cluster_id => {
-                Ok(Effect { changed: Changed::Nothing, reply: Reply::Empty })
-            }
-            Some(cluster) => Err(Refusal::new(
-                RefusalCode::OtherCluster,
-                format_args!("this is cluster `{}`, not `{}`", cluster.id, init.cluster_id),
-            )),
+            Err(refusal) => Outcome::Refused(refusal),
         }
     }
 }
 
+impl Effect {
+    fn nothing(reply: Reply) -> Self {
+        Self { changed: Changed::Nothing, reply }
+    }
+
+    fn view(reply: Reply) -> Self {
+        Self { changed: Changed::View, reply }
+    }
+
+    /// A change of the view, or none.
+    fn view_if(changed: bool, reply: Reply) -> Self {
+        if changed { Self::view(reply) } else { Self::nothing(reply) }
+    }
+}
+
 impl Cluster {
-    fn new(revision: Revision, init: Init) -> Result<Self, Refusal> {
-        let contract =
-            Contract::parse(&init.contract).map_err(|error| Refusal::new(RefusalCode::Invalid, error))?;
+    fn new(revision: Revision, init: Init, now: Timestamp) -> Result<Self, Refusal> {
         Ok(Self {
             id: init.cluster_id,
             revision,
             thresholds: Thresholds::new(init.limits, &init.sources)?,
-            contract,
-            deprecation_policy: init.deprecation_policy,
-            schema_digest: init.schema_digest,
+            registry: Registry::new(init.contract, init.deprecation_policy, init.schema_digest, now)?,
         })
     }
 
@@ -156,24 +188,34 @@ impl Cluster {
             revision: self.revision,
             limits: self.thresholds.limits.clone(),
             sources: self.thresholds.sources.clone(),
-            contract: ContractView {
-                current: self.contract.clone(),
-                supported_versions: vec![self.contract.version],
-                deprecation_policy: self.deprecation_policy.clone(),
-                schema_digest: self.schema_digest.clone(),
-            },
+            contract: self.registry.view(),
         }
     }
 
-    fn decide(&mut self, action: Action) -> Result<Effect, Refusal> {
+    fn decide(&mut self, action: Action, now: Timestamp) -> Result<Effect, Refusal> {
         match action {
-            Action::Init(_) => Ok(Effect { changed: Changed::Nothing, reply: Reply::Empty }),
+            Action::Init(init) => self.init_again(&init),
             Action::SetLimits { patch } => {
                 let changes = self.thresholds.set(&patch)?;
-                let changed = if changes.is_empty() { Changed::Nothing } else { Changed::View };
-                Ok(Effect { changed, reply: Reply::Limits(changes) })
+                Ok(Effect::view_if(!changes.is_empty(), Reply::Limits(changes)))
+            }
+            Action::PushContract(push) => {
+                let pushed = self.registry.push(*push, now)?;
+                let changed = pushed.version != pushed.previous;
+                Ok(Effect::view_if(changed, Reply::Contract(Box::new(pushed))))
+            }
+            Action::SupportContract { versions, policy } => {
+                Ok(Effect::view_if(self.registry.support(versions, policy)?, Reply::Empty))
             }
         }
+    }
+
+    fn init_again(&self, init: &Init) -> Result<Effect, Refusal> {
+        if init.cluster_id == self.id {
+            return Ok(Effect::nothing(Reply::Empty));
+        }
+        let reason = format_args!("this is cluster `{}`, not `{}`", self.id, init.cluster_id);
+        Err(Refusal::new(RefusalCode::OtherCluster, reason))
     }
 }
 

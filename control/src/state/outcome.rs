@@ -5,6 +5,8 @@ use std::fmt;
 use hiveops_proto::control::{Revision, Source};
 use serde::{Deserialize, Serialize};
 
+use super::contract::Pushed;
+
 /// What became of a command.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -31,6 +33,8 @@ pub enum Reply {
     Empty,
     /// Which limits are different now.
     Limits(Vec<LimitChange>),
+    /// How the contract in force differs from the one before.
+    Contract(Box<Pushed>),
 }
 
 /// One limit that a patch gives another value or another source.
