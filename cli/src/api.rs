@@ -123,7 +123,7 @@ impl Api {
     }
 }
 
-fn readable(problem: &Problem) -> String {
+pub(crate) fn readable(problem: &Problem) -> String {
     let mut text = format!("{} ({} {})", problem.title, problem.status, problem.code);
     if let Some(detail) = &problem.detail {
         text.push_str(&format!(": {detail}"));

@@ -4,6 +4,7 @@
 
 mod api;
 mod command;
+mod control_api;
 mod demo;
 mod output;
 mod serve;
@@ -15,7 +16,9 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use hiveops_node::config::Mistakes;
 
-use command::{completions, config, dev, doctor, drain, healthcheck, limits, node, publish, status, watch};
+use command::{
+    completions, config, control, dev, doctor, drain, healthcheck, limits, node, publish, status, watch,
+};
 use output::{Usage, is_broken_pipe};
 
 /// Live dashboards over WebSocket: a node, and the tools to talk to one.
@@ -39,13 +42,15 @@ enum Command {
     Dev(dev::Args),
     /// Start a node
     Node(node::Args),
+    /// Start a control replica, or ask something of a control cluster
+    Control(control::Args),
     /// Publish one update or event
     Publish(publish::Args),
     /// Follow subscriptions, one line per frame
     Watch(watch::Args),
-    /// Show the health and the figures of a running node
+    /// Show the health and the figures of a running node, or of the control plane
     Status(status::Args),
-    /// Show the limits in force on a running node, and who set them
+    /// Show the limits in force on a running node and who set them, or change them everywhere
     Limits(limits::Args),
     /// Let a node go away: its sessions are sent off one after the other, then it ends
     Drain(drain::Args),
@@ -63,6 +68,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Dev(args) => dev::run(args),
         Command::Node(args) => node::run(args),
+        Command::Control(args) => control::run(args),
         Command::Publish(args) => publish::run(args),
         Command::Watch(args) => watch::run(args),
         Command::Status(args) => status::run(args),
@@ -79,7 +85,9 @@ fn main() -> ExitCode {
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             output::note(format_args!("hiveops: {error:#}"));
-            let wrong_input = error.is::<Mistakes>() || error.is::<Usage>();
+            let wrong_input = error.is::<Mistakes>()
+                || error.is::<hiveops_control::config::Mistakes>()
+                || error.is::<Usage>();
             ExitCode::from(if wrong_input { 2 } else { 1 })
         }
     }

@@ -1,12 +1,20 @@
 //! The plane of record: the few slow facts that all nodes agree on.
 //!
-//! For now it lives inside the process that asks for it: [`run`] keeps the state and hands out a view that
+//! A cluster of replicas is [`replica::run`], one replica of it in each process, over HTTP. A node that has no
+//! cluster has a plane inside its own process: [`run`] keeps the state and hands out a view that
 //! follows each change. The binary starts it and gives nodes only the receiver, so that replicas can take
 //! its place without a node noticing. It knows no sockets and no sessions.
 
 #![warn(missing_docs)]
 
+mod api;
+mod clock;
+pub mod config;
+mod raft;
+pub mod replica;
 pub mod state;
+mod storage;
+mod wire;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};

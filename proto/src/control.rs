@@ -63,6 +63,68 @@ pub struct AccessView {
     pub revocations: Vec<Revocation>,
 }
 
+/// One line of the watch stream.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum WatchLine {
+    /// The view: the first line, and a line whenever it changes.
+    View {
+        /// All of it.
+        view: Box<ControlView>,
+        /// Whether the replica may be behind.
+        stale: bool,
+    },
+    /// Nothing changed; one comes every second.
+    Alive {
+        /// The revision of the view that was sent last.
+        revision: Revision,
+        /// Whether the replica may be behind.
+        stale: bool,
+    },
+}
+
+/// How a control replica is, and what it knows of its cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ControlStatus {
+    /// The replica that answers.
+    pub id: u64,
+    /// Where the others reach it.
+    pub address: String,
+    /// Its cluster; none before it has met one.
+    pub cluster_id: Option<String>,
+    /// What it is just now: `leader`, `follower`, `candidate`, `learner`.
+    pub role: String,
+    /// The term.
+    pub term: u64,
+    /// The replica that leads, as far as this one knows.
+    pub leader: Option<u64>,
+    /// Whether the leader was heard of lately, and itself heard of a quorum.
+    pub quorum: bool,
+    /// The last entry in its log.
+    pub last_log_index: Option<u64>,
+    /// The last entry that its state contains.
+    pub last_applied_index: Option<u64>,
+    /// The revision of its view.
+    pub revision: Option<Revision>,
+    /// The replicas.
+    pub members: Vec<ControlMember>,
+    /// The version of its program.
+    pub version: String,
+}
+
+/// One replica as the cluster knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ControlMember {
+    /// Its id.
+    pub id: u64,
+    /// Where the others reach it.
+    pub address: String,
+    /// Whether it has a vote.
+    pub voter: bool,
+    /// How many entries it is behind; none when that is not known.
+    pub lag: Option<u64>,
+}
+
 /// Which contract versions there are.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ContractView {

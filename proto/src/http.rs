@@ -46,6 +46,8 @@ words! {
         BusUnavailable = "bus_unavailable",
         /// Not every node answered, so that the answer is not known; it is safe to try again.
         ClusterPartial = "cluster_partial",
+        /// Too few control replicas answer to decide anything; it is safe to try again.
+        NoQuorum = "no_quorum",
         /// The node goes away.
         Draining = "draining",
         /// The request took too long to arrive.

@@ -99,6 +99,25 @@ pub const OPENAPI: &str = "/api/openapi.json";
 /// The description of the WebSocket surface.
 pub const ASYNCAPI: &str = "/api/asyncapi.json";
 
+/// How a control replica and its cluster are.
+pub const CONTROL_STATUS: &str = "/api/control/status";
+/// The control view, once.
+pub const CONTROL_VIEW: &str = "/api/control/view";
+/// The control view, and every later one: a line of JSON each.
+pub const CONTROL_WATCH: &str = "/api/control/watch";
+/// Changes limits.
+pub const CONTROL_LIMITS: &str = "/api/control/limits";
+/// Does anything that the control plane can be asked for.
+pub const CONTROL_COMMANDS: &str = "/api/control/commands";
+/// Adds a control replica, as one that does not vote yet.
+pub const CONTROL_MEMBERS: &str = "/api/control/members";
+/// Removes a control replica.
+pub const CONTROL_MEMBER: &str = "/api/control/members/{id}";
+/// Gives a control replica a vote.
+pub const CONTROL_PROMOTE: &str = "/api/control/members/{id}/promote";
+/// Hands the lead of the control plane over.
+pub const CONTROL_LEADER: &str = "/api/control/leader";
+
 /// The header that carries the correlation id of a request and its response.
 pub const CORRELATION_HEADER: &str = "X-Correlation-ID";
 /// The header that names a publication, so that a retry does not publish twice.

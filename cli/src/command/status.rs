@@ -1,11 +1,13 @@
-//! `hiveops status`: how a running node and its cluster are, in a few lines.
+//! `hiveops status`: how a running node and its cluster are, or the control plane, in a few lines.
 
 use std::process::ExitCode;
 
 use hiveops_proto::path::{WS_CONTRACT, WS_HEALTH, WS_STATS};
 use serde_json::{Value, json};
 
+use super::control;
 use crate::api::{Api, Target};
+use crate::control_api::{ControlApi, ControlTarget, SecretArgs};
 use crate::output;
 use crate::serve::small_runtime;
 
@@ -15,11 +17,20 @@ pub(crate) struct Args {
     /// Print the node's answers as one JSON object
     #[arg(long)]
     json: bool,
+    /// Ask the control plane instead: the address of any replica
+    #[arg(long, value_name = "URL,…", conflicts_with_all = ["url", "token"])]
+    control: Option<String>,
+    #[command(flatten)]
+    secret: SecretArgs,
     #[command(flatten)]
     target: Target,
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    if let Some(control) = args.control {
+        let api = ControlApi::new(ControlTarget { control, secret: args.secret })?;
+        return small_runtime()?.block_on(control::members::status(&api, args.json));
+    }
     let api = Api::new(args.target)?;
     let (health, stats, contract) = small_runtime()?
         .block_on(async { tokio::try_join!(api.get(WS_HEALTH), api.get(WS_STATS), api.get(WS_CONTRACT)) })?;

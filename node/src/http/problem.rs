@@ -230,6 +230,7 @@ fn status(kind: ProblemKind) -> StatusCode {
         ProblemKind::Overloaded
         | ProblemKind::BusUnavailable
         | ProblemKind::ClusterPartial
+        | ProblemKind::NoQuorum
         | ProblemKind::Draining => StatusCode::SERVICE_UNAVAILABLE,
         ProblemKind::BusTimeout => StatusCode::GATEWAY_TIMEOUT,
     }
@@ -273,6 +274,7 @@ fn title(kind: ProblemKind) -> &'static str {
         ProblemKind::BusTimeout => "The bus did not answer in time",
         ProblemKind::BusUnavailable => "The bus is not available",
         ProblemKind::ClusterPartial => "Not every node of the cluster answered",
+        ProblemKind::NoQuorum => "Too few control replicas answer",
         ProblemKind::Draining => "The node is going away",
         ProblemKind::RequestTimeout => "The request took too long to arrive",
         ProblemKind::UpgradeRequired => "Only a WebSocket handshake is served here",

@@ -1,0 +1,68 @@
+//! What a replica can be told: one table of settings, read from flags, the environment and a file, in that
+//! order. All mistakes are reported together, before anything is opened.
+//!
+//! The command line makes its flags from the table. What a cluster starts from (limits, contract) is a node's
+//! business to read, and arrives as [`Start`].
+
+mod load;
+mod mistake;
+mod secret;
+mod table;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use hiveops_proto::control::{DeprecationPolicy, Source};
+use hiveops_proto::{Contract, Limits};
+
+pub use crate::replica::peers::Peers;
+pub use load::{Given, Inputs, environment, load};
+pub use mistake::{Mistake, Mistakes};
+pub use secret::Secret;
+pub use table::{Setting, settings};
+
+/// A replica's configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Its number in the cluster.
+    pub id: u64,
+    /// Where it listens, for nodes, people and other replicas.
+    pub listen: SocketAddr,
+    /// The replicas that make the cluster, and where they reach each other.
+    pub peers: Peers,
+    /// Where it keeps log, vote and snapshots.
+    pub data_dir: PathBuf,
+    /// What everybody must know who talks to it.
+    pub secret: Option<Secret>,
+    /// What the cluster starts from, if this replica is the first to lead it.
+    pub start: Start,
+}
+
+/// What a cluster starts from; later it is what was agreed on.
+#[derive(Debug, Clone)]
+pub struct Start {
+    /// The thresholds.
+    pub limits: Limits,
+    /// For each threshold, who set it.
+    pub sources: BTreeMap<String, Source>,
+    /// The contract document.
+    pub contract: String,
+    /// What happens to old versions.
+    pub deprecation_policy: DeprecationPolicy,
+    /// `sha256:` and the digest of the published schema.
+    pub schema_digest: String,
+}
+
+impl Start {
+    /// With the schema of this build.
+    pub fn new(limits: Limits, sources: BTreeMap<String, Source>, contract: &Contract) -> Self {
+        Self {
+            limits,
+            sources,
+            contract: serde_json::to_string(contract).expect("a contract is plain data"),
+            deprecation_policy: DeprecationPolicy::default(),
+            schema_digest: crate::digest(hiveops_proto::WS_SCHEMA),
+        }
+    }
+}

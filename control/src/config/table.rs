@@ -1,0 +1,73 @@
+//! The table of a replica's settings: name, environment variable, default and meaning of each.
+
+/// One row of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Setting {
+    /// The name; also the key in the file and, with dashes, the flag.
+    pub name: &'static str,
+    /// The environment variable.
+    pub env: &'static str,
+    /// What a value looks like.
+    pub placeholder: &'static str,
+    /// The value when nobody says otherwise; empty when there is none.
+    pub default: &'static str,
+    /// What it is for.
+    pub doc: &'static str,
+    /// Never shown, and may be read from a file (`*_FILE`).
+    pub secret: bool,
+}
+
+/// Every setting, in the order in which people should read them.
+pub fn settings() -> &'static [Setting] {
+    TABLE
+}
+
+const TABLE: &[Setting] = &[
+    Setting {
+        name: "id",
+        env: "HIVEOPS_CONTROL_ID",
+        placeholder: "NUMBER",
+        default: "",
+        doc: "Number of this replica in its cluster, from 1; it is for ever.",
+        secret: false,
+    },
+    Setting {
+        name: "listen",
+        env: "HIVEOPS_CONTROL_LISTEN",
+        placeholder: "ADDRESS:PORT",
+        default: "127.0.0.1:7100",
+        doc: "Address of the listener for nodes, people and other replicas.",
+        secret: false,
+    },
+    Setting {
+        name: "peers",
+        env: "HIVEOPS_CONTROL_PEERS",
+        placeholder: "ID=HOST:PORT,…",
+        default: "",
+        doc: "The replicas that make the cluster, this one included, and where they reach each other.",
+        secret: false,
+    },
+    Setting {
+        name: "data_dir",
+        env: "HIVEOPS_CONTROL_DATA_DIR",
+        placeholder: "DIRECTORY",
+        default: "",
+        doc: "Where the replica keeps its log, its vote and its snapshots.",
+        secret: false,
+    },
+    Setting {
+        name: "cluster_secret",
+        env: "HIVEOPS_CLUSTER_SECRET",
+        placeholder: "SECRET",
+        default: "",
+        doc: "What nodes, people and other replicas must know to talk to this one; required beyond loopback.",
+        secret: true,
+    },
+];
+
+impl Setting {
+    /// The flag without its dashes.
+    pub fn flag(&self) -> String {
+        self.name.replace('_', "-")
+    }
+}

@@ -1,0 +1,176 @@
+//! A replica of the control plane: it opens its data directory, listens, finds or makes its cluster, and
+//! then takes part until it is told to stop or cannot go on.
+
+mod join;
+mod lead;
+pub(crate) mod peers;
+pub(crate) mod plane;
+pub(crate) mod service;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::api;
+use crate::config::Config;
+use crate::raft::{Group, OpenError};
+use crate::storage::{self, Directory};
+use crate::wire::Link;
+use plane::Plane;
+use service::Service;
+
+/// Why a replica cannot start, or had to stop.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    Storage(#[from] storage::Error),
+    /// What the data directory holds cannot be used.
+    #[error("replica {id} cannot use its data directory {}: {reason}", .path.display())]
+    Open {
+        /// The replica.
+        id: u64,
+        /// Its data directory.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Somebody else listens there, or the address is not this machine's.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The client that talks to other replicas.
+    #[error("the HTTP client cannot be set up")]
+    Client(#[from] reqwest::Error),
+    /// Another process says that it is this replica.
+    #[error("two replicas have id {id}: this one, and the one at {address}")]
+    SameId {
+        /// The id.
+        id: u64,
+        /// Where the other one is.
+        address: String,
+    },
+    /// The list of replicas is wrong, or somebody else's id is.
+    #[error("the replica at {address} has id {found}, but this one's list of peers calls it {wanted}")]
+    OtherId {
+        /// Where it is.
+        address: String,
+        /// What it says.
+        found: u64,
+        /// What the list says.
+        wanted: u64,
+    },
+    /// New replicas were given different lists.
+    #[error(
+        "the lists of peers disagree, so no cluster is made: replica {id} at {address} was started with \
+         `{theirs}`, this one with `{ours}`"
+    )]
+    PeersDisagree {
+        /// The other one.
+        id: u64,
+        /// Where it is.
+        address: String,
+        /// Its list.
+        theirs: String,
+        /// This one's list.
+        ours: String,
+    },
+    /// The data directory belongs to one cluster and the peers to another.
+    #[error(
+        "the data directory {} belongs to cluster {ours}, but the replica at {address} is part of cluster \
+         {theirs}", .path.display()
+    )]
+    OtherCluster {
+        /// The data directory.
+        path: PathBuf,
+        /// Its cluster.
+        ours: String,
+        /// A peer.
+        address: String,
+        /// The peer's cluster.
+        theirs: String,
+    },
+    /// The cluster knows the replica, but the replica knows nothing.
+    #[error(
+        "replica {id} is a member of cluster {cluster} at {address}, but the data directory {} is empty: \
+         choose another id, or, if its data is lost, remove it from the cluster before it joins again \
+         (`hiveops control remove {id}`)", .path.display()
+    )]
+    Forgotten {
+        /// The replica.
+        id: u64,
+        /// The cluster.
+        cluster: String,
+        /// Where the cluster believes it is.
+        address: String,
+        /// The empty directory.
+        path: PathBuf,
+    },
+    /// The replica itself is not in its list.
+    #[error("the list of peers `{peers}` does not contain replica {id} itself")]
+    NotListed {
+        /// The replica.
+        id: u64,
+        /// The list.
+        peers: String,
+    },
+    /// Something that the replica cannot go on with.
+    #[error("replica {id} stops: {reason}")]
+    Failed {
+        /// The replica.
+        id: u64,
+        /// What happened.
+        reason: String,
+    },
+}
+
+/// Runs a replica until `shutdown` comes; `ready` hears where it listens.
+pub async fn run(
+    config: Config,
+    ready: impl FnOnce(SocketAddr) + Send,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), Error> {
+    let id = config.id;
+    let Some(address) = config.peers.addresses().get(&id).cloned() else {
+        return Err(Error::NotListed { id, peers: config.peers.to_string() });
+    };
+    let directory = Directory::open(&config.data_dir, id)?;
+    let link = Link::new(id, config.secret.clone(), directory.identity().cluster.clone())?;
+    let plane = Plane::new();
+    let opened = Group::open(id, directory.path(), Box::new(plane.clone()), link.clone()).await;
+    let group = opened.map_err(|error: OpenError| Error::Open {
+        id,
+        path: config.data_dir.clone(),
+        reason: error.to_string(),
+    })?;
+    let listening = TcpListener::bind(config.listen).await.and_then(|listener| {
+        let address = listener.local_addr()?;
+        Ok((listener, address))
+    });
+    let (listener, bound) = listening.map_err(|source| Error::Listen { address: config.listen, source })?;
+    let service = Arc::new(Service::new(config, address, group, plane, link, directory));
+    let (stop, stopping) = watch::channel(false);
+    let mut server = std::pin::pin!(api::serve(listener, Arc::clone(&service), stopping));
+    ready(bound);
+    // Nothing of these has to be finished when another one ends: what was acknowledged is on the disk.
+    let ended = tokio::select! {
+        () = shutdown => Ok(()),
+        reason = service.group.failed() => Err(Error::Failed { id, reason }),
+        ended = join::keep(&service) => ended,
+        never = lead::keep(&service) => match never {},
+        () = &mut server => Ok(()),
+    };
+    stop.send_replace(true);
+    if ended.is_ok() {
+        service.group.stop().await;
+        server.await;
+    }
+    ended
+}

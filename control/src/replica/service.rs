@@ -1,0 +1,470 @@
+//! What can be asked of a replica, whichever it is: what needs the leader is done here when it leads, and
+//! sent on to the leader when another one does.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hiveops_proto::control::{ControlMember, ControlStatus, ControlView, Revision};
+use hiveops_proto::http::ProblemKind;
+use hiveops_proto::id::IdempotencyKey;
+use http::StatusCode;
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use tokio::time::{Instant, timeout_at};
+use uuid::Uuid;
+
+use super::peers::{Peers, check_address};
+use super::plane::Plane;
+use crate::clock::TermClock;
+use crate::config::Config;
+use crate::raft::{Group, Standing, Undecided};
+use crate::state::{Action, Command, LimitChange, Outcome, Refusal, RefusalCode, Reply};
+use crate::storage::Directory;
+use crate::wire::{ADOPT, ASK, ELECT, HELLO, Link};
+
+/// Within this a decision is made or refused with `no_quorum`; it leaves room for the way there and back in
+/// the second that is promised.
+const DECISION: Duration = Duration::from_millis(800);
+/// A change of the members needs two decisions, and a new leader needs an election.
+const MEMBERS: Duration = Duration::from_secs(5);
+/// Between two tries to reach a leader that has just gone.
+const PAUSE: Duration = Duration::from_millis(25);
+const HELLO_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Shared by the API and by what the replica does by itself.
+pub(crate) struct Service {
+    pub(crate) config: Config,
+    /// Where the others reach this replica.
+    pub(crate) address: String,
+    pub(crate) group: Group,
+    pub(crate) plane: Plane,
+    pub(crate) link: Link,
+    /// Tells this process from another one that says it is the same replica.
+    pub(crate) incarnation: String,
+    directory: Mutex<Directory>,
+    clock: TermClock,
+}
+
+/// How a replica introduces itself.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Hello {
+    pub(crate) id: u64,
+    pub(crate) incarnation: String,
+    pub(crate) cluster: Option<String>,
+    /// It has never been part of anything.
+    pub(crate) pristine: bool,
+    /// The list that it was started with.
+    pub(crate) peers: String,
+    /// The members that it knows, and where they are.
+    pub(crate) members: BTreeMap<u64, String>,
+    /// It leads, and a quorum has said so lately.
+    pub(crate) leads: bool,
+}
+
+/// What only a leader can do.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Ask {
+    Propose { request: Option<IdempotencyKey>, action: Action },
+    PreviewLimits { patch: BTreeMap<String, u64> },
+    View,
+    Add { id: u64, address: String },
+    Promote { id: u64 },
+    Remove { id: u64 },
+    Transfer { to: u64 },
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Told {
+    Decided(Decided),
+    Limits(Vec<LimitChange>),
+    View(Box<ControlView>),
+    Done,
+}
+
+/// A decision that a quorum has stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Decided {
+    /// Its place in the log; for a repeated request, the first one's.
+    pub(crate) revision: Revision,
+    /// Whether anything is different now.
+    pub(crate) changed: bool,
+    pub(crate) reply: Reply,
+    /// Who acknowledged it.
+    pub(crate) leader: u64,
+    /// The term of the leader that acknowledged it.
+    pub(crate) term: u64,
+}
+
+/// Why nothing came of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Refused {
+    pub(crate) kind: ProblemKind,
+    pub(crate) detail: String,
+}
+
+impl Refused {
+    pub(crate) fn new(kind: ProblemKind, detail: impl Into<String>) -> Self {
+        Self { kind, detail: detail.into() }
+    }
+}
+
+impl Service {
+    pub(super) fn new(
+        config: Config,
+        address: String,
+        group: Group,
+        plane: Plane,
+        link: Link,
+        directory: Directory,
+    ) -> Self {
+        let (directory, clock) = (Mutex::new(directory), TermClock::default());
+        let incarnation = Uuid::new_v4().to_string();
+        Self { config, address, group, plane, link, incarnation, directory, clock }
+    }
+
+    /// Has something decided.
+    pub(crate) async fn propose(
+        &self,
+        request: Option<IdempotencyKey>,
+        action: Action,
+    ) -> Result<Decided, Refused> {
+        // With a name it can be sent again when it is not known what became of it.
+        let made = || IdempotencyKey::new(&Uuid::now_v7().to_string()).ok();
+        let request = request.or_else(made);
+        match self.ask(Ask::Propose { request, action }).await? {
+            Told::Decided(decided) => Ok(decided),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Does what only a leader can, here or there.
+    pub(crate) async fn ask(&self, ask: Ask) -> Result<Told, Refused> {
+        let decision = Instant::now() + DECISION;
+        let end = decision.max(Instant::now() + ask.patience());
+        let mut changes = self.group.changes();
+        loop {
+            if self.group.standing().leads {
+                match self.answer(ask.clone()).await {
+                    Err(Asked::NotLeader) => {}
+                    Err(Asked::Refused(refused)) => return Err(refused),
+                    Ok(told) => return Ok(told),
+                }
+            } else if let Some((leader, address)) = self.group.leader()
+                && let Some(told) = self.forward(&ask, leader, &address, end).await
+            {
+                return told;
+            }
+            let pause = async {
+                tokio::select! {
+                    () = changes.next() => {}
+                    () = tokio::time::sleep(PAUSE) => {}
+                }
+            };
+            if timeout_at(decision, pause).await.is_err() {
+                return Err(no_quorum("no leader has been found in time"));
+            }
+        }
+    }
+
+    /// None when it was not the leader or could not be reached, so that another try makes sense: everything
+    /// that is forwarded may be done twice.
+    async fn forward(
+        &self,
+        ask: &Ask,
+        leader: u64,
+        address: &str,
+        end: Instant,
+    ) -> Option<Result<Told, Refused>> {
+        let body = Bytes::from(serde_json::to_vec(ask).expect("a question has only text as keys"));
+        let left = end.saturating_duration_since(Instant::now());
+        match self.link.post(address, leader, ASK, body, left).await {
+            Ok((StatusCode::OK, body)) => {
+                let internal =
+                    |error: serde_json::Error| Refused::new(ProblemKind::Internal, error.to_string());
+                Some(serde_json::from_slice(&body).map_err(internal).and_then(|told| told))
+            }
+            // It does not lead any more, or does not know yet that it does.
+            Ok(_) => None,
+            Err(error) if error.is_timeout() && Instant::now() >= end => {
+                Some(Err(no_quorum("the leader has not answered in time")))
+            }
+            Err(_) => None,
+        }
+    }
+
+    /// Does it, if this replica leads.
+    pub(crate) async fn answer(&self, ask: Ask) -> Result<Told, Asked> {
+        let standing = self.group.standing();
+        if !standing.leads {
+            return Err(Asked::NotLeader);
+        }
+        let deadline = Instant::now() + ask.patience();
+        if ask.patience() > DECISION && !self.group.is_fresh() {
+            return Err(Asked::Refused(no_quorum("the leader has lost its quorum")));
+        }
+        match ask {
+            Ask::Propose { request, action } => self.decide(&standing, request, action, deadline).await,
+            Ask::PreviewLimits { patch } => {
+                self.group.catch_up(deadline).await?;
+                let changes = self.plane.read(|state| state.preview_limits(&patch));
+                Ok(Told::Limits(changes.map_err(refused)?))
+            }
+            Ask::View => {
+                self.group.catch_up(deadline).await?;
+                let view = self.plane.read(|state| state.view());
+                let view = view.ok_or_else(|| no_quorum("the cluster has no first state yet"))?;
+                Ok(Told::View(Box::new(view)))
+            }
+            Ask::Add { id, address } => self.add(id, &address, deadline).await,
+            Ask::Promote { id } => Ok(self.group.promote(id, deadline).await.map(|()| Told::Done)?),
+            Ask::Remove { id } => Ok(self.group.remove(id, deadline).await.map(|()| Told::Done)?),
+            Ask::Transfer { to } => self.transfer(&standing, to, deadline).await,
+        }
+    }
+
+    async fn decide(
+        &self,
+        standing: &Standing,
+        request: Option<IdempotencyKey>,
+        action: Action,
+        deadline: Instant,
+    ) -> Result<Told, Asked> {
+        let reached = self.plane.read(|state| state.clock());
+        let command = Command::new(self.clock.now(standing.term, reached), request, action);
+        let command = serde_json::to_string(&command).expect("a command has only text as keys");
+        let outcome = self.group.propose(command, deadline).await?;
+        let outcome: Outcome = serde_json::from_str(&outcome).expect("we have just written it");
+        match outcome {
+            Outcome::Done { revision, changed, reply } => {
+                let (leader, term) = (self.config.id, standing.term);
+                Ok(Told::Decided(Decided { revision, changed, reply, leader, term }))
+            }
+            Outcome::Refused(refusal) => Err(refused(refusal).into()),
+        }
+    }
+
+    async fn add(&self, id: u64, address: &str, deadline: Instant) -> Result<Told, Asked> {
+        let invalid = |detail: String| Asked::Refused(Refused::new(ProblemKind::InvalidData, detail));
+        if check_address(address).is_err() || id == 0 {
+            return Err(invalid(format!("`{id}={address}` is not id=host:port")));
+        }
+        let members = self.group.standing().members;
+        if let Some(other) = members.get(&id)
+            && other.address != address
+        {
+            let detail = format!("replica {id} is a member already, at {}", other.address);
+            return Err(Refused::new(ProblemKind::AlreadyExists, detail).into());
+        }
+        if let Some((other, _)) =
+            members.iter().find(|(other, member)| **other != id && member.address == address)
+        {
+            return Err(invalid(format!("{address} is replica {other}")));
+        }
+        self.adopt(id, address).await.map_err(invalid)?;
+        self.group.add(id, address, deadline).await?;
+        Ok(Told::Done)
+    }
+
+    /// Makes the replica at an address part of this cluster, or finds that it is.
+    pub(super) async fn adopt(&self, id: u64, address: &str) -> Result<(), String> {
+        let hello =
+            self.hello(address).await.map_err(|error| format!("replica {id} does not answer: {error}"))?;
+        if hello.id != id {
+            return Err(format!("the replica at {address} has id {}, not {id}", hello.id));
+        }
+        let cluster = self.link.cluster().ok_or("this replica has no cluster itself")?;
+        let body = Bytes::from(cluster);
+        match self.link.post(address, id, ADOPT, body, HELLO_TIMEOUT).await {
+            Ok((StatusCode::OK, _)) => Ok(()),
+            Ok((_, body)) => Err(String::from_utf8_lossy(&body).into_owned()),
+            Err(error) => Err(format!("replica {id} does not answer: {error}")),
+        }
+    }
+
+    /// Asks whoever is at an address who it is.
+    pub(super) async fn hello(&self, address: &str) -> Result<Hello, String> {
+        let answer = self.link.get(address, HELLO, HELLO_TIMEOUT).await.map_err(|error| error.to_string())?;
+        match answer {
+            (StatusCode::OK, body) => serde_json::from_slice(&body).map_err(|error| error.to_string()),
+            (StatusCode::UNAUTHORIZED, _) => Err("it has another cluster secret".to_owned()),
+            (status, _) => Err(format!("it answers {status}")),
+        }
+    }
+
+    /// Asks another replica for something that only a leader can do.
+    pub(super) async fn ask_at(
+        &self,
+        id: u64,
+        address: &str,
+        ask: &Ask,
+        path: &str,
+        timeout: Duration,
+    ) -> Result<(), String> {
+        let body = Bytes::from(serde_json::to_vec(ask).expect("a question has only text as keys"));
+        let answer =
+            self.link.post(address, id, path, body, timeout).await.map_err(|error| error.to_string())?;
+        let told: Result<Told, Refused> = match answer {
+            (StatusCode::OK, body) => serde_json::from_slice(&body).map_err(|error| error.to_string())?,
+            (_, body) => return Err(String::from_utf8_lossy(&body).into_owned()),
+        };
+        told.map(|_| ()).map_err(|refused| refused.detail)
+    }
+
+    /// Introduces this replica.
+    pub(crate) fn introduce(&self) -> Hello {
+        let standing = self.group.standing();
+        Hello {
+            id: self.config.id,
+            incarnation: self.incarnation.clone(),
+            cluster: self.link.cluster(),
+            pristine: self.group.is_pristine(),
+            peers: self.config.peers.to_string(),
+            members: standing.members.into_iter().map(|(id, member)| (id, member.address)).collect(),
+            leads: standing.leads && self.group.is_fresh(),
+        }
+    }
+
+    /// Becomes part of a cluster, unless it is part of another.
+    pub(crate) fn be_adopted(&self, cluster: &str) -> Result<(), String> {
+        let mut directory = self.directory.lock();
+        match &directory.identity().cluster {
+            Some(own) if own == cluster => return Ok(()),
+            Some(own) => {
+                let (id, path) = (self.config.id, directory.path().display());
+                return Err(format!("the data directory {path} of replica {id} belongs to cluster {own}"));
+            }
+            None => {}
+        }
+        directory.set_cluster(cluster).map_err(|error| error.to_string())?;
+        self.link.set_cluster(cluster);
+        tracing::info!(cluster, "part of a cluster");
+        Ok(())
+    }
+
+    /// The others stop hearing of this leader, and the one that is to follow asks for their votes first.
+    async fn transfer(&self, standing: &Standing, to: u64, deadline: Instant) -> Result<Told, Asked> {
+        if to == self.config.id {
+            return Ok(Told::Done);
+        }
+        let invalid = |detail: String| Asked::Refused(Refused::new(ProblemKind::InvalidData, detail));
+        let Some(member) = standing.members.get(&to).filter(|member| member.voter) else {
+            return Err(invalid(format!("replica {to} has no vote")));
+        };
+        let handed_over = self.group.without_heartbeat(async {
+            tokio::time::sleep(Group::silence()).await;
+            let asked = self.link.post(&member.address, to, ELECT, Bytes::new(), HELLO_TIMEOUT).await;
+            if !matches!(asked, Ok((StatusCode::OK, _))) {
+                return Err(invalid(format!("replica {to} cannot be reached")));
+            }
+            let mut changes = self.group.changes();
+            let led_by_another = async {
+                loop {
+                    match self.group.standing().leader {
+                        Some(leader) if leader != self.config.id => return leader,
+                        Some(_) | None => changes.next().await,
+                    }
+                }
+            };
+            timeout_at(deadline, led_by_another)
+                .await
+                .map_err(|_| no_quorum("nobody was elected in time").into())
+        });
+        match handed_over.await? {
+            leader if leader == to => Ok(Told::Done),
+            leader => Err(Refused::new(
+                ProblemKind::VersionConflict,
+                format!("replica {leader} was elected, not replica {to}; try again"),
+            )
+            .into()),
+        }
+    }
+
+    /// How this replica is, and what it knows of the others.
+    pub(crate) fn status(&self) -> ControlStatus {
+        let standing = self.group.standing();
+        let members = standing.members.iter().map(|(id, member)| ControlMember {
+            id: *id,
+            address: member.address.clone(),
+            voter: member.voter,
+            lag: if *id == self.config.id && standing.leads { Some(0) } else { member.lag },
+        });
+        ControlStatus {
+            id: self.config.id,
+            address: self.address.clone(),
+            cluster_id: self.link.cluster(),
+            role: standing.role.to_owned(),
+            term: standing.term,
+            leader: standing.leader,
+            quorum: self.group.is_fresh(),
+            last_log_index: standing.last_log,
+            last_applied_index: standing.last_applied,
+            revision: self.plane.read(|state| state.view_revision()),
+            members: members.collect(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        }
+    }
+
+    pub(super) fn peers(&self) -> &Peers {
+        &self.config.peers
+    }
+}
+
+/// Why a leader did not do it.
+#[derive(Debug)]
+pub(crate) enum Asked {
+    NotLeader,
+    Refused(Refused),
+}
+
+impl From<Refused> for Asked {
+    fn from(refused: Refused) -> Self {
+        Self::Refused(refused)
+    }
+}
+
+impl From<Undecided> for Asked {
+    fn from(undecided: Undecided) -> Self {
+        let detail = undecided.to_string();
+        match undecided {
+            Undecided::NotLeader => Self::NotLeader,
+            Undecided::NoQuorum => Self::Refused(no_quorum(&detail)),
+            Undecided::Refused(_) => Self::Refused(Refused::new(ProblemKind::VersionConflict, detail)),
+            Undecided::Stopped => Self::Refused(no_quorum(&detail)),
+        }
+    }
+}
+
+impl Ask {
+    fn patience(&self) -> Duration {
+        match self {
+            Self::Propose { .. } | Self::PreviewLimits { .. } | Self::View => DECISION,
+            Self::Add { .. } | Self::Promote { .. } | Self::Remove { .. } | Self::Transfer { .. } => MEMBERS,
+        }
+    }
+}
+
+fn no_quorum(why: &str) -> Refused {
+    let detail = format!("{why}; it is safe to send this again, with the same Idempotency-Key if it has one");
+    Refused::new(ProblemKind::NoQuorum, detail)
+}
+
+fn refused(refusal: Refusal) -> Refused {
+    let kind = match refusal.code {
+        RefusalCode::NotInitialized => ProblemKind::NoQuorum,
+        RefusalCode::OtherCluster => ProblemKind::Forbidden,
+        RefusalCode::Invalid => ProblemKind::InvalidData,
+        RefusalCode::Conflict => ProblemKind::VersionConflict,
+        RefusalCode::NotFound => ProblemKind::NotFound,
+        RefusalCode::TooMany => ProblemKind::StateFull,
+        RefusalCode::RequestReused => ProblemKind::IdempotencyConflict,
+    };
+    Refused::new(kind, refusal.to_string())
+}
+
+fn unexpected(told: &Told) -> Refused {
+    Refused::new(ProblemKind::Internal, format!("the leader answered something else: {told:?}"))
+}
