@@ -90,7 +90,7 @@ fn strike(stage: &mut Stage, fault: &BrokerFault, tally: &mut Tally) -> Result<(
     }
     let_pass(fault.lasts.saturating_sub(began.elapsed()))?;
     if fault.kind != BrokerFaultKind::Kill {
-        stage.wait_all_said(began, &ALL, 503).context("every node must have noticed")?;
+        stage.wait_all_say(&ALL, 503).context("every node must have noticed")?;
         stage.cluster.check_alive()?;
     }
     let back = Instant::now();

@@ -170,9 +170,17 @@ fn kept(cluster: Cluster, error: anyhow::Error) -> anyhow::Error {
     error.context(format!("what the nodes have logged is in {}", place.display()))
 }
 impl Stage {
-    /// Waits until every node has said this since then, and gives how long the last one took.
+    /// Waits until these nodes say this.
+    fn wait_all_say(&self, nodes: &[usize], status: u16) -> Result<()> {
+        wait_for_some(&format!("{status} from /readyz of nodes {nodes:?}"), PATIENCE, || {
+            let said = nodes.iter().all(|node| self.crew.looks().now(*node) == Some(status));
+            Ok(said.then_some(()))
+        })
+    }
+
+    /// Waits until nodes that said otherwise then have said this, and gives how long the last one took.
     fn wait_all_said(&self, since: Instant, nodes: &[usize], status: u16) -> Result<Duration> {
-        let what = format!("{status} from /readyz of nodes {nodes:?}");
+        let what = format!("{status} again from /readyz of nodes {nodes:?}");
         wait_for_some(&what, PATIENCE, || {
             let said = nodes.iter().map(|node| self.crew.looks().first_since(since, *node, status));
             Ok(said.collect::<Option<Vec<_>>>().and_then(|said| said.into_iter().max()))

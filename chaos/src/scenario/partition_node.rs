@@ -59,7 +59,7 @@ fn strike(stage: &mut Stage, partition: &Partition) -> Result<Duration> {
     let before = proxy.counts();
     let began = Instant::now();
     proxy.set(partition.direction, LinkFault::Blackhole);
-    stage.wait_all_said(began, &[victim], 503).context("the node must have noticed")?;
+    stage.wait_all_say(&[victim], 503).context("the node must have noticed")?;
     stage.cluster.balancer().wait_ready_are(&others)?;
     stage.crew.wait_acks(ACKS_MEANWHILE).context("publishers must find the other nodes")?;
     let_pass(CUT_OFF.saturating_sub(began.elapsed()))?;

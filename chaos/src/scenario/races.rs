@@ -29,7 +29,7 @@ pub fn races(setup: &Setup) -> Result<Report> {
         Scale::Short => 10_000,
         Scale::Long => 200_000,
     };
-    let size = setup.size(6, 16, 240);
+    let size = setup.size(6, 16, 160);
     let mut options = setup.cluster();
     for name in ["WS_RATE_TOKENS_PER_SEC", "WS_RATE_BURST"] {
         options.env.push((name.to_owned(), MESSAGES_PER_SECOND.to_owned()));

@@ -28,7 +28,7 @@ pub fn slow_link(setup: &Setup) -> Result<Report> {
         Scale::Short => Duration::from_secs(15),
         Scale::Long => Duration::from_secs(300),
     };
-    let size = setup.size(24, 16, 16);
+    let size = setup.size(24, 16, 12);
     let seed = setup.seed;
     let act = |stage: &mut Stage| {
         let link = if network::is_apart() { "iptables" } else { "proxy" };

@@ -96,8 +96,6 @@ fn send(stage: &mut Stage, case: &Case, got: &Got) -> Result<()> {
         };
         ensure!(right, "the frame has the correlation id {id} and the source {source:?}");
     }
-    let ready = (0..NODES).all(|node| stage.crew.looks().now(node).is_some());
-    ensure!(ready, "a node does not answer");
     stage.cluster.check_alive()
 }
 

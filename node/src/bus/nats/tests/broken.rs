@@ -325,7 +325,7 @@ async fn a_log_whose_reading_is_cut_off_is_read_again_and_whole() {
 
 #[tokio::test]
 async fn a_key_whose_removal_was_forgotten_for_others_can_be_set_again() {
-    const KEYS: usize = crate::log::KEPT_MAX + 50;
+    const KEYS: usize = KEPT_MAX + 50;
     let server = NatsServer::start().unwrap();
     let (bus, _stop) = open(&server.url()).await;
     let key = |n: usize| format!("k{n}");
