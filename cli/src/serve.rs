@@ -1,10 +1,12 @@
 //! What `dev` and `node` share: logging, the control plane, the node, and the signals that stop it.
 
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use hiveops_node::Config;
+use hiveops_node::control::{ControlSource, Replicas};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 
@@ -33,19 +35,15 @@ async fn node_until_stopped(
     beside: impl Future<Output = ()>,
 ) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::listen().context("cannot listen for signals")?;
-    let control = hiveops_control::run(hiveops_control::Config::standalone(
-        config.limits.clone(),
-        config.limit_sources.clone(),
-        config.contract.clone(),
-    ))?;
+    let (control, following) = control(&config).await?;
     let (stop, stopped) = oneshot::channel::<()>();
     let shutdown = async {
         // The sender is dropped by the first signal.
         let _ = stopped.await;
     };
-    let node = hiveops_node::run(config, control.watch(), ready, shutdown);
+    let node = hiveops_node::run(config, control, ready, shutdown);
     let beside = async {
-        beside.await;
+        tokio::join!(beside, following);
         std::future::pending::<()>().await;
     };
     let two_signals = async {
@@ -60,6 +58,31 @@ async fn node_until_stopped(
         () = two_signals => std::process::exit(i32::from(STOPPED_AT_ONCE)),
         () = beside => Ok(ExitCode::SUCCESS),
     }
+}
+
+/// Where the node's control view comes from, and what keeps it coming.
+async fn control(config: &Config) -> anyhow::Result<(ControlSource, Pin<Box<dyn Future<Output = ()>>>)> {
+    if config.control.is_empty() {
+        let plane = hiveops_control::run(hiveops_control::Config::standalone(
+            config.limits.clone(),
+            config.limit_sources.clone(),
+            config.contract.clone(),
+        ))?;
+        let source = plane.watch().into();
+        // The plane lives as long as its handle.
+        let held = async move {
+            let _plane = plane;
+            std::future::pending().await
+        };
+        return Ok((source, Box::pin(held)));
+    }
+    let replicas = Replicas {
+        urls: config.control.clone(),
+        secret: config.cluster_secret.clone(),
+        data_dir: config.data_dir.clone().unwrap_or_default(),
+    };
+    let (source, following) = hiveops_node::control::follow(replicas).await?;
+    Ok((source, Box::pin(following)))
 }
 
 /// A runtime for commands that talk to a node: one thread is enough.

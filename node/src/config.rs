@@ -55,6 +55,10 @@ pub struct Config {
     pub bus_files: BusFiles,
     /// How many servers of a NATS cluster hold each log.
     pub bus_replicas: u8,
+    /// Addresses of the control replicas; none when the node is on its own.
+    pub control: Vec<String>,
+    /// By which control replicas know the nodes of their cluster.
+    pub cluster_secret: Option<Secret>,
     /// Separates deployments that share a bus.
     pub namespace: Namespace,
     /// This node's name.

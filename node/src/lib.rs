@@ -8,6 +8,7 @@ mod bus;
 mod catalog;
 mod cluster;
 pub mod config;
+pub mod control;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 mod http;

@@ -25,6 +25,10 @@ pub(super) async fn keep(service: &Service) -> Infallible {
     }
 }
 
+/// How long a node may keep what it has borrowed without a word to control: long enough for an election, short
+/// enough that the budget of a node that died is missed for seconds only.
+const LEASE_MS: u64 = 10_000;
+
 /// Whoever leads first gives the cluster the limits and the contract that it was started with.
 async fn make(service: &Service) {
     let cluster = service.link.cluster().and_then(|cluster| ClusterId::new(&cluster).ok());
@@ -37,6 +41,7 @@ async fn make(service: &Service) {
         contract: start.contract,
         deprecation_policy: start.deprecation_policy,
         schema_digest: start.schema_digest,
+        lease_ms: LEASE_MS,
     };
     match service.propose(None, Action::Init(Box::new(init))).await {
         Ok(_) => tracing::info!(replica = service.config.id, "cluster has its first state"),

@@ -4,27 +4,35 @@
 //! how old it is.
 
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hiveops_proto::control::ControlView;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+use crate::control::ControlSource;
 use crate::hub::Hub;
 use crate::time::{Clock, Moment};
+
+/// Replicas confirm every second; what none of them has for longer may be out of date.
+const FRESH_FOR: Duration = Duration::from_secs(5);
 
 /// The view in force and how fresh it is; cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Control {
     view: watch::Receiver<Arc<ControlView>>,
+    /// When a replica last said that it knows of no later view; none when the plane is in this process.
+    confirmed: Option<watch::Receiver<Option<Instant>>>,
     /// When the plane was last there, once it is gone.
     lost_at: Arc<OnceLock<Moment>>,
+    started: Moment,
     clock: Clock,
 }
 
 impl Control {
-    pub(super) fn new(view: watch::Receiver<Arc<ControlView>>, clock: Clock) -> Self {
-        Self { view, lost_at: Arc::default(), clock }
+    pub(super) fn new(source: ControlSource, clock: Clock) -> Self {
+        let ControlSource { views, confirmed } = source;
+        Self { view: views, confirmed, lost_at: Arc::default(), started: clock.moment(), clock }
     }
 
     pub(crate) fn view(&self) -> Arc<ControlView> {
@@ -35,23 +43,40 @@ impl Control {
         self.view.clone()
     }
 
-    /// Whether the plane is gone, so that the view may be out of date.
+    /// Whether the view may be out of date: the plane of this process is gone, or no replica has confirmed
+    /// it lately.
     pub(crate) fn is_stale(&self) -> bool {
-        self.lost_at.get().is_some()
+        match &self.confirmed {
+            None => self.lost_at.get().is_some(),
+            Some(_) => self.age() > FRESH_FOR,
+        }
     }
 
-    /// Whole seconds since the view was known to be the latest one. While the plane is there, in this
-    /// process, it is.
+    /// Whole seconds since the view was known to be the latest one.
     pub(crate) fn age_seconds(&self) -> u64 {
-        self.lost_at.get().map_or(0, |lost| self.clock.moment().millis_since(*lost) / 1_000)
+        self.age().as_secs()
+    }
+
+    fn age(&self) -> Duration {
+        let since = |moment: Moment| Duration::from_millis(self.clock.moment().millis_since(moment));
+        match &self.confirmed {
+            // While the plane is there, in this process, it is.
+            None => self.lost_at.get().map_or(Duration::ZERO, |lost| since(*lost)),
+            // Nobody has confirmed it in the life of this node, which began with the view on its disk.
+            Some(confirmed) => confirmed.borrow().map_or_else(|| since(self.started), |at| at.elapsed()),
+        }
+    }
+
+    /// Who decides.
+    pub(crate) fn mode(&self) -> &'static str {
+        if self.confirmed.is_some() { "cluster" } else { "standalone" }
     }
 
     /// What health says of it.
     pub(crate) fn component(&self) -> Value {
         json!({
             "status": if self.is_stale() { "stale" } else { "ok" },
-            // Limits and contract come from the node's own configuration.
-            "mode": "standalone",
+            "mode": self.mode(),
             "revision": self.view().revision,
             "age_seconds": self.age_seconds(),
             "stale": self.is_stale(),

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use hiveops_proto::control::ControlView;
 use parking_lot::Mutex;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
@@ -23,6 +22,7 @@ use crate::board::{BoardHandle, BoardService};
 use crate::bus::Unavailable;
 use crate::catalog::{Catalog, CompileError};
 use crate::cluster::Answering;
+use crate::control::ControlSource;
 use crate::config::{Config, DrainWindow};
 use crate::http::handshakes::Handshakes;
 use crate::http::{Accepting, router, server};
@@ -78,7 +78,7 @@ enum Cause {
 /// Runs a node until `shutdown` ends. `ready` hears the address once the node serves.
 pub async fn run(
     config: Config,
-    control: watch::Receiver<Arc<ControlView>>,
+    control: impl Into<ControlSource>,
     ready: impl FnOnce(SocketAddr) + Send,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), RunError> {
@@ -87,7 +87,7 @@ pub async fn run(
     let (stop, stopped) = watch::channel(false);
     tokio::pin!(shutdown);
     let assembled = tokio::select! {
-        assembled = assemble(config, control, stopped) => assembled,
+        assembled = assemble(config, control.into(), stopped) => assembled,
         // While it waits for its bus, a node has nothing to lose.
         () = &mut shutdown => return Ok(()),
     };
@@ -126,7 +126,7 @@ struct Assembled {
 
 async fn assemble(
     config: Config,
-    control: watch::Receiver<Arc<ControlView>>,
+    control: ControlSource,
     stopped: watch::Receiver<bool>,
 ) -> Result<(Assembled, Threads, watch::Receiver<usize>), Cause> {
     let clock = Clock::start();

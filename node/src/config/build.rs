@@ -91,6 +91,7 @@ impl Builder {
         let bus = self.bus();
         let bus_files = self.bus_files(bus.as_ref());
         let bus_replicas = self.bus_replicas();
+        let control = self.control();
         let namespace = self.parse("namespace");
         let node_id = self.node_id(defaults, listen.map_or(0, |listen: std::net::SocketAddr| listen.port()));
         let data_dir = self.layer.get("data_dir").map(|given| PathBuf::from(&given.text));
@@ -106,6 +107,8 @@ impl Builder {
             bus: bus?,
             bus_files,
             bus_replicas: bus_replicas?,
+            control,
+            cluster_secret: self.layer.get("cluster_secret").map(|given| Secret::new(given.text.clone())),
             namespace: namespace?,
             node_id: node_id?,
             profile: self.profile,
@@ -194,11 +197,30 @@ impl Builder {
             (password, Some(servers)) => servers.password = password,
         }
         bus.hide_token();
-        if bus.is_shared() && self.layer.contains_key("data_dir") {
+        let keeps = !bus.is_shared() || self.layer.contains_key("control");
+        if !keeps && self.layer.contains_key("data_dir") {
             let problem = "only the embedded bus keeps its logs on this machine";
             self.mistake("data_dir", problem, "leave it out: the logs are on the bus");
         }
         Some(bus)
+    }
+
+    fn control(&mut self) -> Vec<String> {
+        let Some(text) = self.layer.get("control").map(|given| given.text.clone()) else { return Vec::new() };
+        let urls: Vec<String> =
+            text.split(',').map(|url| url.trim().trim_end_matches('/').to_owned()).collect();
+        for url in &urls {
+            let host = url.strip_prefix("http://").unwrap_or_default();
+            if host.is_empty() || host.contains('/') {
+                let problem = format!("`{url}` is not the address of a control replica");
+                self.mistake("control", problem, "write it like http://127.0.0.1:7100,http://127.0.0.1:7101");
+            }
+        }
+        if !self.layer.contains_key("data_dir") {
+            let problem = "a node of a control plane keeps its last view";
+            self.mistake("data_dir", problem, "set HIVEOPS_DATA_DIR");
+        }
+        urls
     }
 
     fn bus_files(&mut self, bus: Option<&BusUrl>) -> BusFiles {

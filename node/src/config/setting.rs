@@ -50,7 +50,6 @@ pub(super) struct Later {
 }
 
 pub(super) const LATER: &[Later] = &[
-    Later { name: "control", env: "HIVEOPS_CONTROL", what: "control replicas" },
     Later { name: "bootstrap_admin_email", env: "HIVEOPS_BOOTSTRAP_ADMIN_EMAIL", what: "user accounts" },
     Later {
         name: "bootstrap_admin_password",
@@ -62,8 +61,6 @@ pub(super) const LATER: &[Later] = &[
         env: "HIVEOPS_BOOTSTRAP_ADMIN_PASSWORD_FILE",
         what: "user accounts",
     },
-    Later { name: "cluster_secret", env: "HIVEOPS_CLUSTER_SECRET", what: "clusters" },
-    Later { name: "cluster_secret_file", env: "HIVEOPS_CLUSTER_SECRET_FILE", what: "clusters" },
 ];
 
 /// Names the configuration file itself, so it cannot stand in it.
@@ -150,7 +147,7 @@ const GENERAL: &[Row] = &[
         "DIRECTORY",
         "",
         Kind::Text,
-        "Where the embedded bus keeps its logs; without it they are lost when the node stops.",
+        "Where the embedded bus keeps its logs, which end with the node without it, and a node its last control view.",
     ),
     (
         "namespace",
@@ -159,6 +156,23 @@ const GENERAL: &[Row] = &[
         "default",
         Kind::Text,
         "Separates deployments that share a bus.",
+    ),
+    (
+        "control",
+        "HIVEOPS_CONTROL",
+        "URL,…",
+        "",
+        Kind::Text,
+        "Addresses of the control replicas, as http://host:port; limits and contract come from the node's own \
+         configuration when left out.",
+    ),
+    (
+        "cluster_secret",
+        "HIVEOPS_CLUSTER_SECRET",
+        "SECRET",
+        "",
+        Kind::Secret,
+        "The secret of the cluster, by which control replicas know its nodes.",
     ),
     (
         "node_id",

@@ -13,7 +13,7 @@ mod pending;
 mod registry;
 mod shard;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod view;
 mod wheel;
 

@@ -88,7 +88,7 @@ impl Source {
 }
 
 /// A view with these limits in force.
-pub(super) fn control(limits: Limits) -> Arc<ControlView> {
+pub(crate) fn control(limits: Limits) -> Arc<ControlView> {
     Arc::new(ControlView {
         revision: Revision::default(),
         limits,

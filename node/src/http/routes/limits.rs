@@ -24,7 +24,7 @@ pub(crate) async fn show(State(app): State<Arc<App>>) -> Json<Value> {
         "contract_version": contract.current.version,
         "supported_versions": contract.supported_versions,
         // Limits and contract come from this node's own configuration.
-        "control": "standalone",
+        "control": app.control.mode(),
         "revision": view.revision,
         "age_seconds": app.control.age_seconds(),
         "stale": app.control.is_stale(),

@@ -1,0 +1,66 @@
+//! Where a node's control view comes from: its own process, or the control replicas that it watches.
+//!
+//! A node that is named replicas holds a stream to one of them, goes to the next when that falls silent, and
+//! keeps the last view on disk, so that it can start while all of them are away.
+
+mod cache;
+mod remote;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use hiveops_proto::control::ControlView;
+use tokio::sync::watch;
+
+pub use cache::CacheError;
+pub use remote::{Following, follow};
+
+/// The views, and how fresh they are.
+#[derive(Debug, Clone)]
+pub struct ControlSource {
+    pub(crate) views: watch::Receiver<Arc<ControlView>>,
+    /// When a replica last said that it knows of no later view; none when the plane is in this process and
+    /// always knows.
+    pub(crate) confirmed: Option<watch::Receiver<Option<Instant>>>,
+}
+
+/// The plane of this process.
+impl From<watch::Receiver<Arc<ControlView>>> for ControlSource {
+    fn from(views: watch::Receiver<Arc<ControlView>>) -> Self {
+        Self { views, confirmed: None }
+    }
+}
+
+/// Which replicas a node watches.
+#[derive(Debug, Clone)]
+pub struct Replicas {
+    /// Their addresses, as `http://host:port`.
+    pub urls: Vec<String>,
+    /// The secret of the cluster, where it has one.
+    pub secret: Option<crate::config::Secret>,
+    /// The directory that holds the last view.
+    pub data_dir: PathBuf,
+}
+
+/// Why a node has no control view to start with.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// The last view cannot be used.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    /// There is none, and nobody gives one.
+    #[error(
+        "no control replica answers and {} has no view from before: start one of {urls} (HIVEOPS_CONTROL)",
+        dir.display()
+    )]
+    NoView {
+        /// The replicas.
+        urls: String,
+        /// Where the last view would be.
+        dir: PathBuf,
+    },
+    /// The HTTP client cannot be made.
+    #[error("the way to the control replicas cannot be set up")]
+    Setup(#[source] reqwest::Error),
+}
