@@ -5,6 +5,7 @@
 mod chaos;
 #[cfg(test)]
 mod config;
+mod control_nodes;
 #[cfg(test)]
 mod demo;
 #[cfg(test)]

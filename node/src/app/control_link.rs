@@ -26,13 +26,14 @@ pub(crate) struct Control {
     /// When the plane was last there, once it is gone.
     lost_at: Arc<OnceLock<Moment>>,
     started: Moment,
+    begun_at_age: Duration,
     clock: Clock,
 }
 
 impl Control {
     pub(super) fn new(source: ControlSource, clock: Clock) -> Self {
-        let ControlSource { views, confirmed } = source;
-        Self { view: views, confirmed, lost_at: Arc::default(), started: clock.moment(), clock }
+        let ControlSource { views, confirmed, begun_at_age } = source;
+        Self { view: views, confirmed, begun_at_age, lost_at: Arc::default(), started: clock.moment(), clock }
     }
 
     pub(crate) fn view(&self) -> Arc<ControlView> {
@@ -48,7 +49,7 @@ impl Control {
     pub(crate) fn is_stale(&self) -> bool {
         match &self.confirmed {
             None => self.lost_at.get().is_some(),
-            Some(_) => self.age() > FRESH_FOR,
+            Some(confirmed) => confirmed.borrow().is_none() || self.age() > FRESH_FOR,
         }
     }
 
@@ -63,7 +64,9 @@ impl Control {
             // While the plane is there, in this process, it is.
             None => self.lost_at.get().map_or(Duration::ZERO, |lost| since(*lost)),
             // Nobody has confirmed it in the life of this node, which began with the view on its disk.
-            Some(confirmed) => confirmed.borrow().map_or_else(|| since(self.started), |at| at.elapsed()),
+            Some(confirmed) => {
+                confirmed.borrow().map_or_else(|| self.begun_at_age + since(self.started), |at| at.elapsed())
+            }
         }
     }
 

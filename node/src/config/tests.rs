@@ -89,7 +89,7 @@ fn all_mistakes_are_reported_at_once_each_with_its_place_and_fix() {
         ("HIVEOPS_LISTEN", "nowhere"),
         ("HIVEOPS_LISTN", "127.0.0.1:1"),
         ("HIVEOPS_BUS", "nats://127.0.0.1:none"),
-        ("HIVEOPS_CONTROL", "http://127.0.0.1:9000"),
+        ("HIVEOPS_CONTROL", "127.0.0.1:9000"),
         ("HIVEOPS_PROFILE", "prod"),
         ("WS_AUTH_REQUIRED", "yes"),
         ("WS_AUTH_MODE", "jwt"),
@@ -108,7 +108,8 @@ fn all_mistakes_are_reported_at_once_each_with_its_place_and_fix() {
         "listen (environment variable HIVEOPS_LISTEN): `nowhere` is not an address and port",
         "did you mean HIVEOPS_LISTEN?",
         "bus (environment variable HIVEOPS_BUS): `127.0.0.1:none` is no host and port",
-        "control (environment variable HIVEOPS_CONTROL): this version has no control replicas yet",
+        "control (environment variable HIVEOPS_CONTROL): `127.0.0.1:9000` is not the address of a control replica",
+        "data_dir: a node of a control plane keeps its last view",
         "`prod` must be one of dev, production",
         "ws_auth_required (environment variable WS_AUTH_REQUIRED): `yes` is neither true nor false",
         "`jwt` comes with a later version; use `token`",
@@ -123,7 +124,7 @@ fn all_mistakes_are_reported_at_once_each_with_its_place_and_fix() {
     ] {
         assert!(mistakes.iter().any(|m| m.contains(expected)), "{expected}\nin {mistakes:#?}");
     }
-    assert_eq!(mistakes.len(), 15, "{mistakes:#?}");
+    assert_eq!(mistakes.len(), 16, "{mistakes:#?}");
 }
 
 #[test]

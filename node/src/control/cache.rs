@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use hiveops_proto::control::ControlView;
 use sha2::{Digest as _, Sha256};
@@ -48,6 +49,12 @@ pub(super) fn read(dir: &Path) -> Result<Option<ControlView>, CacheError> {
         return Err(damaged("the checksum differs".to_owned()));
     }
     serde_json::from_str(json).map(Some).map_err(|error| damaged(error.to_string()))
+}
+
+/// How long ago the view was written, as far as the machine's clock can tell.
+pub(super) fn age(dir: &Path) -> Duration {
+    let written = std::fs::metadata(dir.join(NAME)).and_then(|data| data.modified());
+    written.ok().and_then(|at| at.elapsed().ok()).unwrap_or_default()
 }
 
 /// Writes the view in the place of the one before, whole or not at all.

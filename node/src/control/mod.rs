@@ -8,7 +8,7 @@ mod remote;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hiveops_proto::control::ControlView;
 use tokio::sync::watch;
@@ -23,12 +23,14 @@ pub struct ControlSource {
     /// When a replica last said that it knows of no later view; none when the plane is in this process and
     /// always knows.
     pub(crate) confirmed: Option<watch::Receiver<Option<Instant>>>,
+    /// How old the view was when the node began with it.
+    pub(crate) begun_at_age: Duration,
 }
 
 /// The plane of this process.
 impl From<watch::Receiver<Arc<ControlView>>> for ControlSource {
     fn from(views: watch::Receiver<Arc<ControlView>>) -> Self {
-        Self { views, confirmed: None }
+        Self { views, confirmed: None, begun_at_age: Duration::ZERO }
     }
 }
 

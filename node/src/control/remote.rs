@@ -58,6 +58,7 @@ enum Ended {
 /// an error when there is neither.
 pub async fn follow(replicas: Replicas) -> Result<(ControlSource, impl Future<Output = ()>), ControlError> {
     let cached = cache::read(&replicas.data_dir)?.map(Arc::new);
+    let begun_at_age = cached.as_ref().map_or(Duration::ZERO, |_| cache::age(&replicas.data_dir));
     let http = reqwest::Client::builder()
         // A replica is reached directly; a proxy of the environment is for other traffic.
         .no_proxy()
@@ -96,7 +97,7 @@ pub async fn follow(replicas: Replicas) -> Result<(ControlSource, impl Future<Ou
     let run = async move {
         tokio::join!(driver, relay);
     };
-    Ok((ControlSource { views, confirmed: Some(confirmed) }, run))
+    Ok((ControlSource { views, confirmed: Some(confirmed), begun_at_age }, run))
 }
 
 impl Following {
@@ -186,7 +187,9 @@ impl Following {
         let written = tokio::task::spawn_blocking(move || cache::write(&dir, &view)).await;
         match written {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::error!(error = %error, "control view cannot be kept (HIVEOPS_DATA_DIR)"),
+            Ok(Err(error)) => {
+                tracing::error!(error = %error, "control view cannot be kept (HIVEOPS_DATA_DIR)")
+            }
             Err(error) => tracing::error!(error = %error, "control view cannot be kept"),
         }
     }
