@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod config;
 #[cfg(test)]
+mod control;
+#[cfg(test)]
 mod demo;
 #[cfg(test)]
 mod drain;
