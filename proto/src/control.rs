@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::access::{Revocation, VerifyingKey};
 use crate::code::words;
 use crate::contract::{Contract, ContractVersion};
+use crate::id::ClusterId;
 use crate::limits::Limits;
 
 words! {
@@ -44,6 +46,21 @@ pub struct ControlView {
     pub sources: BTreeMap<String, Source>,
     /// The contract versions.
     pub contract: ContractView,
+    /// Who may come in; members that an older writer did not know are empty.
+    #[serde(default)]
+    pub access: AccessView,
+}
+
+/// What nodes need to know to let people in.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AccessView {
+    /// The cluster that the view is of; nothing for a view without a control plane.
+    pub cluster_id: Option<ClusterId>,
+    /// The keys whose signatures are good, oldest first.
+    pub keys: Vec<VerifyingKey>,
+    /// The credentials that are no longer good.
+    pub revocations: Vec<Revocation>,
 }
 
 /// One line of the watch stream.
@@ -119,6 +136,9 @@ pub struct ContractView {
     pub deprecation_policy: DeprecationPolicy,
     /// `sha256:` and the digest of the published schema.
     pub schema_digest: String,
+    /// `sha256:` and the digest of the contract document in force, as it was pushed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contract_digest: Option<String>,
 }
 
 /// What clients of an old version may rely on.

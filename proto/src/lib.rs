@@ -7,6 +7,7 @@
 
 #![warn(missing_docs)]
 
+pub mod access;
 pub mod board;
 pub mod code;
 pub mod contract;
@@ -16,6 +17,7 @@ pub mod envelope;
 pub mod frame;
 pub mod http;
 pub mod id;
+pub mod lease;
 pub mod limits;
 pub mod path;
 pub mod payload;

@@ -62,7 +62,7 @@ impl Start {
         Self {
             limits,
             sources,
-            contract: serde_json::to_string(contract).expect("a contract is plain data"),
+            contract: crate::document_of(contract),
             deprecation_policy: DeprecationPolicy::default(),
             schema_digest: crate::digest(hiveops_proto::WS_SCHEMA),
         }

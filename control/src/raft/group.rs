@@ -307,12 +307,9 @@ impl Group {
     pub(crate) async fn failed(&self) -> String {
         let mut metrics = self.raft.metrics();
         let stopped = metrics.wait_for(|metrics| metrics.running_state.is_err()).await;
-        let stopped = stopped.map(|metrics| metrics.running_state.clone());
-        match (self.fault.get(), stopped) {
-            (Some(fault), _) => fault,
-            (None, Ok(Err(error))) => error.to_string(),
-            (None, Ok(Ok(())) | Err(_)) => "the replica has stopped".to_owned(),
-        }
+        let stopped =
+            stopped.ok().and_then(|metrics| metrics.running_state.as_ref().err().map(ToString::to_string));
+        self.fault.get().or(stopped).unwrap_or_else(|| "the replica has stopped".to_owned())
     }
 
     /// Ends in order: what was acknowledged is on the disk already.

@@ -110,9 +110,9 @@ pub(super) fn no_quorum(why: &str) -> Refused {
 pub(super) fn refused(refusal: Refusal) -> Refused {
     let kind = match refusal.code {
         RefusalCode::NotInitialized => ProblemKind::NoQuorum,
-        RefusalCode::OtherCluster => ProblemKind::Forbidden,
+        RefusalCode::OtherCluster | RefusalCode::Denied => ProblemKind::Forbidden,
         RefusalCode::Invalid => ProblemKind::InvalidData,
-        RefusalCode::Conflict => ProblemKind::VersionConflict,
+        RefusalCode::Conflict | RefusalCode::Superseded => ProblemKind::VersionConflict,
         RefusalCode::NotFound => ProblemKind::NotFound,
         RefusalCode::TooMany => ProblemKind::StateFull,
         RefusalCode::RequestReused => ProblemKind::IdempotencyConflict,

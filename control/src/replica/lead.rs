@@ -6,7 +6,7 @@ use std::time::Duration;
 use hiveops_proto::id::ClusterId;
 
 use super::service::Service;
-use crate::state::{Action, Init};
+use crate::state::{Action, Init, LEASE_MS};
 
 /// Before another try, when a decision did not come about.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -37,6 +37,7 @@ async fn make(service: &Service) {
         contract: start.contract,
         deprecation_policy: start.deprecation_policy,
         schema_digest: start.schema_digest,
+        lease_ms: LEASE_MS,
     };
     match service.propose(None, Action::Init(Box::new(init))).await {
         Ok(_) => tracing::info!(replica = service.config.id, "cluster has its first state"),

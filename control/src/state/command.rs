@@ -3,13 +3,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use hiveops_proto::Timestamp;
+use hiveops_proto::access::Role;
 use hiveops_proto::contract::ContractVersion;
 use hiveops_proto::control::{DeprecationPolicy, Source};
-use hiveops_proto::id::{ClusterId, IdempotencyKey};
+use hiveops_proto::id::{ClusterId, FamilyId, IdempotencyKey, TokenId, UserId};
+use hiveops_proto::lease::LeaseAsk;
+use hiveops_proto::{Limits, NodeId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::contract::Push;
+use super::families::NewFamily;
+use super::keys::{NewKey, Rotation};
+use super::secret::{Secret, TokenHash};
+use super::users::NewUser;
 
 /// One entry of the log.
 ///
@@ -85,6 +91,83 @@ pub enum Action {
         /// What happens to old versions.
         policy: Option<DeprecationPolicy>,
     },
+    /// Let a new key take over the signing of access tokens.
+    RotateKey {
+        /// The key.
+        key: NewKey,
+        /// How.
+        rotation: Rotation,
+    },
+    /// Make a user.
+    AddUser(Box<NewUser>),
+    /// Make the first user, a `super_admin` whatever it says; nothing happens if there is one.
+    BootstrapAdmin(Box<NewUser>),
+    /// Give a user another role; access tokens have to be made anew.
+    SetRole {
+        /// The user.
+        user: UserId,
+        /// The role.
+        role: Role,
+    },
+    /// Let a user in again.
+    EnableUser {
+        /// The user.
+        user: UserId,
+    },
+    /// Do not let a user in any more; logins end.
+    DisableUser {
+        /// The user.
+        user: UserId,
+    },
+    /// Give a user another password; logins end.
+    SetPassword {
+        /// The user.
+        user: UserId,
+        /// The argon2id hash in its PHC form.
+        password_hash: Secret,
+    },
+    /// Begin a login, after the password has been checked.
+    OpenFamily {
+        /// The login.
+        family: NewFamily,
+        /// The user's when the password was checked: if it is another by now, so may the password be.
+        generation: u64,
+    },
+    /// Use a refresh token.
+    RefreshFamily {
+        /// The login that the token names.
+        family: FamilyId,
+        /// The token.
+        presented: TokenHash,
+        /// The one that replaces it.
+        next: TokenHash,
+    },
+    /// End a login and its access tokens.
+    RevokeFamily {
+        /// The login.
+        family: FamilyId,
+    },
+    /// Revoke one access token.
+    RevokeToken {
+        /// Its `jti`.
+        jti: TokenId,
+        /// Its `sub`.
+        user: UserId,
+    },
+    /// End all logins of a user and all access tokens.
+    RevokeUser {
+        /// The user.
+        user: UserId,
+    },
+    /// Renew a node's lease, and lend it what it asks for.
+    RenewLease(Box<LeaseAsk>),
+    /// A node has closed its sessions and goes away.
+    EndLease {
+        /// The node.
+        node: NodeId,
+        /// Which life of it.
+        incarnation: u64,
+    },
 }
 
 /// What a cluster starts from.
@@ -94,7 +177,7 @@ pub struct Init {
     /// The cluster's name for itself.
     pub cluster_id: ClusterId,
     /// The first thresholds.
-    pub limits: hiveops_proto::Limits,
+    pub limits: Limits,
     /// For each threshold, who set it; one that is missing counts as a default.
     pub sources: BTreeMap<String, Source>,
     /// The contract document, as text: parsing it is a part of the decision, because JSON numbers need
@@ -104,4 +187,6 @@ pub struct Init {
     pub deprecation_policy: DeprecationPolicy,
     /// `sha256:` and the digest of the published schema of frames.
     pub schema_digest: String,
+    /// How long a node may hold what it borrowed without being heard of.
+    pub lease_ms: u64,
 }

@@ -32,6 +32,11 @@ impl<K: Ord + Clone, V> Expiring<K, V> {
         self.entries.get(key).map(|entry| &entry.value)
     }
 
+    /// When the entry ends.
+    pub(crate) fn until(&self, key: &K) -> Option<Timestamp> {
+        self.entries.get(key).map(|entry| entry.until)
+    }
+
     pub(crate) fn remove(&mut self, key: &K) -> Option<V> {
         let Lasting { until, value } = self.entries.remove(key)?;
         self.order.remove(&(until, key.clone()));

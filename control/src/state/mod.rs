@@ -2,19 +2,27 @@
 //! in the same order make the same state, to the byte, on every replica. The raft shell applies the log to
 //! it; `run` of a standalone plane does the same with a log of its own.
 
+mod cluster;
 mod command;
 mod contract;
 mod expiring;
+mod families;
+mod keys;
+mod leases;
 mod limits;
 mod outcome;
 mod requests;
+mod revocations;
+mod secret;
 mod snapshot;
+mod users;
 
 use std::collections::BTreeMap;
 
+use hiveops_proto::access::VerifyingKey;
 use hiveops_proto::contract::ContractVersion;
 use hiveops_proto::control::{ControlView, Revision};
-use hiveops_proto::id::ClusterId;
+use hiveops_proto::id::{ClusterId, FamilyId, KeyId, UserId};
 use hiveops_proto::{Limits, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -23,11 +31,18 @@ pub use contract::{
     CONTRACT_BYTES_MAX, Change, Classification, Level, NOTE_BYTES_MAX, Published, Push, Pushed,
     SUPPORTED_MAX, classify,
 };
+pub use families::{
+    FAMILIES_MAX, FAMILIES_PER_USER_MAX, Family, GRACE_MS, IDLE_MS, LOGIN_MS, NewFamily, Refreshed,
+};
+pub use keys::{KEYS_MAX, NewKey, PUBLISH_WAIT_MS, RETIRE_WAIT_MS, Rotation, SigningKey};
+pub use leases::{HOLDERS_MAX, LEASE_MS, LEASE_MS_RANGE, NodeLease, USERS_PER_ASK_MAX, USERS_PER_NODE_MAX};
 pub use outcome::{LimitChange, Outcome, Refusal, RefusalCode, Reply};
+pub use revocations::{REVOKED_MS, SINGLE_MAX};
+pub use secret::{InvalidTokenHash, SECRET_BYTES_MAX, Secret, TokenHash};
 pub use snapshot::RestoreError;
+pub use users::{Account, NewUser, USERS_MAX};
 
-use contract::Registry;
-use limits::Thresholds;
+use cluster::{Changed, Cluster, Effect};
 use requests::{Requests, fingerprint};
 
 /// Everything the plane knows.
@@ -42,31 +57,6 @@ pub struct State {
     cluster: Option<Cluster>,
 }
 
-/// What there is once the cluster has been made.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Cluster {
-    id: ClusterId,
-    /// The place in the log of the last command that changed the view.
-    revision: Revision,
-    thresholds: Thresholds,
-    registry: Registry,
-}
-
-/// What a command changed, and what to say about it.
-struct Effect {
-    changed: Changed,
-    reply: Reply,
-}
-
-/// How far a change is seen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Changed {
-    /// It was like that already.
-    Nothing,
-    /// What nodes see is different.
-    View,
-}
-
 impl State {
     /// The state before the first command: no cluster yet.
     pub fn new() -> Self {
@@ -76,10 +66,8 @@ impl State {
     /// Does what a command asks for, whole or not at all. `revision` is its place in the log.
     pub fn apply(&mut self, revision: Revision, command: Command) -> Outcome {
         assert!(revision > self.applied, "{revision:?} was applied after {:?}", self.applied);
-        self.applied = revision;
-        self.clock = self.clock.max(command.at);
-        self.requests.expire(self.clock);
-        let Command { v: _, at: _, request, action } = command;
+        let Command { v: _, at, request, action } = command;
+        self.pass_time(revision, at);
         let Some(name) = request else { return self.perform(revision, action) };
         if let Some(outcome) = self.requests.answered(&name, &action) {
             return outcome;
@@ -92,7 +80,7 @@ impl State {
 
     /// What nodes get to see; nothing before the cluster has been made.
     pub fn view(&self) -> Option<ControlView> {
-        self.cluster.as_ref().map(Cluster::view)
+        self.cluster.as_ref().map(|cluster| cluster.view(self.clock))
     }
 
     /// The place in the log of the last change that nodes see. The view is the same as long as this is.
@@ -131,9 +119,62 @@ impl State {
         self.cluster.as_ref().map(|cluster| cluster.registry.versions())
     }
 
+    /// The key that signs at `now`. Control's own view of its keys: nodes never see private ones.
+    pub fn signing_key(&self, now: Timestamp) -> Option<(&KeyId, &SigningKey)> {
+        self.cluster.as_ref()?.keys.signing(now.max(self.clock))
+    }
+
+    /// The public keys whose signatures are good at `now`, oldest first.
+    pub fn verifying_keys(&self, now: Timestamp) -> Vec<VerifyingKey> {
+        let cluster = self.cluster.as_ref();
+        cluster.map(|cluster| cluster.keys.verifying(now.max(self.clock))).unwrap_or_default()
+    }
+
+    /// A user by id.
+    pub fn user(&self, id: &UserId) -> Option<&Account> {
+        self.cluster.as_ref()?.users.get(id)
+    }
+
+    /// A user by email; case does not matter.
+    pub fn user_by_email(&self, email: &str) -> Option<&Account> {
+        self.cluster.as_ref()?.users.by_email(email)
+    }
+
+    /// All users, in the order of their ids.
+    pub fn users(&self) -> impl Iterator<Item = &Account> {
+        self.cluster.iter().flat_map(|cluster| cluster.users.iter())
+    }
+
+    /// A login by id.
+    pub fn family(&self, id: &FamilyId) -> Option<&Family> {
+        self.cluster.as_ref()?.families.get(id)
+    }
+
+    /// The lives of nodes that hold a lease, or whose budget is not free yet.
+    pub fn nodes(&self) -> Vec<NodeLease> {
+        let cluster = self.cluster.as_ref();
+        cluster.map(|cluster| cluster.leases.list(self.clock)).unwrap_or_default()
+    }
+
     /// The time in the plane. A leader's clock goes on from here if its wall clock is behind it.
     pub fn clock(&self) -> Timestamp {
         self.clock
+    }
+
+    /// Comes to the place and the time of a command, and lets go of what has ended by then.
+    fn pass_time(&mut self, revision: Revision, at: Timestamp) {
+        let is_new_term = revision.term > self.applied.term;
+        self.applied = revision;
+        self.clock = self.clock.max(at);
+        self.requests.expire(self.clock);
+        if let Some(cluster) = &mut self.cluster {
+            if is_new_term {
+                cluster.leases.new_term(self.clock);
+            }
+            if cluster.expire(self.clock) {
+                cluster.revision = revision;
+            }
+        }
     }
 
     fn perform(&mut self, revision: Revision, action: Action) -> Outcome {
@@ -158,67 +199,9 @@ impl State {
     }
 }
 
-impl Effect {
-    fn nothing(reply: Reply) -> Self {
-        Self { changed: Changed::Nothing, reply }
-    }
-
-    fn view(reply: Reply) -> Self {
-        Self { changed: Changed::View, reply }
-    }
-
-    /// A change of the view, or none.
-    fn view_if(changed: bool, reply: Reply) -> Self {
-        if changed { Self::view(reply) } else { Self::nothing(reply) }
-    }
-}
-
-impl Cluster {
-    fn new(revision: Revision, init: Init, now: Timestamp) -> Result<Self, Refusal> {
-        Ok(Self {
-            id: init.cluster_id,
-            revision,
-            thresholds: Thresholds::new(init.limits, &init.sources)?,
-            registry: Registry::new(init.contract, init.deprecation_policy, init.schema_digest, now)?,
-        })
-    }
-
-    fn view(&self) -> ControlView {
-        ControlView {
-            revision: self.revision,
-            limits: self.thresholds.limits.clone(),
-            sources: self.thresholds.sources.clone(),
-            contract: self.registry.view(),
-        }
-    }
-
-    fn decide(&mut self, action: Action, now: Timestamp) -> Result<Effect, Refusal> {
-        match action {
-            Action::Init(init) => self.init_again(&init),
-            Action::SetLimits { patch } => {
-                let changes = self.thresholds.set(&patch)?;
-                Ok(Effect::view_if(!changes.is_empty(), Reply::Limits(changes)))
-            }
-            Action::PushContract(push) => {
-                let pushed = self.registry.push(*push, now)?;
-                let changed = pushed.version != pushed.previous;
-                Ok(Effect::view_if(changed, Reply::Contract(Box::new(pushed))))
-            }
-            Action::SupportContract { versions, policy } => {
-                Ok(Effect::view_if(self.registry.support(versions, policy)?, Reply::Empty))
-            }
-        }
-    }
-
-    fn init_again(&self, init: &Init) -> Result<Effect, Refusal> {
-        if init.cluster_id == self.id {
-            return Ok(Effect::nothing(Reply::Empty));
-        }
-        let reason = format_args!("this is cluster `{}`, not `{}`", self.id, init.cluster_id);
-        Err(Refusal::new(RefusalCode::OtherCluster, reason))
-    }
-}
-
 fn not_initialized() -> Refusal {
     Refusal::new(RefusalCode::NotInitialized, "the cluster has not been made yet")
 }
+
+#[cfg(test)]
+mod tests;

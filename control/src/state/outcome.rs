@@ -2,10 +2,14 @@
 
 use std::fmt;
 
+use hiveops_proto::Timestamp;
 use hiveops_proto::control::{Revision, Source};
+use hiveops_proto::id::UserId;
+use hiveops_proto::lease::LeaseGrant;
 use serde::{Deserialize, Serialize};
 
 use super::contract::Pushed;
+use super::families::Refreshed;
 
 /// What became of a command.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +39,20 @@ pub enum Reply {
     Limits(Vec<LimitChange>),
     /// How the contract in force differs from the one before.
     Contract(Box<Pushed>),
+    /// When the new key begins to sign.
+    Rotation {
+        /// The time.
+        sign_from: Timestamp,
+    },
+    /// What using the refresh token led to, and for whom.
+    Refreshed {
+        /// Whose login it is.
+        user: UserId,
+        /// What it led to.
+        refreshed: Refreshed,
+    },
+    /// What a node may hold.
+    Lease(LeaseGrant),
 }
 
 /// One limit that a patch gives another value or another source.
@@ -88,6 +106,10 @@ pub enum RefusalCode {
     NotFound,
     /// A bound of the plane is reached.
     TooMany,
+    /// The user may not come in any more, or has changed since the credentials were checked.
+    Denied,
+    /// Somebody newer speaks for the node, or something newer was said.
+    Superseded,
     /// The name of the request belongs to another request.
     RequestReused,
 }

@@ -98,7 +98,9 @@ impl Bench {
                 supported_versions: vec![],
                 deprecation_policy: DeprecationPolicy::default(),
                 schema_digest: String::new(),
+                contract_digest: None,
             },
+            access: Default::default(),
         };
         let (shutdown, stopped) = watch::channel(false);
         Self {

@@ -98,7 +98,9 @@ pub(super) fn control(limits: Limits) -> Arc<ControlView> {
             supported_versions: vec![],
             deprecation_policy: DeprecationPolicy::default(),
             schema_digest: String::new(),
+            contract_digest: None,
         },
+        access: Default::default(),
     })
 }
 

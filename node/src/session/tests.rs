@@ -41,7 +41,9 @@ impl Script {
                 supported_versions: vec![contract.version],
                 deprecation_policy: DeprecationPolicy::default(),
                 schema_digest: String::new(),
+                contract_digest: None,
             },
+            access: Default::default(),
         };
         Self {
             catalog: Catalog::compile(contract).unwrap(),

@@ -110,6 +110,7 @@ impl Registry {
             supported_versions: self.supported.iter().copied().collect(),
             deprecation_policy: self.policy.clone(),
             schema_digest: self.schema_digest.clone(),
+            contract_digest: Some(self.active().1.digest.clone()),
         }
     }
 
