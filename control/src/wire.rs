@@ -1,5 +1,6 @@
 //! How replicas reach each other: the routes between them, the headers of every message, and the client.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use parking_lot::Mutex;
 
-use crate::config::Secret;
+use crate::config::{Config, Secret};
 
 /// Who is there.
 pub(crate) const HELLO: &str = "/api/control/replica/hello";
@@ -43,16 +44,14 @@ pub(crate) struct Link {
     http: reqwest::Client,
     secret: Option<Secret>,
     id: u64,
+    /// Other addresses for some replicas, as seen from this one.
+    routes: Arc<BTreeMap<u64, String>>,
     /// Held by whoever learns which cluster this is.
     cluster: Arc<Mutex<Option<String>>>,
 }
 
 impl Link {
-    pub(crate) fn new(
-        id: u64,
-        secret: Option<Secret>,
-        cluster: Option<String>,
-    ) -> Result<Self, reqwest::Error> {
+    pub(crate) fn new(config: &Config, cluster: Option<String>) -> Result<Self, reqwest::Error> {
         let http = reqwest::Client::builder()
             // A replica is reached directly; a proxy of the environment is for other traffic.
             .no_proxy()
@@ -60,7 +59,14 @@ impl Link {
             .pool_max_idle_per_host(IDLE_MAX)
             .tcp_nodelay(true)
             .build()?;
-        Ok(Self { http, secret, id, cluster: Arc::new(Mutex::new(cluster)) })
+        let routes = config.routes.as_ref().map(|routes| routes.addresses().clone()).unwrap_or_default();
+        Ok(Self {
+            http,
+            secret: config.secret.clone(),
+            id: config.id,
+            routes: Arc::new(routes),
+            cluster: Arc::new(Mutex::new(cluster)),
+        })
     }
 
     pub(crate) fn cluster(&self) -> Option<String> {
@@ -80,18 +86,25 @@ impl Link {
         body: Bytes,
         timeout: Duration,
     ) -> Result<(StatusCode, Bytes), reqwest::Error> {
+        let address = self.route(to, address);
         let request = self.http.post(format!("http://{address}{path}")).header(TO_HEADER, to).body(body);
         self.send(request, timeout).await
     }
 
-    /// Asks whoever is at an address.
+    /// Asks whoever is at a replica's address.
     pub(crate) async fn get(
         &self,
         address: &str,
+        id: u64,
         path: &str,
         timeout: Duration,
     ) -> Result<(StatusCode, Bytes), reqwest::Error> {
+        let address = self.route(id, address);
         self.send(self.http.get(format!("http://{address}{path}")), timeout).await
+    }
+
+    fn route<'a>(&'a self, id: u64, address: &'a str) -> &'a str {
+        self.routes.get(&id).map_or(address, String::as_str)
     }
 
     async fn send(

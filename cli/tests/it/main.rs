@@ -7,6 +7,8 @@ mod chaos;
 mod config;
 mod control_nodes;
 #[cfg(test)]
+mod control;
+#[cfg(test)]
 mod demo;
 #[cfg(test)]
 mod drain;

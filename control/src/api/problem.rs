@@ -11,7 +11,7 @@ use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, StatusCode};
 use uuid::Uuid;
 
-use crate::replica::service::Refused;
+use crate::replica::ask::Refused;
 
 const CORRELATION: HeaderName = HeaderName::from_static("x-correlation-id");
 const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");

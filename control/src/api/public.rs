@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::problem::Problem;
 use super::{App, json};
-use crate::replica::service::{Ask, Decided, Refused, Told};
+use crate::replica::ask::{Ask, Decided, Refused, Told};
 use crate::state::{Action, LimitChange, Reply};
 
 /// How long a follower waits for its leader when it is asked for the status of all.
@@ -35,10 +35,10 @@ pub(crate) async fn status(State(app): State<App>, Query(query): Query<StatusQue
     let mut status = app.service.status();
     if !query.local
         && status.leader != Some(status.id)
-        && let Some((_, address)) = app.service.group.leader()
+        && let Some((leader, address)) = app.service.group.leader()
     {
         let path = format!("{CONTROL_STATUS}?local=true");
-        let answer = app.service.link.get(&address, &path, STATUS_TIMEOUT).await;
+        let answer = app.service.link.get(&address, leader, &path, STATUS_TIMEOUT).await;
         if let Ok((StatusCode::OK, body)) = answer
             && let Ok(leaders) = serde_json::from_slice::<ControlStatus>(&body)
             && Some(leaders.id) == status.leader

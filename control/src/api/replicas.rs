@@ -8,7 +8,8 @@ use hiveops_proto::http::ProblemKind;
 
 use super::problem::Problem;
 use super::{App, MESSAGE_BYTES_MAX, bytes, json};
-use crate::replica::service::{Ask, Asked, Hello};
+use crate::replica::ask::{Ask, Asked};
+use crate::replica::service::Hello;
 
 pub(crate) async fn hello(State(app): State<App>) -> Json<Hello> {
     Json(app.service.introduce())

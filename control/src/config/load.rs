@@ -150,6 +150,11 @@ impl Loader {
             SocketAddr::from_str(text).map_err(|_| format!("`{text}` is not an address and port"))
         });
         let peers = self.parse("peers", |text| text.parse::<Peers>());
+        let routes = if self.given.contains_key("routes") {
+            Some(self.parse("routes", |text| text.parse::<Peers>())?)
+        } else {
+            None
+        };
         let data_dir = self.parse("data_dir", |text| Ok(PathBuf::from(text)));
         let secret = self.given.contains_key("cluster_secret");
         let secret = if secret {
@@ -171,7 +176,15 @@ impl Loader {
                 (self.place("peers"), format!("`{peers}` lacks replica {id}, which is this one"));
             self.mistake("peers", place, &problem, "add it with the address where the others reach it");
         }
-        Some(Config { id: id?, listen: listen?, peers: peers?, data_dir: data_dir?, secret, start: start? })
+        Some(Config {
+            id: id?,
+            listen: listen?,
+            peers: peers?,
+            routes,
+            data_dir: data_dir?,
+            secret,
+            start: start?,
+        })
     }
 
     fn parse<T>(&mut self, name: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {

@@ -31,6 +31,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// The replicas that make the cluster, and where they reach each other.
     pub peers: Peers,
+    /// Where this replica reaches some of the others, when that is not where everybody does.
+    pub routes: Option<Peers>,
     /// Where it keeps log, vote and snapshots.
     pub data_dir: PathBuf,
     /// What everybody must know who talks to it.
@@ -60,7 +62,7 @@ impl Start {
         Self {
             limits,
             sources,
-            contract: serde_json::to_string(contract).expect("a contract is plain data"),
+            contract: crate::document_of(contract),
             deprecation_policy: DeprecationPolicy::default(),
             schema_digest: crate::digest(hiveops_proto::WS_SCHEMA),
         }

@@ -48,6 +48,14 @@ const TABLE: &[Setting] = &[
         secret: false,
     },
     Setting {
+        name: "routes",
+        env: "HIVEOPS_CONTROL_ROUTES",
+        placeholder: "ID=HOST:PORT,…",
+        default: "",
+        doc: "Other addresses for some of the peers, as seen from this replica: a tunnel or a proxy.",
+        secret: false,
+    },
+    Setting {
         name: "data_dir",
         env: "HIVEOPS_CONTROL_DATA_DIR",
         placeholder: "DIRECTORY",

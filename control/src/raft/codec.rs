@@ -49,19 +49,23 @@ pub(super) fn read_entry(bytes: &[u8]) -> Result<Entry, Unreadable> {
 }
 
 /// The length of a vote.
-pub(super) const VOTE_BYTES: usize = 17;
+pub(super) const VOTE_BYTES: usize = 18;
 
 pub(super) fn vote(vote: &Vote) -> Vec<u8> {
     let mut out = Out::default();
     out.number(vote.leader_id.term);
-    out.number(vote.leader_id.node_id);
+    out.byte(u8::from(vote.leader_id.voted_for.is_some()));
+    out.number(vote.leader_id.voted_for.unwrap_or_default());
     out.byte(u8::from(vote.committed));
     out.0
 }
 
 pub(super) fn read_vote(bytes: &[u8]) -> Result<Vote, Unreadable> {
     let read = |input: &mut In<'_>| {
-        let leader_id = LeaderId::new(input.number()?, input.number()?);
+        let term = input.number()?;
+        let voted = input.byte()? == 1;
+        let voted_for = Some(input.number()?).filter(|_| voted);
+        let leader_id = LeaderId { term, voted_for };
         Some(Vote { leader_id, committed: input.byte()? == 1 })
     };
     whole(bytes, read).ok_or(Unreadable("vote"))
@@ -122,7 +126,6 @@ impl Out {
 
     fn log_id(&mut self, log_id: &LogId) {
         self.number(log_id.leader_id.term);
-        self.number(log_id.leader_id.node_id);
         self.number(log_id.index);
     }
 
@@ -171,7 +174,8 @@ impl In<'_> {
     }
 
     fn log_id(&mut self) -> Option<LogId> {
-        let leader_id = CommittedLeaderId::new(self.number()?, self.number()?);
+        // One replica leads in a term, so that the term alone names it.
+        let leader_id = CommittedLeaderId::new(self.number()?, 0);
         Some(LogId { leader_id, index: self.number()? })
     }
 

@@ -21,10 +21,8 @@ use crate::wire::Link;
 
 /// Also how long a message with entries may take, so that it leaves room for a slow disk.
 const HEARTBEAT: Duration = Duration::from_millis(150);
-/// A follower begins an election when it has heard nothing for the longer of the two, and then for something
-/// between both: 0.9 to 1.2 s after a leader has died.
-const ELECTION_MIN: Duration = Duration::from_millis(300);
-const ELECTION_MAX: Duration = Duration::from_millis(600);
+/// For this long after a leader's message nobody votes for another one.
+const LEASE: Duration = Duration::from_millis(600);
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Entries between two snapshots. A start applies as many at most, which takes well under a second.
 const SNAPSHOT_AFTER: u64 = 5_000;
@@ -42,8 +40,9 @@ pub(crate) struct Group {
     raft: Raft<Types>,
     log: LogStore,
     fault: Fault,
-    /// When a leader's message was last accepted.
+    /// When a leader's message was last accepted, or a vote given to a candidate.
     heard: Arc<Mutex<Option<Instant>>>,
+    opened: Instant,
 }
 
 /// Why a replica cannot take part.
@@ -110,8 +109,10 @@ impl Group {
         let config = openraft::Config {
             cluster_name: "hiveops".to_owned(),
             heartbeat_interval: millis(HEARTBEAT),
-            election_timeout_min: millis(ELECTION_MIN),
-            election_timeout_max: millis(ELECTION_MAX),
+            // Only the lease is taken from it: elections are begun by `replica::elect`.
+            election_timeout_min: millis(LEASE) - 1,
+            election_timeout_max: millis(LEASE),
+            enable_elect: false,
             install_snapshot_timeout: millis(SNAPSHOT_TIMEOUT),
             snapshot_policy: SnapshotPolicy::LogsSinceLast(SNAPSHOT_AFTER),
             max_in_snapshot_log_to_keep: KEPT_ENTRIES,
@@ -121,12 +122,17 @@ impl Group {
         let raft = Raft::new(id, Arc::new(config), Network { link }, log.clone(), machine).await;
         let raft =
             raft.map_err(|error| OpenError::Library(fault.get().unwrap_or_else(|| error.to_string())))?;
-        Ok(Self { id, raft, log, fault, heard: Arc::default() })
+        Ok(Self { id, raft, log, fault, heard: Arc::default(), opened: Instant::now() })
     }
 
     /// Has never been part of anything.
     pub(crate) fn is_pristine(&self) -> bool {
         self.log.is_pristine()
+    }
+
+    /// Term and index of the last entry.
+    pub(crate) fn last_entry(&self) -> Option<(u64, u64)> {
+        self.log.last().map(|log_id| (log_id.leader_id.term, log_id.index))
     }
 
     /// Makes a cluster of replicas that are all pristine. Doing it on several of them with the same list is
@@ -214,18 +220,25 @@ impl Group {
         changed.map_err(|_| Undecided::NoQuorum)?.map(|_| ()).map_err(undecided)
     }
 
-    /// Stops telling the others that it leads, for as long as the future takes: after
-    /// [`Group::silence`] they elect whoever asks.
-    pub(crate) async fn without_heartbeat<T>(&self, work: impl Future<Output = T>) -> T {
+    /// Stops telling the others that it leads, until what is returned is dropped: after [`Group::lease`] they
+    /// elect whoever asks.
+    pub(crate) fn fall_silent(&self) -> Silent<'_> {
         self.raft.runtime_config().heartbeat(false);
-        let done = work.await;
-        self.raft.runtime_config().heartbeat(true);
-        done
+        Silent(self)
     }
 
     /// How long a follower stays with a leader that it hears nothing of.
-    pub(crate) fn silence() -> Duration {
-        ELECTION_MAX + HEARTBEAT
+    pub(crate) fn lease() -> Duration {
+        LEASE
+    }
+
+    /// For how long this replica has heard of no leader and no candidate.
+    pub(crate) fn silence(&self) -> Duration {
+        match *self.heard.lock() {
+            Some(at) => at.elapsed(),
+            // Nobody who was there before the start is owed any patience.
+            None => self.opened.elapsed() + LEASE,
+        }
     }
 
     /// Asks the others for their votes now.
@@ -294,12 +307,9 @@ impl Group {
     pub(crate) async fn failed(&self) -> String {
         let mut metrics = self.raft.metrics();
         let stopped = metrics.wait_for(|metrics| metrics.running_state.is_err()).await;
-        let stopped = stopped.map(|metrics| metrics.running_state.clone());
-        match (self.fault.get(), stopped) {
-            (Some(fault), _) => fault,
-            (None, Ok(Err(error))) => error.to_string(),
-            (None, Ok(Ok(())) | Err(_)) => "the replica has stopped".to_owned(),
-        }
+        let stopped =
+            stopped.ok().and_then(|metrics| metrics.running_state.as_ref().err().map(ToString::to_string));
+        self.fault.get().or(stopped).unwrap_or_else(|| "the replica has stopped".to_owned())
     }
 
     /// Ends in order: what was acknowledged is on the disk already.
@@ -321,7 +331,11 @@ impl Group {
 
     /// Is asked for its vote.
     pub(crate) async fn vote(&self, body: &[u8]) -> Result<Vec<u8>, serde_json::Error> {
-        write(self.raft.vote(read(body)?).await)
+        let answer = self.raft.vote(read(body)?).await;
+        if answer.as_ref().is_ok_and(|answer| answer.vote_granted) {
+            *self.heard.lock() = Some(Instant::now());
+        }
+        write(answer)
     }
 
     /// Takes a snapshot from a leader; none when the bytes are none.
@@ -332,6 +346,15 @@ impl Group {
         let snapshot = Snapshot { meta, snapshot: Box::new(data) };
         let installed = self.raft.install_full_snapshot(vote, snapshot).await;
         serde_json::to_vec(&installed).ok()
+    }
+}
+
+/// The leader is silent as long as this exists, however that ends.
+pub(crate) struct Silent<'a>(&'a Group);
+
+impl Drop for Silent<'_> {
+    fn drop(&mut self) {
+        self.0.raft.runtime_config().heartbeat(true);
     }
 }
 

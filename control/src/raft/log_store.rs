@@ -80,6 +80,12 @@ impl LogStore {
         inner.vote.is_none() && inner.last.is_none() && inner.purged.is_none()
     }
 
+    /// The last entry, or the last that was removed when none is left.
+    pub(super) fn last(&self) -> Option<LogId> {
+        let inner = self.inner.lock();
+        inner.last.max(inner.purged)
+    }
+
     /// Does something on a thread that may block.
     async fn blocking<T: Send + 'static>(
         &self,

@@ -199,6 +199,6 @@ impl RaftStateMachine<Types> for MachineStore {
 fn name(last: Option<LogId>) -> String {
     match last {
         None => "empty".to_owned(),
-        Some(LogId { leader_id, index }) => format!("{}-{}-{index}", leader_id.term, leader_id.node_id),
+        Some(LogId { leader_id, index }) => format!("{}-{index}", leader_id.term),
     }
 }

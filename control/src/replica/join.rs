@@ -8,7 +8,8 @@ use futures_util::future::join_all;
 use uuid::Uuid;
 
 use super::Error;
-use super::service::{Ask, Hello, Service};
+use super::ask::Ask;
+use super::service::{Hello, Service};
 use crate::wire::ASK_ANY;
 
 /// Between two rounds while there is no cluster yet.
@@ -80,7 +81,7 @@ async fn listen_around(service: &Service) -> Heard {
         .peers()
         .addresses()
         .iter()
-        .map(|(id, address)| async move { (*id, (address.clone(), service.hello(address).await)) });
+        .map(|(id, address)| async move { (*id, (address.clone(), service.hello(*id, address).await)) });
     join_all(asked).await.into_iter().collect()
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use hiveops_proto::id::ClusterId;
 
 use super::service::Service;
-use crate::state::{Action, Init};
+use crate::state::{Action, Init, LEASE_MS};
 
 /// Before another try, when a decision did not come about.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -24,10 +24,6 @@ pub(super) async fn keep(service: &Service) -> Infallible {
         }
     }
 }
-
-/// How long a node may keep what it has borrowed without a word to control: long enough for an election, short
-/// enough that the budget of a node that died is missed for seconds only.
-const LEASE_MS: u64 = 10_000;
 
 /// Whoever leads first gives the cluster the limits and the contract that it was started with.
 async fn make(service: &Service) {

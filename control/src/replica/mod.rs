@@ -1,11 +1,14 @@
 //! A replica of the control plane: it opens its data directory, listens, finds or makes its cluster, and
 //! then takes part until it is told to stop or cannot go on.
 
+pub(crate) mod ask;
+mod elect;
 mod join;
 mod lead;
 pub(crate) mod peers;
 pub(crate) mod plane;
 pub(crate) mod service;
+mod transfer;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -142,7 +145,7 @@ pub async fn run(
         return Err(Error::NotListed { id, peers: config.peers.to_string() });
     };
     let directory = Directory::open(&config.data_dir, id)?;
-    let link = Link::new(id, config.secret.clone(), directory.identity().cluster.clone())?;
+    let link = Link::new(&config, directory.identity().cluster.clone())?;
     let plane = Plane::new();
     let opened = Group::open(id, directory.path(), Box::new(plane.clone()), link.clone()).await;
     let group = opened.map_err(|error: OpenError| Error::Open {
@@ -165,6 +168,7 @@ pub async fn run(
         reason = service.group.failed() => Err(Error::Failed { id, reason }),
         ended = join::keep(&service) => ended,
         never = lead::keep(&service) => match never {},
+        never = elect::keep(&service) => match never {},
         () = &mut server => Ok(()),
     };
     stop.send_replace(true);

@@ -2,10 +2,11 @@
 //! sent on to the leader when another one does.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hiveops_proto::control::{ControlMember, ControlStatus, ControlView, Revision};
+use hiveops_proto::control::{ControlMember, ControlStatus};
 use hiveops_proto::http::ProblemKind;
 use hiveops_proto::id::IdempotencyKey;
 use http::StatusCode;
@@ -14,20 +15,16 @@ use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
+use super::ask::{Ask, Asked, DECISION, Decided, Refused, Told, no_quorum, refused};
 use super::peers::{Peers, check_address};
 use super::plane::Plane;
 use crate::clock::TermClock;
 use crate::config::Config;
-use crate::raft::{Group, Standing, Undecided};
-use crate::state::{Action, Command, LimitChange, Outcome, Refusal, RefusalCode, Reply};
+use crate::raft::{Group, Standing};
+use crate::state::{Action, Command, Outcome};
 use crate::storage::Directory;
-use crate::wire::{ADOPT, ASK, ELECT, HELLO, Link};
+use crate::wire::{ADOPT, ASK, HELLO, Link};
 
-/// Within this a decision is made or refused with `no_quorum`; it leaves room for the way there and back in
-/// the second that is promised.
-const DECISION: Duration = Duration::from_millis(800);
-/// A change of the members needs two decisions, and a new leader needs an election.
-const MEMBERS: Duration = Duration::from_secs(5);
 /// Between two tries to reach a leader that has just gone.
 const PAUSE: Duration = Duration::from_millis(25);
 const HELLO_TIMEOUT: Duration = Duration::from_millis(500);
@@ -44,6 +41,8 @@ pub(crate) struct Service {
     pub(crate) incarnation: String,
     directory: Mutex<Directory>,
     clock: TermClock,
+    /// The lead is being handed over: whatever is sent to the others now would keep them with this leader.
+    pub(super) leaving: AtomicBool,
 }
 
 /// How a replica introduces itself.
@@ -60,56 +59,10 @@ pub(crate) struct Hello {
     pub(crate) members: BTreeMap<u64, String>,
     /// It leads, and a quorum has said so lately.
     pub(crate) leads: bool,
-}
-
-/// What only a leader can do.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Ask {
-    Propose { request: Option<IdempotencyKey>, action: Action },
-    PreviewLimits { patch: BTreeMap<String, u64> },
-    View,
-    Add { id: u64, address: String },
-    Promote { id: u64 },
-    Remove { id: u64 },
-    Transfer { to: u64 },
-}
-
-/// What came of it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Told {
-    Decided(Decided),
-    Limits(Vec<LimitChange>),
-    View(Box<ControlView>),
-    Done,
-}
-
-/// A decision that a quorum has stored.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Decided {
-    /// Its place in the log; for a repeated request, the first one's.
-    pub(crate) revision: Revision,
-    /// Whether anything is different now.
-    pub(crate) changed: bool,
-    pub(crate) reply: Reply,
-    /// Who acknowledged it.
-    pub(crate) leader: u64,
-    /// The term of the leader that acknowledged it.
-    pub(crate) term: u64,
-}
-
-/// Why nothing came of it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Refused {
-    pub(crate) kind: ProblemKind,
-    pub(crate) detail: String,
-}
-
-impl Refused {
-    pub(crate) fn new(kind: ProblemKind, detail: impl Into<String>) -> Self {
-        Self { kind, detail: detail.into() }
-    }
+    /// It has heard of a leader or a candidate within a lease, so that it would not vote for another one.
+    pub(crate) hears: bool,
+    /// Term and index of its last entry: it would not vote for a replica that has less.
+    pub(crate) last_entry: Option<(u64, u64)>,
 }
 
 impl Service {
@@ -123,7 +76,17 @@ impl Service {
     ) -> Self {
         let (directory, clock) = (Mutex::new(directory), TermClock::default());
         let incarnation = Uuid::new_v4().to_string();
-        Self { config, address, group, plane, link, incarnation, directory, clock }
+        Self {
+            config,
+            address,
+            group,
+            plane,
+            link,
+            incarnation,
+            directory,
+            clock,
+            leaving: AtomicBool::new(false),
+        }
     }
 
     /// Has something decided.
@@ -199,7 +162,7 @@ impl Service {
     /// Does it, if this replica leads.
     pub(crate) async fn answer(&self, ask: Ask) -> Result<Told, Asked> {
         let standing = self.group.standing();
-        if !standing.leads {
+        if !standing.leads || self.leaving.load(Ordering::SeqCst) {
             return Err(Asked::NotLeader);
         }
         let deadline = Instant::now() + ask.patience();
@@ -271,8 +234,10 @@ impl Service {
 
     /// Makes the replica at an address part of this cluster, or finds that it is.
     pub(super) async fn adopt(&self, id: u64, address: &str) -> Result<(), String> {
-        let hello =
-            self.hello(address).await.map_err(|error| format!("replica {id} does not answer: {error}"))?;
+        let hello = self
+            .hello(id, address)
+            .await
+            .map_err(|error| format!("replica {id} does not answer: {error}"))?;
         if hello.id != id {
             return Err(format!("the replica at {address} has id {}, not {id}", hello.id));
         }
@@ -286,8 +251,9 @@ impl Service {
     }
 
     /// Asks whoever is at an address who it is.
-    pub(super) async fn hello(&self, address: &str) -> Result<Hello, String> {
-        let answer = self.link.get(address, HELLO, HELLO_TIMEOUT).await.map_err(|error| error.to_string())?;
+    pub(super) async fn hello(&self, id: u64, address: &str) -> Result<Hello, String> {
+        let answer =
+            self.link.get(address, id, HELLO, HELLO_TIMEOUT).await.map_err(|error| error.to_string())?;
         match answer {
             (StatusCode::OK, body) => serde_json::from_slice(&body).map_err(|error| error.to_string()),
             (StatusCode::UNAUTHORIZED, _) => Err("it has another cluster secret".to_owned()),
@@ -325,6 +291,8 @@ impl Service {
             peers: self.config.peers.to_string(),
             members: standing.members.into_iter().map(|(id, member)| (id, member.address)).collect(),
             leads: standing.leads && self.group.is_fresh(),
+            hears: self.group.silence() < Group::lease(),
+            last_entry: self.group.last_entry(),
         }
     }
 
@@ -343,44 +311,6 @@ impl Service {
         self.link.set_cluster(cluster);
         tracing::info!(cluster, "part of a cluster");
         Ok(())
-    }
-
-    /// The others stop hearing of this leader, and the one that is to follow asks for their votes first.
-    async fn transfer(&self, standing: &Standing, to: u64, deadline: Instant) -> Result<Told, Asked> {
-        if to == self.config.id {
-            return Ok(Told::Done);
-        }
-        let invalid = |detail: String| Asked::Refused(Refused::new(ProblemKind::InvalidData, detail));
-        let Some(member) = standing.members.get(&to).filter(|member| member.voter) else {
-            return Err(invalid(format!("replica {to} has no vote")));
-        };
-        let handed_over = self.group.without_heartbeat(async {
-            tokio::time::sleep(Group::silence()).await;
-            let asked = self.link.post(&member.address, to, ELECT, Bytes::new(), HELLO_TIMEOUT).await;
-            if !matches!(asked, Ok((StatusCode::OK, _))) {
-                return Err(invalid(format!("replica {to} cannot be reached")));
-            }
-            let mut changes = self.group.changes();
-            let led_by_another = async {
-                loop {
-                    match self.group.standing().leader {
-                        Some(leader) if leader != self.config.id => return leader,
-                        Some(_) | None => changes.next().await,
-                    }
-                }
-            };
-            timeout_at(deadline, led_by_another)
-                .await
-                .map_err(|_| no_quorum("nobody was elected in time").into())
-        });
-        match handed_over.await? {
-            leader if leader == to => Ok(Told::Done),
-            leader => Err(Refused::new(
-                ProblemKind::VersionConflict,
-                format!("replica {leader} was elected, not replica {to}; try again"),
-            )
-            .into()),
-        }
     }
 
     /// How this replica is, and what it knows of the others.
@@ -411,59 +341,6 @@ impl Service {
     pub(super) fn peers(&self) -> &Peers {
         &self.config.peers
     }
-}
-
-/// Why a leader did not do it.
-#[derive(Debug)]
-pub(crate) enum Asked {
-    NotLeader,
-    Refused(Refused),
-}
-
-impl From<Refused> for Asked {
-    fn from(refused: Refused) -> Self {
-        Self::Refused(refused)
-    }
-}
-
-impl From<Undecided> for Asked {
-    fn from(undecided: Undecided) -> Self {
-        let detail = undecided.to_string();
-        match undecided {
-            Undecided::NotLeader => Self::NotLeader,
-            Undecided::NoQuorum => Self::Refused(no_quorum(&detail)),
-            Undecided::Refused(_) => Self::Refused(Refused::new(ProblemKind::VersionConflict, detail)),
-            Undecided::Stopped => Self::Refused(no_quorum(&detail)),
-        }
-    }
-}
-
-impl Ask {
-    fn patience(&self) -> Duration {
-        match self {
-            Self::Propose { .. } | Self::PreviewLimits { .. } | Self::View => DECISION,
-            Self::Add { .. } | Self::Promote { .. } | Self::Remove { .. } | Self::Transfer { .. } => MEMBERS,
-        }
-    }
-}
-
-fn no_quorum(why: &str) -> Refused {
-    let detail = format!("{why}; it is safe to send this again, with the same Idempotency-Key if it has one");
-    Refused::new(ProblemKind::NoQuorum, detail)
-}
-
-fn refused(refusal: Refusal) -> Refused {
-    let kind = match refusal.code {
-        RefusalCode::NotInitialized => ProblemKind::NoQuorum,
-        RefusalCode::OtherCluster => ProblemKind::Forbidden,
-        RefusalCode::Invalid => ProblemKind::InvalidData,
-        RefusalCode::Conflict | RefusalCode::Superseded => ProblemKind::VersionConflict,
-        RefusalCode::Denied => ProblemKind::Forbidden,
-        RefusalCode::NotFound => ProblemKind::NotFound,
-        RefusalCode::TooMany => ProblemKind::StateFull,
-        RefusalCode::RequestReused => ProblemKind::IdempotencyConflict,
-    };
-    Refused::new(kind, refusal.to_string())
 }
 
 fn unexpected(told: &Told) -> Refused {

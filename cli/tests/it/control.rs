@@ -1,0 +1,8 @@
+//! The control plane as real processes: three replicas that are killed, cut off and misconfigured.
+
+mod bad_input;
+mod cluster;
+mod kill;
+mod members;
+mod partition;
+mod quorum;
