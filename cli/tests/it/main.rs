@@ -5,9 +5,10 @@
 mod chaos;
 #[cfg(test)]
 mod config;
-mod control_nodes;
 #[cfg(test)]
 mod control;
+#[cfg(test)]
+mod control_nodes;
 #[cfg(test)]
 mod demo;
 #[cfg(test)]
