@@ -228,7 +228,9 @@ impl Service {
             return Err(invalid(format!("{address} is replica {other}")));
         }
         self.adopt(id, address).await.map_err(invalid)?;
-        self.group.add(id, address, deadline).await?;
+        if !members.contains_key(&id) {
+            self.group.add(id, address, deadline).await?;
+        }
         Ok(Told::Done)
     }
 
