@@ -42,15 +42,15 @@ enum Command {
     Dev(dev::Args),
     /// Start a node
     Node(node::Args),
-    /// Start a control replica, or ask something of a control cluster
+    /// Start a control replica, or show and change the members of a cluster
     Control(control::Args),
     /// Publish one update or event
     Publish(publish::Args),
     /// Follow subscriptions, one line per frame
     Watch(watch::Args),
-    /// Show the health and the figures of a running node, or of the control plane
+    /// Show the health and the figures of a node, or of the control plane
     Status(status::Args),
-    /// Show the limits in force on a running node and who set them, or change them everywhere
+    /// Show the limits in force on a node, and who set them; or change them
     Limits(limits::Args),
     /// Let a node go away: its sessions are sent off one after the other, then it ends
     Drain(drain::Args),

@@ -14,6 +14,10 @@ const OWN: [&str; 2] = ["HIVEOPS_CONTROL_", "HIVEOPS_CLUSTER_"];
 /// The ending of a setting that names a file with the value.
 const FILE: &str = "_file";
 
+/// Fewer would write the state for every few commands, more would make a start slow.
+const SNAPSHOT_MIN: u64 = 10;
+const SNAPSHOT_MAX: u64 = 1_000_000;
+
 /// What was given, layer by layer.
 #[derive(Debug, Default)]
 pub struct Inputs {
@@ -156,6 +160,10 @@ impl Loader {
             None
         };
         let data_dir = self.parse("data_dir", |text| Ok(PathBuf::from(text)));
+        let snapshot_entries = self.parse("snapshot_entries", |text| match text.parse() {
+            Ok(entries @ SNAPSHOT_MIN..=SNAPSHOT_MAX) => Ok(entries),
+            Ok(_) | Err(_) => Err(format!("`{text}` is not a number from {SNAPSHOT_MIN} to {SNAPSHOT_MAX}")),
+        });
         let secret = self.given.contains_key("cluster_secret");
         let secret = if secret {
             Some(self.parse("cluster_secret", |text| Secret::new(text).map_err(str::to_owned))?)
@@ -182,6 +190,7 @@ impl Loader {
             peers: peers?,
             routes,
             data_dir: data_dir?,
+            snapshot_entries: snapshot_entries?,
             secret,
             start: start?,
         })

@@ -35,6 +35,8 @@ pub struct Config {
     pub routes: Option<Peers>,
     /// Where it keeps log, vote and snapshots.
     pub data_dir: PathBuf,
+    /// Log entries between two snapshots.
+    pub snapshot_entries: u64,
     /// What everybody must know who talks to it.
     pub secret: Option<Secret>,
     /// What the cluster starts from, if this replica is the first to lead it.

@@ -64,6 +64,14 @@ const TABLE: &[Setting] = &[
         secret: false,
     },
     Setting {
+        name: "snapshot_entries",
+        env: "HIVEOPS_CONTROL_SNAPSHOT_ENTRIES",
+        placeholder: "NUMBER",
+        default: "5000",
+        doc: "Log entries between two snapshots; a fifth of it is kept behind each. A start applies as many at most.",
+        secret: false,
+    },
+    Setting {
         name: "cluster_secret",
         env: "HIVEOPS_CLUSTER_SECRET",
         placeholder: "SECRET",

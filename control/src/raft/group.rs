@@ -24,10 +24,8 @@ const HEARTBEAT: Duration = Duration::from_millis(150);
 /// For this long after a leader's message nobody votes for another one.
 const LEASE: Duration = Duration::from_millis(600);
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Entries between two snapshots. A start applies as many at most, which takes well under a second.
-const SNAPSHOT_AFTER: u64 = 5_000;
-/// Entries that are kept behind a snapshot, for followers that were away for a moment.
-const KEPT_ENTRIES: u64 = 1_000;
+/// This part of the entries between two snapshots is kept behind one, for followers that were away for a moment.
+const KEPT_PART: u64 = 5;
 /// A leader that no quorum has answered for this long, or a follower that has heard of none, may be behind.
 const FRESH: Duration = Duration::from_secs(1);
 /// A learner this close behind is about to have everything, and may vote.
@@ -101,6 +99,7 @@ impl Group {
         directory: &Path,
         machine: Box<dyn Machine>,
         link: Link,
+        snapshot_entries: u64,
     ) -> Result<Self, OpenError> {
         let fault = Fault::default();
         let log = LogStore::open(directory, &fault)?;
@@ -114,8 +113,9 @@ impl Group {
             election_timeout_max: millis(LEASE),
             enable_elect: false,
             install_snapshot_timeout: millis(SNAPSHOT_TIMEOUT),
-            snapshot_policy: SnapshotPolicy::LogsSinceLast(SNAPSHOT_AFTER),
-            max_in_snapshot_log_to_keep: KEPT_ENTRIES,
+            snapshot_policy: SnapshotPolicy::LogsSinceLast(snapshot_entries),
+            max_in_snapshot_log_to_keep: snapshot_entries / KEPT_PART,
+            replication_lag_threshold: snapshot_entries * 2,
             ..openraft::Config::default()
         };
         let config = config.validate().map_err(|error| OpenError::Library(error.to_string()))?;

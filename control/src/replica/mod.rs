@@ -147,7 +147,8 @@ pub async fn run(
     let directory = Directory::open(&config.data_dir, id)?;
     let link = Link::new(&config, directory.identity().cluster.clone())?;
     let plane = Plane::new();
-    let opened = Group::open(id, directory.path(), Box::new(plane.clone()), link.clone()).await;
+    let machine = Box::new(plane.clone());
+    let opened = Group::open(id, directory.path(), machine, link.clone(), config.snapshot_entries).await;
     let group = opened.map_err(|error: OpenError| Error::Open {
         id,
         path: config.data_dir.clone(),

@@ -196,6 +196,10 @@ impl Service {
         action: Action,
         deadline: Instant,
     ) -> Result<Told, Asked> {
+        if !matches!(action, Action::Init(_)) && self.plane.read(|state| state.cluster_id().is_none()) {
+            // The refusal would be remembered as the answer to this request; the first state is on its way.
+            return Err(Asked::NotLeader);
+        }
         let reached = self.plane.read(|state| state.clock());
         let command = Command::new(self.clock.now(standing.term, reached), request, action);
         let command = serde_json::to_string(&command).expect("a command has only text as keys");
@@ -228,7 +232,9 @@ impl Service {
             return Err(invalid(format!("{address} is replica {other}")));
         }
         self.adopt(id, address).await.map_err(invalid)?;
-        self.group.add(id, address, deadline).await?;
+        if !members.contains_key(&id) {
+            self.group.add(id, address, deadline).await?;
+        }
         Ok(Told::Done)
     }
 

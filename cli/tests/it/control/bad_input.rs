@@ -159,9 +159,9 @@ fn a_torn_tail_is_cut_off_and_damage_before_it_stops_the_replica() {
 #[test]
 fn a_full_disk_stops_the_replica_and_nothing_acknowledged_is_lost() {
     let mut cluster = Cluster::new(1);
-    // Files of 16 KiB at most: the same as a disk without room, for a process that ignores the signal.
+    // Files of 64 KiB at most: the same as a disk without room, for a process that ignores the signal.
     let mut command = Command::new("sh");
-    command.args(["-c", "trap '' XFSZ; ulimit -f 32; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_hiveops")]);
+    command.args(["-c", "trap '' XFSZ; ulimit -f 128; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_hiveops")]);
     command.args(cluster.args(1)).current_dir(cluster.place.dir.path());
     let log = cluster.place.dir.path().join("output");
     let mut process = Process::start("replica", &command, &log).unwrap();

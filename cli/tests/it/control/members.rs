@@ -133,6 +133,30 @@ fn what_a_cluster_starts_from_comes_from_the_environment_and_then_stays() {
 }
 
 #[test]
+fn a_secret_keeps_everybody_out_who_does_not_know_it() {
+    const SECRET: &str = "0123456789abcdef";
+    let mut cluster = Cluster::new(3);
+    std::fs::write(cluster.place.dir.path().join("secret"), format!("{SECRET}\n")).unwrap();
+    (1..=3).for_each(|id| cluster.start_with(id, &[("HIVEOPS_CLUSTER_SECRET_FILE", "secret")]));
+    let run = |secret: Option<&str>| {
+        let urls = cluster.urls();
+        let args = ["control", "status", "--control", &urls];
+        let env: Vec<(&str, &str)> =
+            secret.map(|secret| ("HIVEOPS_CLUSTER_SECRET", secret)).into_iter().collect();
+        cluster.place.run(&args, &env)
+    };
+    hiveops_testkit::wait::wait_for("a quorum", || run(Some(SECRET)).code == Some(0)).unwrap();
+    for wrong in [None, Some("another-secret-of-16")] {
+        let ran = run(wrong);
+        assert!(ran.code == Some(1) && ran.err.contains("401 unauthorized"), "{}", ran.err);
+    }
+    let call = |method, path| super::cluster::call(cluster.addr(1), method, path, &[], "{}").unwrap().0;
+    assert_eq!(call("POST", "/api/control/replica/vote"), 401);
+    assert_eq!(call("GET", "/api/control/replica/hello"), 401);
+    assert_eq!(call("GET", "/livez"), 200);
+}
+
+#[test]
 fn without_a_replica_the_commands_say_so() {
     let url = nobody();
     for args in [&["control", "status"][..], &["status"], &["limits", "set", "a=1"]] {

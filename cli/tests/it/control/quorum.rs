@@ -72,3 +72,33 @@ fn a_replica_that_was_away_gets_what_it_missed_and_all_survive_a_restart_of_all(
     cluster.leader();
     assert!((1..=3).all(|id| cluster.limit(id, LIMIT) == Some(1_040)));
 }
+
+#[test]
+fn a_replica_that_was_away_for_long_gets_a_snapshot_and_starts_from_it() {
+    let mut cluster = Cluster::new(3);
+    let env = [("HIVEOPS_CONTROL_SNAPSHOT_ENTRIES", "20")];
+    (1..=3).for_each(|id| cluster.start_with(id, &env));
+    let away = (1..=3).find(|id| *id != cluster.leader()).unwrap();
+    cluster.caught_up(away);
+    cluster.kill(away);
+    let leader = cluster.leader();
+    for value in 1..=100 {
+        assert_eq!(cluster.set_limit(leader, LIMIT, 1_000 + value, &format!("r{value}")).unwrap().0, 200);
+    }
+    let place = cluster.place.dir.path().to_owned();
+    let purged = |id: usize| place.join(format!("d{id}/purged")).exists();
+    hiveops_testkit::wait::wait_for("the front of the log to go", || purged(leader)).unwrap();
+    assert!(!purged(away));
+    cluster.start_with(away, &env);
+    cluster.caught_up(away);
+    assert_eq!(cluster.limit(away, LIMIT), Some(1_100));
+    assert!(purged(away) && place.join(format!("d{away}/snapshot")).exists());
+    // What a request was answered is in the snapshot, and so is everything else after a restart of all.
+    let (_, first) = cluster.set_limit(leader, LIMIT, 1_050, "r50").unwrap();
+    (1..=3).for_each(|id| cluster.kill(id));
+    (1..=3).for_each(|id| cluster.start_with(id, &env));
+    cluster.leader();
+    let (status, again) = cluster.set_limit(away, LIMIT, 1_050, "r50").unwrap();
+    assert_eq!((status, &again["decided"]["revision"]), (200, &first["decided"]["revision"]));
+    assert!((1..=3).all(|id| cluster.limit(id, LIMIT) == Some(1_100)));
+}

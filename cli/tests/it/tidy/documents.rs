@@ -55,6 +55,20 @@ fn the_configuration_page_lists_every_setting_and_limit_as_it_is() {
 }
 
 #[test]
+fn the_page_of_the_control_plane_lists_every_setting_as_it_is() {
+    let page = read("docs/control.md");
+    let wanted = hiveops_control::config::settings().iter().map(|setting| {
+        let file = if setting.secret { format!(", `{}_FILE`", setting.env) } else { String::new() };
+        let default =
+            if setting.default.is_empty() { " ".to_owned() } else { format!(" `{}` ", setting.default) };
+        let (value, doc) = (cell(setting.placeholder), cell(setting.doc));
+        format!("| `{}` | `{}`{file} | {value} |{default}| {doc} |", setting.name, setting.env)
+    });
+    let missing: Vec<String> = wanted.filter(|row| !page.lines().any(|line| line == row)).collect();
+    check("docs/control.md lacks these rows, as they stand here", &missing);
+}
+
+#[test]
 fn the_readme_names_the_two_commands_and_every_subcommand() {
     let readme = read("README.md");
     let help = hiveops(&["--help"]).out;
