@@ -36,6 +36,10 @@ pub(super) async fn all(config: &Config) -> Vec<Finding> {
 fn contract(config: &Config) -> Finding {
     let count = config.contract.subscriptions.len();
     let version = config.contract.version;
+    if !config.control.is_empty() {
+        let text = format!("limits and contract come from {}", config.control.join(", "));
+        return Finding::ok("control", text);
+    }
     let text = format!("standalone: its own limits, and contract {version} with {count} subscriptions");
     Finding::ok("control", text)
 }
