@@ -78,7 +78,10 @@ fn openapi_has_every_path_and_no_other() {
     let mut described: BTreeSet<&str> =
         document["paths"].as_object().unwrap().keys().map(String::as_str).collect();
     assert!(described.remove("/"), "the page is described");
-    assert_eq!(described, paths());
+    // The document is a node's; the routes of control replicas are in docs/control.md.
+    let served: BTreeSet<&str> =
+        paths().into_iter().filter(|path| !path.starts_with("/api/control/")).collect();
+    assert_eq!(described, served);
 }
 
 #[test]
