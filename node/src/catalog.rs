@@ -1,18 +1,20 @@
 //! The contract version in force, compiled: names interned into small ids, data schemas ready to check.
 //!
-//! Everything that enters a node (HTTP, later the buses) is checked here once, and from here on is known
-//! to be valid.
+//! Everything that enters a node (HTTP, the buses) is checked here once, and from here on is known to be
+//! valid. A later version keeps the ids of the names that it shares with the ones before.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use hiveops_proto::contract::{InvalidContract, SUBSCRIPTIONS_MAX};
+use hiveops_proto::contract::{MessageSpec, SUBSCRIPTIONS_MAX};
 use hiveops_proto::payload::InvalidPayload;
 use hiveops_proto::{Contract, Key, MessageKind, MessageType, Payload, SubscriptionName};
 
 use crate::log::ValueKey;
+use crate::per_sub::PerSub;
 
-/// A subscription of the contract in force. Ids are dense and in the order of the names.
+/// A subscription that a contract of this node's life has declared. Ids are dense, in the order in which
+/// the names came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct SubId(u8);
 
@@ -58,10 +60,16 @@ impl SubMask {
     }
 }
 
+/// The names of all subscriptions that the node has met, by id; shared by all versions.
+pub(crate) type Interned = Arc<PerSub<SubscriptionName>>;
+
 /// The compiled contract.
 pub(crate) struct Catalog {
     contract: Contract,
+    /// Those in force, sorted.
     names: Vec<SubscriptionName>,
+    interned: Interned,
+    /// Those in force.
     ids: HashMap<SubscriptionName, SubId>,
     messages: HashMap<(SubId, MessageType), Message>,
 }
@@ -85,10 +93,13 @@ pub(crate) struct Checked {
 /// Why a contract cannot be compiled.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CompileError {
-    #[error(transparent)]
-    Contract(#[from] InvalidContract),
     #[error("the data schema of message type `{message_type}` is not a valid JSON Schema: {detail}")]
     Schema { message_type: MessageType, detail: String },
+    #[error(
+        "the contract declares new subscriptions, and with those of earlier versions there would be more than \
+         {SUBSCRIPTIONS_MAX}: a node that is started anew can take it"
+    )]
+    Full,
 }
 
 /// Why a publication is refused before it reaches the bus.
@@ -105,46 +116,75 @@ pub(crate) enum Invalid {
 }
 
 impl Catalog {
+    /// The first contract of a node.
     pub(crate) fn compile(contract: Contract) -> Result<Arc<Self>, CompileError> {
-        let names = contract.names();
-        let mut ids = HashMap::new();
-        let mut messages = HashMap::new();
-        for (index, subscription) in contract.subscriptions.iter().enumerate() {
-            let id = SubId::from_index(index).ok_or(InvalidContract::Count(names.len()))?;
-            ids.insert(subscription.name.clone(), id);
-            for spec in &subscription.messages {
-                let schema =
-                    jsonschema::draft202012::new(&spec.data).map_err(|error| CompileError::Schema {
-                        message_type: spec.message_type.clone(),
-                        detail: error.to_string(),
-                    })?;
-                let message = Message { kind: spec.kind, key_member: spec.key.clone(), schema };
-                messages.insert((id, spec.message_type.clone()), message);
-            }
-        }
-        Ok(Arc::new(Self { contract, names, ids, messages }))
+        Self::compile_into(contract, Arc::new(PerSub::new()))
     }
 
-    #[cfg(test)]
+    /// A later one. Names that it adds are interned with it, and stay.
+    pub(crate) fn next(&self, contract: Contract) -> Result<Arc<Self>, CompileError> {
+        Self::compile_into(contract, Arc::clone(&self.interned))
+    }
+
+    /// Nothing is interned unless all of it can be used.
+    fn compile_into(contract: Contract, interned: Interned) -> Result<Arc<Self>, CompileError> {
+        let mut compiled = Vec::new();
+        for subscription in &contract.subscriptions {
+            for spec in &subscription.messages {
+                compiled.push((&subscription.name, spec.message_type.clone(), Message::compile(spec)?));
+            }
+        }
+        let names = contract.names();
+        let known: HashMap<&SubscriptionName, SubId> =
+            interned.iter().map(|(sub, name)| (name, sub)).collect();
+        let added = names.iter().filter(|name| !known.contains_key(name)).count();
+        if interned.len() + added > SUBSCRIPTIONS_MAX {
+            return Err(CompileError::Full);
+        }
+        let mut ids = HashMap::new();
+        for name in &names {
+            let sub = known.get(name).copied().or_else(|| interned.push(name.clone()));
+            ids.insert(name.clone(), sub.ok_or(CompileError::Full)?);
+        }
+        let mut messages = HashMap::new();
+        for (name, message_type, message) in compiled {
+            messages.insert((ids[name], message_type), message);
+        }
+        drop(known);
+        Ok(Arc::new(Self { contract, names, interned, ids, messages }))
+    }
+
     pub(crate) fn contract(&self) -> &Contract {
         &self.contract
     }
 
-    /// The names of all subscriptions, sorted; a [`SubId`] is an index into them.
+    /// The names of the subscriptions in force, sorted.
     pub(crate) fn names(&self) -> &[SubscriptionName] {
         &self.names
     }
 
+    /// The names of all subscriptions that the node has met, those of earlier and of coming versions
+    /// included.
+    pub(crate) fn interned(&self) -> &Interned {
+        &self.interned
+    }
+
     pub(crate) fn name(&self, sub: SubId) -> &SubscriptionName {
-        &self.names[sub.index()]
+        &self.interned[sub]
+    }
+
+    /// Whether the contract in force declares it.
+    pub(crate) fn declares(&self, sub: SubId) -> bool {
+        self.id(self.name(sub).as_str()) == Some(sub)
     }
 
     pub(crate) fn id(&self, name: &str) -> Option<SubId> {
         self.ids.get(name).copied()
     }
 
-    pub(crate) fn ids(&self) -> impl Iterator<Item = SubId> + use<> {
-        (0..self.names.len()).filter_map(SubId::from_index)
+    /// The subscriptions in force.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = SubId> {
+        self.names.iter().filter_map(|name| self.id(name.as_str()))
     }
 
     /// The message types of one subscription, sorted.
@@ -192,6 +232,16 @@ impl Catalog {
     }
 }
 
+impl Message {
+    fn compile(spec: &MessageSpec) -> Result<Self, CompileError> {
+        let schema = jsonschema::draft202012::new(&spec.data).map_err(|error| CompileError::Schema {
+            message_type: spec.message_type.clone(),
+            detail: error.to_string(),
+        })?;
+        Ok(Self { kind: spec.kind, key_member: spec.key.clone(), schema })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -226,6 +276,44 @@ mod tests {
         let error = check("alerts", "critical_alert", r#"{"alerts":"s3cret","timestamp":"x"}"#).unwrap_err();
         assert!(error.contains("data/alerts") && !error.contains("s3cret"), "{error}");
         assert!(check("alerts", "critical_alert", r#"{"alerts":[],"timestamp":"x"}"#).is_ok());
+    }
+
+    /// A contract with these subscriptions, each with one type of updates.
+    fn contract(names: &[&str]) -> Contract {
+        let one = |name: &&str| {
+            format!(
+                r#"{{"name":"{name}","messages":[{{"type":"{name}_update","kind":"update","key":"id","data":{{}}}}]}}"#
+            )
+        };
+        let all: Vec<String> = names.iter().map(one).collect();
+        Contract::parse(&format!(r#"{{"version":"1.0.0","subscriptions":[{}]}}"#, all.join(","))).unwrap()
+    }
+
+    #[test]
+    fn a_later_version_keeps_the_ids_of_names_and_adds_to_them() {
+        let first = Catalog::compile(contract(&["b", "d"])).unwrap();
+        let later = first.next(contract(&["a", "b", "c"])).unwrap();
+        assert_eq!(later.id("b"), first.id("b"));
+        assert_eq!(later.names().len(), 3);
+        assert_eq!(later.ids().map(SubId::index).collect::<Vec<_>>(), [2, 0, 3]);
+        let dropped = first.id("d").unwrap();
+        assert!(later.id("d").is_none() && !later.declares(dropped) && first.declares(dropped));
+        assert_eq!(later.name(dropped).as_str(), "d");
+        // What comes back is what it was.
+        assert_eq!(later.next(contract(&["d"])).unwrap().id("d"), Some(dropped));
+    }
+
+    #[test]
+    fn a_version_that_cannot_be_used_leaves_nothing_behind() {
+        let first = Catalog::compile(contract(&["a"])).unwrap();
+        let mut broken = contract(&["a", "b"]);
+        broken.subscriptions[1].messages[0].data = serde_json::json!({"type": 7});
+        assert!(matches!(first.next(broken), Err(CompileError::Schema { .. })));
+        let many: Vec<String> = (0..SUBSCRIPTIONS_MAX).map(|index| format!("s{index}")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        assert!(matches!(first.next(contract(&many)), Err(CompileError::Full)));
+        assert_eq!(first.interned().len(), 1);
+        assert!(first.next(contract(&many[1..])).is_ok());
     }
 
     #[test]

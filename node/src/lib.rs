@@ -14,6 +14,7 @@ pub mod fuzzing;
 mod http;
 mod hub;
 mod log;
+mod per_sub;
 mod publisher;
 mod session;
 mod tasks;

@@ -19,7 +19,7 @@ use crate::time::Clock;
 #[derive(Clone)]
 pub(crate) struct Publisher {
     bus: Arc<dyn Bus>,
-    catalog: Arc<Catalog>,
+    catalog: watch::Receiver<Arc<Catalog>>,
     control: watch::Receiver<Arc<ControlView>>,
     clock: Clock,
     metrics: Arc<Metrics>,
@@ -83,7 +83,7 @@ impl<'a> Request<'a> {
 impl Publisher {
     pub(crate) fn new(
         bus: Arc<dyn Bus>,
-        catalog: Arc<Catalog>,
+        catalog: watch::Receiver<Arc<Catalog>>,
         control: watch::Receiver<Arc<ControlView>>,
         clock: Clock,
         metrics: Arc<Metrics>,
@@ -91,8 +91,9 @@ impl Publisher {
         Self { bus, catalog, control, clock, metrics }
     }
 
-    pub(crate) fn catalog(&self) -> &Arc<Catalog> {
-        &self.catalog
+    /// The contract in force.
+    pub(crate) fn catalog(&self) -> Arc<Catalog> {
+        Arc::clone(&self.catalog.borrow())
     }
 
     /// Returns once the log has stored the publication, or with the reason why it has not.
@@ -110,10 +111,11 @@ impl Publisher {
     async fn try_publish(&self, request: Request<'_>) -> Result<Published, Refused> {
         // The size comes first: it is what bounds the cost of the other checks.
         self.check_size(&request.data)?;
+        let catalog = self.catalog();
         let (checked, message_type) =
-            self.catalog.check(request.subscription, request.message_type, &request.data)?;
+            catalog.check(request.subscription, request.message_type, &request.data)?;
         let envelope = Envelope {
-            subscription: self.catalog.name(checked.sub).clone(),
+            subscription: catalog.name(checked.sub).clone(),
             message_type: message_type.clone(),
             correlation_id: request.correlation_id,
             source_correlation_id: request.source_correlation_id,

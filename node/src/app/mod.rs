@@ -128,8 +128,8 @@ impl App {
         metrics.bus_live.set(i64::from(self.bus_live()));
         metrics.control_view_age.set(self.control.age_seconds() as f64);
         let catalog = self.publisher.catalog();
-        for sub in catalog.ids() {
-            let gauge = metrics.subscriptions.with_label_values(&[catalog.name(sub).as_str()]);
+        for (sub, name) in catalog.interned().iter() {
+            let gauge = metrics.subscriptions.with_label_values(&[name.as_str()]);
             gauge.set(count(self.hub.joined(sub)));
         }
         let _turn = self.counted.lock();

@@ -6,6 +6,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use hiveops_proto::contract::SUBSCRIPTIONS_MAX;
 use hiveops_proto::{Position, Positions};
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -31,9 +32,9 @@ pub(crate) struct Received {
 }
 
 impl Received {
-    pub(super) fn new(logs: usize) -> Self {
+    pub(super) fn new() -> Self {
         Self {
-            positions: Mutex::new(vec![None; logs]),
+            positions: Mutex::new(vec![None; SUBSCRIPTIONS_MAX]),
             changed: watch::Sender::new(()),
             begun: AtomicU64::new(0),
             asked: tokio::sync::Mutex::default(),
@@ -45,6 +46,16 @@ impl Received {
             *place = Some(position);
         }
         self.changed.send_replace(());
+    }
+
+    /// Whether the shards have this log.
+    pub(super) fn has_read(&self, sub: SubId) -> bool {
+        self.positions.lock().get(sub.index()).is_some_and(Option::is_some)
+    }
+
+    /// Says when a log has been read, or has gone on.
+    pub(super) fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
     }
 
     /// Whether a client at `position` knows nothing that the shards do not.

@@ -15,7 +15,7 @@ use super::figures::AppFigures;
 use super::probe::Probe;
 use super::receive::Receive;
 use super::resume::Received;
-use super::{App, Control, Drain, drain, intake, local, open_bus};
+use super::{App, Control, Drain, control_link, drain, intake, local, open_bus};
 use crate::board::leases;
 use crate::board::reporter::Reporter;
 use crate::board::{BoardHandle, BoardService};
@@ -51,7 +51,7 @@ pub struct RunError(#[from] Cause);
 
 #[derive(Debug, thiserror::Error)]
 enum Cause {
-    #[error("the contract cannot be used (HIVEOPS_CONTRACT)")]
+    #[error("the contract cannot be used (HIVEOPS_CONTRACT, or the control plane's)")]
     Contract(#[from] CompileError),
     #[error("the metrics cannot be registered")]
     Metrics(#[from] prometheus::Error),
@@ -122,6 +122,7 @@ struct Assembled {
     app: Arc<App>,
     probe: Probe,
     answering: Answering,
+    catalogs: watch::Sender<Arc<Catalog>>,
 }
 
 async fn assemble(
@@ -157,7 +158,7 @@ async fn assemble(
         control: view,
     });
     let (hub, threads) = Hub::start(config.shards, &shared)?;
-    let received = Arc::new(Received::new(catalog.names().len()));
+    let received = Arc::new(Received::new());
     let (probes, seen) = watch::channel(0);
     let (logs_read, read) = watch::channel(0);
     let receive = Receive {
@@ -173,6 +174,7 @@ async fn assemble(
         cluster: cluster.clone(),
     };
     tasks.spawn(TaskKind::Receive, receive.run(tasks.shutdown()));
+    let (catalogs, catalog) = watch::channel(catalog);
     let publisher = Publisher::new(Arc::clone(&bus), catalog, link.receiver(), clock, Arc::clone(&metrics));
     let probe = Probe { bus: Arc::clone(&bus), seen, live: bus_live, metrics: Arc::clone(&metrics) };
     let app = Arc::new(App {
@@ -194,18 +196,26 @@ async fn assemble(
         started: clock.moment(),
         sockets_max: raise_descriptors().saturating_sub(DESCRIPTORS_RESERVED),
     });
-    Ok((Assembled { app, probe, answering }, threads, read))
+    Ok((Assembled { app, probe, answering, catalogs }, threads, read))
 }
 
 impl Assembled {
     /// Spawns everything that runs as long as the node does.
     fn start(self, listener: TcpListener) -> Arc<App> {
-        let Self { app, probe, answering } = self;
+        let Self { app, probe, answering, catalogs } = self;
         let tasks = &app.tasks;
         let timeout = Duration::from_secs(app.limits().handshake_timeout_seconds);
         let (head_timeout, accepting) = watch::channel(timeout);
         let accepting = Accepting { head_timeout: accepting, metrics: Arc::clone(&app.metrics) };
-        let link = app.control.clone().run(app.hub.clone(), head_timeout, tasks.shutdown());
+        let parts = control_link::Parts {
+            hub: app.hub.clone(),
+            bus: Arc::clone(&app.bus),
+            received: Arc::clone(&app.received),
+            catalog: catalogs,
+            metrics: Arc::clone(&app.metrics),
+            head_timeout,
+        };
+        let link = app.control.clone().run(parts, tasks.shutdown());
         tasks.spawn(TaskKind::ControlLink, link);
         tasks.spawn(TaskKind::Probe, probe.run(tasks.shutdown()));
         let node = Arc::new(local::AppLocal::new(Arc::clone(&app)));

@@ -116,7 +116,8 @@ impl Bench {
     pub(crate) fn publisher(&self) -> Publisher {
         let control = self.control.subscribe();
         let metrics = Metrics::new(self.catalog.names()).unwrap();
-        Publisher::new(Arc::clone(&self.bus), Arc::clone(&self.catalog), control, self.clock, metrics)
+        let (_, catalog) = watch::channel(Arc::clone(&self.catalog));
+        Publisher::new(Arc::clone(&self.bus), catalog, control, self.clock, metrics)
     }
 
     /// A node's board service, with the loop that feeds its board.

@@ -5,6 +5,7 @@
 //! nothing but the [`Bus`] trait.
 
 mod follow;
+mod open;
 mod publish;
 mod state;
 
@@ -261,6 +262,8 @@ rules! {
         a_follower_that_lags_beyond_what_is_kept_starts_again
         a_read_that_is_given_up_loses_nothing
         occurrences_are_kept_to_their_number_and_the_floor_rises;
+    open:
+        a_log_can_begin_while_the_bus_runs;
     state:
         absent_holds_only_before_the_first_value
         a_value_changes_only_from_the_expected_one

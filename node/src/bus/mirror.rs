@@ -16,6 +16,7 @@ use super::rules::{self, Fingerprint};
 use super::{Ack, BusEvent, DUPLICATE_WINDOW, Publish, PublishError, Reset, Signal, Stored};
 use crate::catalog::SubId;
 use crate::log::{CompactedLog, ValueKey};
+use crate::per_sub::PerSub;
 
 /// Repeats that are remembered per subscription at most. The bus itself knows all of the window; these
 /// only save the question.
@@ -23,15 +24,15 @@ const REPEATS_MAX: usize = 16_384;
 
 /// The copies of all logs of the node.
 pub(super) struct Mirror {
-    logs: Vec<Copy>,
+    logs: PerSub<Copy>,
     /// `None` once the bus has shut down. Events are sent while the log's own lock is held, so that who
     /// joins misses and repeats nothing.
     live: Mutex<Option<broadcast::Sender<BusEvent>>>,
 }
 
 /// One log.
+#[derive(Default)]
 struct Copy {
-    sub: SubId,
     state: Mutex<State>,
     /// The head, for those who wait for a publication to arrive.
     head: watch::Sender<Option<Position>>,
@@ -71,14 +72,19 @@ pub(super) struct Reserved<'a> {
 }
 
 impl Mirror {
-    pub(super) fn new(subs: impl Iterator<Item = SubId>) -> Self {
-        let logs = subs.map(|sub| Copy { sub, state: Mutex::default(), head: watch::Sender::new(None) });
-        Self { logs: logs.collect(), live: Mutex::new(Some(broadcast::channel(LAG_MAX).0)) }
+    pub(super) fn new(logs: usize) -> Self {
+        let logs = std::iter::repeat_with(Copy::default).take(logs).collect();
+        Self { logs, live: Mutex::new(Some(broadcast::channel(LAG_MAX).0)) }
+    }
+
+    /// Makes room for the copy of one more log.
+    pub(super) fn open(&self) -> Option<SubId> {
+        self.logs.push(Copy::default())
     }
 
     /// Replaces a log by what is left of it.
     pub(super) fn reset(&self, reset: Reset) {
-        let copy = &self.logs[reset.sub.index()];
+        let copy = &self.logs[reset.sub];
         let mut state = copy.state.lock();
         let entries = reset.entries.iter().cloned();
         state.log = Some(CompactedLog::restore(reset.epoch.clone(), reset.head, reset.floor, entries));
@@ -95,7 +101,7 @@ impl Mirror {
         now: Timestamp,
         repeat: Option<(Fingerprint, Seen)>,
     ) -> bool {
-        let copy = &self.logs[stored.sub.index()];
+        let copy = &self.logs[stored.sub];
         let mut state = copy.state.lock();
         let Some(log) = state.log.as_mut().filter(|log| *log.epoch() == stored.epoch) else { return false };
         if stored.seq <= log.head() {
@@ -111,7 +117,7 @@ impl Mirror {
 
     /// Remembers how a repeat of what a log began with is known.
     pub(super) fn remember(&self, sub: SubId, repeat: (Fingerprint, Seen), now: Timestamp) {
-        self.logs[sub.index()].state.lock().remember(Some(repeat), now);
+        self.logs[sub].state.lock().remember(Some(repeat), now);
     }
 
     pub(super) fn probed(&self, nonce: u64) {
@@ -136,12 +142,12 @@ impl Mirror {
 
     /// Epoch and head of a log; none before it was read.
     pub(super) fn position(&self, sub: SubId) -> Option<Position> {
-        self.logs[sub.index()].head.borrow().clone()
+        self.logs[sub].head.borrow().clone()
     }
 
     /// Epoch and head of every log that was read.
     pub(super) fn positions(&self) -> Vec<(SubId, Position)> {
-        self.logs.iter().filter_map(|copy| Some((copy.sub, copy.head.borrow().clone()?))).collect()
+        self.logs.iter().filter_map(|(sub, copy)| Some((sub, copy.head.borrow().clone()?))).collect()
     }
 
     /// Waits until the copy has come as far as `seq`; false when it has not within `patience`.
@@ -155,7 +161,7 @@ impl Mirror {
     }
 
     async fn wait(&self, sub: SubId, patience: Duration, there: impl Fn(&Position) -> bool) -> bool {
-        let mut head = self.logs[sub.index()].head.subscribe();
+        let mut head = self.logs[sub].head.subscribe();
         let arrived = head.wait_for(|head| head.as_ref().is_some_and(&there));
         // The sender is in `self`.
         matches!(tokio::time::timeout(patience, arrived).await, Ok(Ok(_)))
@@ -163,7 +169,7 @@ impl Mirror {
 
     /// Decides by the copy as it is now. What is stored takes its room until `Reserved` is dropped.
     pub(super) fn decide(&self, publish: &Publish) -> Result<(Decision, Reserved<'_>), PublishError> {
-        let copy = &self.logs[publish.sub.index()];
+        let copy = &self.logs[publish.sub];
         let mut state = copy.state.lock();
         let nothing = Reserved { copy, key: None };
         if let Some(found) = state.repeated(publish) {
@@ -189,13 +195,13 @@ impl Mirror {
 
     /// Whether an earlier publication is known that this one repeats.
     pub(super) fn repeated(&self, publish: &Publish) -> Option<Result<Ack, PublishError>> {
-        self.logs[publish.sub.index()].state.lock().repeated(publish)
+        self.logs[publish.sub].state.lock().repeated(publish)
     }
 
     /// What is left of the logs beyond these places; `None` when the bus has ended.
     pub(super) fn joined(&self, known: &Places) -> Option<Joined> {
         // All locks at once, in order: what is missed and what comes are cut at one moment.
-        let states: Vec<_> = self.logs.iter().map(|copy| (copy.sub, copy.state.lock())).collect();
+        let states: Vec<_> = self.logs.iter().map(|(sub, copy)| (sub, copy.state.lock())).collect();
         let live = self.live.lock().as_ref()?.subscribe();
         let mut missed = Vec::new();
         for (sub, state) in &states {

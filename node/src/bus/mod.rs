@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hiveops_proto::id::IdempotencyKey;
-use hiveops_proto::{Envelope, Epoch, Position, Timestamp};
+use hiveops_proto::{Envelope, Epoch, Position, SubscriptionName, Timestamp};
 
 use self::counts::Counts;
 
@@ -55,6 +55,11 @@ pub(crate) trait Bus: Send + Sync {
 
     /// Follows every log: first what is left of each, then what comes.
     fn follow(&self) -> Call<'_, Result<Box<dyn Follow>, Unavailable>>;
+
+    /// Begins more logs; their ids go on where those that the bus has end, and those that it has already are
+    /// passed over. Followers are told of each with a [`BusEvent::Reset`] once it was read, which may be
+    /// long after this returns.
+    fn open(&self, logs: Vec<(SubId, SubscriptionName)>) -> Call<'_, Result<(), Unavailable>>;
 
     /// Sends a probe that comes back to every follower of this node; one that lags may miss it. It does not
     /// come back while the bus cannot store.

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use hiveops_proto::contract::SUBSCRIPTIONS_MAX;
+
 use crate::catalog::SubId;
 
 /// One shard's figures.
@@ -13,11 +15,11 @@ pub(crate) struct Gauges {
 }
 
 impl Gauges {
-    pub(super) fn new(subscriptions: usize) -> Self {
+    pub(super) fn new() -> Self {
         Self {
             sessions: AtomicUsize::new(0),
             outbox_frames: AtomicUsize::new(0),
-            joined: std::iter::repeat_with(AtomicUsize::default).take(subscriptions).collect(),
+            joined: std::iter::repeat_with(AtomicUsize::default).take(SUBSCRIPTIONS_MAX).collect(),
         }
     }
 

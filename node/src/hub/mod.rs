@@ -30,7 +30,7 @@ pub(crate) use registry::{Full, Registration, Registry, SessionInfo};
 pub(crate) use shard::{Admission, Answers, Command, Hints, Intent, Mailbox, ShardError, Shared, Stop};
 
 use crate::bus::Reset;
-use crate::catalog::SubId;
+use crate::catalog::{Catalog, SubId};
 use crate::session::Ending;
 use shard::{Handle, Turn};
 
@@ -104,9 +104,9 @@ impl Hub {
         self.inner.tell_all(|| Command::Reset(Arc::clone(&reset), Arc::clone(&entries))).await
     }
 
-    /// Puts another control view in force.
-    pub(crate) async fn control(&self, view: &Arc<ControlView>) -> Result<(), Ended> {
-        self.inner.tell_all(|| Command::Control(Arc::clone(view))).await
+    /// Puts another control view in force, and the contract that goes with it.
+    pub(crate) async fn control(&self, view: &Arc<ControlView>, catalog: &Arc<Catalog>) -> Result<(), Ended> {
+        self.inner.tell_all(|| Command::Control(Arc::clone(view), Arc::clone(catalog))).await
     }
 
     /// The shard that the next session goes to.

@@ -75,6 +75,8 @@ pub(crate) enum Event<'a> {
     SendFailed,
     /// Somebody else ends the session.
     Disconnect(Ending),
+    /// Another contract version is in force, or others are supported.
+    Contract,
 }
 
 /// How a session is ended, and what its client is told.
@@ -155,6 +157,8 @@ pub(crate) struct Session {
     endpoint: Endpoint,
     connected_at: Timestamp,
     joined: SubMask,
+    /// The contract version that it asked for, as long as that is served.
+    version: Option<ContractVersion>,
     bucket: TokenBucket,
     timers: Timers,
     send_failures: u32,
@@ -186,6 +190,7 @@ impl Session {
             Event::Tick => self.on_tick(world, actions),
             Event::SendFailed => self.on_send_failed(world, actions),
             Event::Disconnect(ending) => self.end(ending, world, actions),
+            Event::Contract => self.on_contract(world, actions),
         }
     }
 

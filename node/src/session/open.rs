@@ -1,9 +1,10 @@
 //! How a session begins: the first frames, and the subscriptions of the query.
 
-use hiveops_proto::ServerFrame;
+use hiveops_proto::contract::ContractVersion;
 use hiveops_proto::frame::{
     ConnectionEstablished, ConnectionInfo, DashboardInitialized, SessionLimits, VersionWarning,
 };
+use hiveops_proto::{CorrelationId, ServerFrame};
 
 use super::rate::TokenBucket;
 use super::timers::Timers;
@@ -21,6 +22,7 @@ impl Session {
             endpoint: setup.endpoint,
             connected_at: world.timestamp(),
             joined: SubMask::default(),
+            version: None,
             bucket: TokenBucket::full(world.limits(), world.now()),
             timers: Timers::start(world.now(), world.limits()),
             send_failures: 0,
@@ -30,7 +32,9 @@ impl Session {
         let correlation_id = Some(setup.correlation_id.clone());
         let outcome = session.join(&wanted, &setup.since, correlation_id, world);
         actions.push(Action::Send(session.established(&setup, world)));
-        actions.extend(version_warning(&setup, world).map(Action::Send));
+        if let Some(requested) = session.unsupported(setup.wanted_version.as_ref(), world) {
+            actions.push(Action::Send(version_warning(setup.correlation_id.clone(), requested, world)));
+        }
         actions.extend(outcome.errors);
         actions.push(Action::Send(
             DashboardInitialized {
@@ -46,6 +50,27 @@ impl Session {
         ));
         actions.extend(outcome.joins);
         session
+    }
+
+    /// What the client asked for, if it is not served. What is served is remembered.
+    fn unsupported(&mut self, wanted: Option<&WantedVersion>, world: &impl World) -> Option<String> {
+        match wanted? {
+            WantedVersion::Version(version) if is_supported(*version, world) => {
+                self.version = Some(*version);
+                None
+            }
+            WantedVersion::Version(version) => Some(version.to_string()),
+            WantedVersion::Other(text) => Some(text.clone()),
+        }
+    }
+
+    /// Leaves what is not declared any more, and warns once of a version that is not served any more.
+    pub(super) fn on_contract(&mut self, world: &impl World, actions: &mut Vec<Action>) {
+        if let Some(version) = self.version.filter(|version| !is_supported(*version, world)) {
+            self.version = None;
+            actions.push(Action::Send(version_warning(world.new_id(), version.to_string(), world)));
+        }
+        self.leave_undeclared(world, actions);
     }
 
     fn default_subscriptions(&self) -> Vec<String> {
@@ -88,20 +113,23 @@ impl Session {
     }
 }
 
-fn version_warning(setup: &Setup, world: &impl World) -> Option<ServerFrame> {
+fn is_supported(version: ContractVersion, world: &impl World) -> bool {
+    world.control().contract.supported_versions.contains(&version)
+}
+
+fn version_warning(
+    correlation_id: CorrelationId,
+    requested_version: String,
+    world: &impl World,
+) -> ServerFrame {
     let contract = &world.control().contract;
-    let requested_version = match setup.wanted_version.as_ref()? {
-        WantedVersion::Version(version) if contract.supported_versions.contains(version) => return None,
-        WantedVersion::Version(version) => version.to_string(),
-        WantedVersion::Other(text) => text.clone(),
-    };
-    let warning = VersionWarning {
-        correlation_id: setup.correlation_id.clone(),
+    VersionWarning {
+        correlation_id,
         timestamp: world.timestamp(),
         requested_version,
         current_version: contract.current.version,
         supported_versions: contract.supported_versions.clone(),
         migration_url: MIGRATION_URL.to_owned(),
-    };
-    Some(warning.into())
+    }
+    .into()
 }

@@ -7,6 +7,7 @@ use hiveops_proto::position::Recovered;
 use hiveops_proto::{CorrelationId, ErrorCode, Positions, SubscriptionSet};
 
 use super::{Action, Session, Start, World, error_frame};
+use crate::catalog::SubId;
 
 /// Unknown names that an error repeats at most; a message can hold thousands.
 const NAMES_ECHOED_MAX: usize = 32;
@@ -95,6 +96,26 @@ impl Session {
             outcome.errors.push(error_frame(world, correlation_id, code, message, None));
         }
         outcome
+    }
+
+    /// Leaves the subscriptions that the contract in force does not declare, and says so.
+    pub(super) fn leave_undeclared(&mut self, world: &impl World, actions: &mut Vec<Action>) {
+        let catalog = world.catalog();
+        let gone: Vec<SubId> = self.joined.iter().filter(|sub| !catalog.declares(*sub)).collect();
+        if gone.is_empty() {
+            return;
+        }
+        for sub in &gone {
+            self.joined.remove(*sub);
+            actions.push(Action::Leave(*sub));
+        }
+        let mut names: Vec<&str> = gone.iter().map(|sub| catalog.name(*sub).as_str()).collect();
+        names.sort_unstable();
+        let id = world.new_id();
+        let message = format!("Invalid subscription(s): {}", echo(&names));
+        let code = ErrorCode::UnknownSubscription;
+        actions.push(error_frame(world, Some(id.clone()), code, message, None));
+        actions.push(self.updated(Some(id), Recovered::new(), world));
     }
 
     fn updated(

@@ -207,6 +207,7 @@ pub(crate) struct Metrics {
     pub(crate) outbox_frames: IntGauge,
     pub(crate) bus_live: IntGauge,
     pub(crate) control_view_age: Gauge,
+    pub(crate) contract_waiting: IntGauge,
     pub(crate) delivery: Histogram,
     pub(crate) bus_seconds: Histogram,
     pub(crate) outbox_wait: Histogram,
@@ -327,15 +328,20 @@ impl Metrics {
             metrics.auth_denied.with_label_values(&[reason.as_str()]);
         }
         metrics.backpressure_disconnects.with_label_values(&["outbox_full"]);
-        for name in subscriptions {
-            metrics.coalesced.with_label_values(&[name.as_str()]);
-            metrics.subscriptions.with_label_values(&[name.as_str()]);
-            metrics.publications.with_label_values(&[name.as_str()]);
-        }
+        metrics.declare(subscriptions);
         for direction in ["in", "out"] {
             metrics.message_bytes.with_label_values(&[direction]);
         }
         Ok(Arc::new(metrics))
+    }
+
+    /// Shows the series of these subscriptions before anything happens on them.
+    pub(crate) fn declare(&self, subscriptions: &[SubscriptionName]) {
+        for name in subscriptions {
+            self.coalesced.with_label_values(&[name.as_str()]);
+            self.subscriptions.with_label_values(&[name.as_str()]);
+            self.publications.with_label_values(&[name.as_str()]);
+        }
     }
 
     fn register() -> Result<Self, prometheus::Error> {
@@ -367,6 +373,7 @@ impl Metrics {
             outbox_frames = gauge("hiveops_ws_outbox_frames", "Frames that wait in outboxes now.");
             bus_live = gauge("hiveops_ws_bus_live", "1 while the bus has lately proved that it delivers.");
             control_view_age = seconds("hiveops_ws_control_view_age_seconds", "Age of the control view.");
+            contract_waiting = gauge("hiveops_ws_contract_waiting", "1 while the contract version in force in the cluster is not in force on this node.");
             delivery = histogram("hiveops_ws_delivery_seconds", "From the node's receipt of a publication to the socket's taking it.", LATENCY);
             bus_seconds = histogram("hiveops_ws_bus_seconds", "From the publication's own timestamp to the node's receipt.", LATENCY);
             outbox_wait = histogram("hiveops_ws_outbox_wait_seconds", "How long frames waited in an outbox.", LATENCY);

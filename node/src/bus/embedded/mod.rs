@@ -18,6 +18,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use hiveops_proto::{Epoch, SubscriptionName};
+use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use self::ledger::Ledger;
@@ -25,6 +26,7 @@ use self::store::Store;
 use self::writer::Writer;
 use super::follower::{Follower, Joined, Logs, Places};
 use super::{Ack, Bus, CALL_TIMEOUT, Call, Follow, Intake, Publish, PublishError, Signal, Unavailable};
+use crate::catalog::SubId;
 use crate::time::Clock;
 
 pub(crate) use store::StoreError;
@@ -43,11 +45,20 @@ enum Command {
     Probe(u64),
     /// For every follower.
     Tell(Signal),
+    /// Begin more logs, each with its first epoch.
+    Open(Vec<NewLog>, oneshot::Sender<Result<(), Unavailable>>),
     /// Look whether to stop.
     Wake,
     /// Do nothing until the other end is dropped.
     #[cfg(test)]
     Hold(oneshot::Sender<()>, std::sync::mpsc::Receiver<()>),
+}
+
+/// A log that the bus does not have yet.
+struct NewLog {
+    sub: SubId,
+    name: SubscriptionName,
+    epoch: Epoch,
 }
 
 /// Asks the writer for the logs.
@@ -75,7 +86,11 @@ pub(crate) struct EmbeddedBus {
     writer: Option<JoinHandle<()>>,
     deadline: Duration,
     durable: bool,
+    new_epoch: NewEpoch,
 }
+
+/// Makes the epoch of a log that begins. Held for one call.
+type NewEpoch = Mutex<Box<dyn FnMut() -> Epoch + Send>>;
 
 impl EmbeddedBus {
     /// Opens the logs of `names`, in memory or in `data_dir`.
@@ -83,23 +98,23 @@ impl EmbeddedBus {
         names: &[SubscriptionName],
         data_dir: Option<&Path>,
         clock: Clock,
-        new_epoch: impl FnMut() -> Epoch,
+        mut new_epoch: impl FnMut() -> Epoch + Send + 'static,
     ) -> Result<Self, StoreError> {
         let (store, ledgers) = match data_dir {
-            None => (None, store::in_memory(names, new_epoch)?),
+            None => (None, store::in_memory(names, &mut new_epoch)?),
             Some(dir) => {
-                let (store, ledgers) = Store::open(dir, names, new_epoch)?;
+                let (store, ledgers) = Store::open(dir, names, &mut new_epoch)?;
                 (Some(store), ledgers)
             }
         };
-        Self::start(ledgers, store, clock, CALL_TIMEOUT)
+        Self::start(ledgers, store, clock, Mutex::new(Box::new(new_epoch)))
     }
 
     fn start(
         ledgers: Vec<Ledger>,
         store: Option<Store>,
         clock: Clock,
-        deadline: Duration,
+        new_epoch: NewEpoch,
     ) -> Result<Self, StoreError> {
         let durable = store.is_some();
         let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
@@ -115,7 +130,8 @@ impl EmbeddedBus {
                 drop(end);
             })
             .map_err(StoreError::Thread)?;
-        Ok(Self { commands, stopping, ended, writer: Some(writer), deadline, durable })
+        let (writer, deadline) = (Some(writer), CALL_TIMEOUT);
+        Ok(Self { commands, stopping, ended, writer, deadline, durable, new_epoch })
     }
 
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, PublishError> {
@@ -170,6 +186,15 @@ impl Bus for EmbeddedBus {
             let joined =
                 self.ask(|reply| Command::Follow(Places::new(), reply)).await.map_err(unavailable)?;
             Ok(Box::new(Follower::new(Ask(self.commands.clone()), joined)) as Box<dyn Follow>)
+        })
+    }
+
+    fn open(&self, logs: Vec<(SubId, SubscriptionName)>) -> Call<'_, Result<(), Unavailable>> {
+        Box::pin(async move {
+            let logs =
+                logs.into_iter().map(|(sub, name)| NewLog { sub, name, epoch: self.new_epoch.lock()() });
+            let logs: Vec<NewLog> = logs.collect();
+            self.ask(|reply| Command::Open(logs, reply)).await.map_err(unavailable)?
         })
     }
 

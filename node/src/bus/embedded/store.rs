@@ -11,6 +11,7 @@ use hiveops_proto::{Envelope, Epoch, Key, SubscriptionName, Timestamp};
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::{Deserialize, Serialize};
 
+use super::NewLog;
 use super::ledger::{Fingerprint, Ledger, Seen};
 use crate::bus::Stored;
 use crate::catalog::SubId;
@@ -161,6 +162,18 @@ impl Store {
         create_missing(database, names, new_epoch).map_err(|error| store.access(error))?;
         let ledgers = store.load(&ids)?;
         Ok((store, ledgers))
+    }
+
+    /// Begins a log, or goes on with one from before, and gives what is in it.
+    pub(super) fn begin(&mut self, log: NewLog) -> Result<Ledger, StoreError> {
+        let NewLog { sub, name, epoch } = log;
+        let begun = self.database().and_then(|database| {
+            create_missing(database, std::slice::from_ref(&name), || epoch.clone())?;
+            load(database, sub, name.as_str())
+        });
+        let ledger = begun.map_err(|error| self.access(error))?;
+        self.names.push(name);
+        Ok(ledger)
     }
 
     /// Closes the database if it is open, and opens it.

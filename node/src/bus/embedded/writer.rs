@@ -12,10 +12,11 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::ledger::{Accepted, Ledger, Taken};
 use super::store::{Change, Store, StoreError};
-use super::{Command, Reply};
+use super::{Command, NewLog, Reply};
 use crate::bus::follower::{Joined, LAG_MAX, Places};
 use crate::bus::{Ack, BusEvent, Publish, PublishError, Reset, Stored, Unavailable};
 use crate::catalog::SubId;
+use crate::log::CompactedLog;
 use crate::telemetry::Chain;
 use crate::time::{Clock, Moment};
 
@@ -233,6 +234,10 @@ impl Writer {
                     self.waiting.push((known, reply));
                 }
             }
+            Command::Open(logs, reply) => {
+                // Whoever asked may have stopped waiting, and will ask again.
+                let _ = reply.send(self.open(logs));
+            }
             Command::Probe(nonce) if self.broken => {
                 tracing::debug!(nonce, "bus store is broken, probe not answered");
             }
@@ -248,6 +253,31 @@ impl Writer {
                 let _ = release.recv();
             }
         }
+    }
+
+    /// Begins the logs that there are not yet, and tells the followers of each.
+    fn open(&mut self, logs: Vec<NewLog>) -> Result<(), Unavailable> {
+        if self.broken {
+            return Err(unwritable());
+        }
+        for log in logs {
+            if log.sub.index() != self.ledgers.len() {
+                continue;
+            }
+            let ledger = match &mut self.store {
+                None => Ok(Ledger::new(log.sub, CompactedLog::new(log.epoch, 0), Vec::new())),
+                Some(store) => store.begin(log),
+            };
+            let ledger = ledger.map_err(|error| {
+                tracing::error!(error = %Chain(&error), "bus store cannot begin a log");
+                self.recover();
+                unwritable()
+            })?;
+            self.announced.push(ledger.log.head());
+            let _ = self.live.send(BusEvent::Reset(reset(&ledger)));
+            self.ledgers.push(ledger);
+        }
+        Ok(())
     }
 
     /// What was missed and what comes are cut here, on the one thread that appends: nothing falls between.

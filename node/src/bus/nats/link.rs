@@ -12,7 +12,7 @@ use async_nats::jetstream::stream::{Info, Stream};
 use async_nats::jetstream::{self, Context};
 use async_nats::{Client, Message, Subscriber};
 use futures_util::StreamExt;
-use hiveops_proto::{Epoch, MessageType, Timestamp};
+use hiveops_proto::{Epoch, MessageType, SubscriptionName, Timestamp};
 use tokio::sync::mpsc;
 
 use super::connect::{self, ANSWER, Notices};
@@ -38,6 +38,8 @@ pub(super) enum Request {
     Missing(SubId),
     /// Rid the log of old occurrences of this type, beyond their number.
     Cut(SubId, MessageType),
+    /// There are more logs now.
+    Open,
 }
 
 /// One log as this link follows it.
@@ -109,11 +111,8 @@ async fn begin(inner: &Arc<Inner>, logs: &mut Vec<Followed>) -> Result<Begun, Li
     let names = &inner.names;
     streams::ensure(&context, &streams::probe(names, inner.replicas)).await?;
     streams::ensure(&context, &streams::incoming(names, inner.replicas)).await?;
-    for (index, name) in inner.subscriptions.iter().enumerate() {
-        let Some(sub) = SubId::from_index(index) else { continue };
-        let stream = streams::ensure(&context, &streams::log(names, name, inner.replicas)).await?;
-        let epoch = streams::epoch(stream.cached_info());
-        logs.push(Followed { sub, stream, epoch, generation: 0, seen: 0, seen_at: None, ahead: 0 });
+    for (sub, name) in inner.subscriptions.iter() {
+        logs.push(Followed::open(inner, &context, sub, name).await?);
     }
     let listen = |error| LinkError::broker("the bus cannot be listened to", error);
     let live = client.subscribe(names.all_live()).await.map_err(listen)?;
@@ -130,7 +129,7 @@ impl Begun {
     async fn follow(
         mut self,
         inner: &Arc<Inner>,
-        logs: &mut [Followed],
+        logs: &mut Vec<Followed>,
         requests: &mut mpsc::Receiver<Request>,
     ) -> LinkError {
         loop {
@@ -159,7 +158,7 @@ impl Begun {
         }
     }
 
-    async fn take(&self, inner: &Arc<Inner>, logs: &mut [Followed], turn: Turn) -> Result<(), LinkError> {
+    async fn take(&self, inner: &Arc<Inner>, logs: &mut Vec<Followed>, turn: Turn) -> Result<(), LinkError> {
         match turn {
             Turn::Ended(why) => Err(LinkError::Broker(format!("the connection ended: {why}"))),
             Turn::Stopped => Err(LinkError::Stopped),
@@ -185,7 +184,18 @@ impl Begun {
                 Some(log) => log.cut(inner, &message_type).await,
                 None => Ok(()),
             },
+            Turn::Asked(Request::Open) => self.open_more(inner, logs).await,
         }
+    }
+
+    /// What is said on the new logs meanwhile is in them when they are read.
+    async fn open_more(&self, inner: &Arc<Inner>, logs: &mut Vec<Followed>) -> Result<(), LinkError> {
+        for (sub, name) in inner.subscriptions.iter().skip(logs.len()) {
+            let mut log = Followed::open(inner, &self.link.context, sub, name).await?;
+            log.begin(inner, &self.link.context).await?;
+            logs.push(log);
+        }
+        Ok(())
     }
 
     async fn on_live(
@@ -208,7 +218,7 @@ impl Begun {
             return Ok(());
         };
         let name = original.split('.').nth(3);
-        let log = logs.iter_mut().find(|log| Some(inner.subscriptions[log.sub.index()].as_str()) == name);
+        let log = logs.iter_mut().find(|log| Some(inner.subscriptions[log.sub].as_str()) == name);
         let Some(log) = log else { return Ok(()) };
         let raw =
             Raw { subject: original, headers: message.headers.as_ref(), payload: &message.payload, seq, at };
@@ -239,6 +249,18 @@ impl Begun {
 }
 
 impl Followed {
+    /// The log's stream, made if there is none.
+    async fn open(
+        inner: &Arc<Inner>,
+        context: &Context,
+        sub: SubId,
+        name: &SubscriptionName,
+    ) -> Result<Self, LinkError> {
+        let stream = streams::ensure(context, &streams::log(&inner.names, name, inner.replicas)).await?;
+        let epoch = streams::epoch(stream.cached_info());
+        Ok(Self { sub, stream, epoch, generation: 0, seen: 0, seen_at: None, ahead: 0 })
+    }
+
     async fn info(&self) -> Result<Info, LinkError> {
         self.stream.get_info().await.map_err(|error| LinkError::broker("a log's head cannot be read", error))
     }
@@ -268,7 +290,7 @@ impl Followed {
             Continuity::Cut => {
                 let info = streams::renew(context, &info, self.generation).await?;
                 tracing::warn!(
-                    subscription = inner.subscriptions[self.sub.index()].as_str(),
+                    subscription = inner.subscriptions[self.sub].as_str(),
                     epoch = streams::epoch(&info).as_str(),
                     seq = info.state.last_sequence,
                     "log has lost its tail and begins a new epoch"
@@ -317,7 +339,7 @@ impl Followed {
         let source = Source {
             names: &inner.names,
             sub: self.sub,
-            name: &inner.subscriptions[self.sub.index()],
+            name: &inner.subscriptions[self.sub],
             epoch: &self.epoch,
         };
         let read = read::read(&self.stream, &source, self.seen + 1).await?;
@@ -336,7 +358,7 @@ impl Followed {
     async fn reset(&mut self, inner: &Arc<Inner>, info: &Info) -> Result<(), LinkError> {
         self.epoch = streams::epoch(info);
         self.generation = streams::generation(info);
-        let name = &inner.subscriptions[self.sub.index()];
+        let name = &inner.subscriptions[self.sub];
         let source = Source { names: &inner.names, sub: self.sub, name, epoch: &self.epoch };
         let read = read::read(&self.stream, &source, 1).await?;
         report_bad(inner, self.sub, &read.bad);
@@ -374,14 +396,14 @@ impl Followed {
         if raw.seq > self.seen + 1 {
             count(&inner.counts.gaps);
             tracing::warn!(
-                subscription = inner.subscriptions[self.sub.index()].as_str(),
+                subscription = inner.subscriptions[self.sub].as_str(),
                 seq = raw.seq,
                 seen = self.seen,
                 "bus skipped messages, the log is read on"
             );
             return self.resync(inner, context).await;
         }
-        let name = &inner.subscriptions[self.sub.index()];
+        let name = &inner.subscriptions[self.sub];
         match entry::decode(&inner.names, self.sub, name, &self.epoch, raw) {
             Ok(entry) => {
                 inner.mirror.append(entry.stored, inner.clock.timestamp(), entry.repeat);
@@ -394,7 +416,7 @@ impl Followed {
 
     /// The server keeps occurrences for their time only; their number is bounded from here.
     async fn cut(&self, inner: &Arc<Inner>, message_type: &MessageType) -> Result<(), LinkError> {
-        let subjects = inner.names.type_subjects(&inner.subscriptions[self.sub.index()], message_type);
+        let subjects = inner.names.type_subjects(&inner.subscriptions[self.sub], message_type);
         let purge = self.stream.purge().filter(subjects).keep(super::CUT_KEEPS);
         purge.await.map(drop).map_err(|error| LinkError::broker("a log cannot be cut", error))
     }
@@ -403,7 +425,7 @@ impl Followed {
     fn saw(&mut self, inner: &Arc<Inner>, seq: u64, at: Option<Timestamp>) {
         (self.seen, self.seen_at) = (seq, at);
         let seen = super::Seen { epoch: self.epoch.clone(), generation: self.generation, seq, at };
-        inner.seen[self.sub.index()].send_replace(Some(seen));
+        inner.seen[self.sub].send_replace(Some(seen));
     }
 }
 
@@ -417,7 +439,7 @@ fn report_bad(inner: &Arc<Inner>, sub: SubId, bad: &[(u64, BadEntry)]) {
     inner.counts.bad_entries.fetch_add(bad.len() as u64, Ordering::Relaxed);
     for (seq, reason) in bad {
         tracing::warn!(
-            subscription = inner.subscriptions[sub.index()].as_str(),
+            subscription = inner.subscriptions[sub].as_str(),
             seq,
             reason = %reason,
             "log has an entry that no node wrote"

@@ -44,6 +44,7 @@ use super::{
 use crate::catalog::SubId;
 use crate::config::{BusFiles, Namespace, Servers};
 use crate::log::KEPT_MAX;
+use crate::per_sub::PerSub;
 use crate::tasks::{TaskKind, Tasks};
 use crate::time::Clock;
 
@@ -97,21 +98,21 @@ struct Inner {
     replicas: u8,
     names: Names,
     node_id: NodeId,
-    subscriptions: Vec<SubscriptionName>,
+    subscriptions: PerSub<SubscriptionName>,
     clock: Clock,
     mirror: Arc<Mirror>,
     counts: Counts,
     /// The link that stands, or why there is none. Written by the link's task only.
     link: watch::Sender<Result<Arc<Link>, LinkError>>,
     /// How far each log was looked at, by this link or the ones before.
-    seen: Vec<watch::Sender<Option<Seen>>>,
+    seen: PerSub<watch::Sender<Option<Seen>>>,
     /// Where this node's probes go, and where they come back.
     probe_subject: String,
     probe_live: String,
     /// The last place of each log that this node was acknowledged. Held for one look or change.
-    acked: Vec<Mutex<Option<Position>>>,
+    acked: PerSub<Mutex<Option<Position>>>,
     /// How many occurrences this node has published, by log.
-    occurrences: Vec<AtomicU64>,
+    occurrences: PerSub<AtomicU64>,
     keys: KeyLocks,
     stopping: AtomicBool,
     stop: watch::Sender<bool>,
@@ -144,8 +145,17 @@ pub(crate) enum LinkError {
 }
 
 impl Inner {
+    /// Everything that is kept for a log, before anybody can name it.
+    fn make_room(&self, name: SubscriptionName) {
+        self.seen.push(watch::Sender::new(None));
+        self.acked.push(Mutex::default());
+        self.occurrences.push(AtomicU64::new(0));
+        self.mirror.open();
+        self.subscriptions.push(name);
+    }
+
     fn seen(&self, sub: SubId) -> Option<Seen> {
-        self.seen[sub.index()].borrow().clone()
+        self.seen[sub].borrow().clone()
     }
 
     /// Waits until the log was looked at as far as this place; true as well when it is in another life, in
@@ -155,7 +165,7 @@ impl Inner {
     }
 
     async fn wait_seen(&self, sub: SubId, patience: Duration, there: impl Fn(&Seen) -> bool) -> bool {
-        let mut seen = self.seen[sub.index()].subscribe();
+        let mut seen = self.seen[sub].subscribe();
         let arrived = seen.wait_for(|seen| seen.as_ref().is_some_and(&there));
         // The sender is in `self`.
         matches!(tokio::time::timeout(patience, arrived).await, Ok(Ok(_)))
@@ -217,7 +227,6 @@ impl NatsBus {
         let names = Names::new(settings.namespace.as_str());
         let token = Uuid::now_v7().simple().to_string();
         let node = settings.node_id.to_string();
-        let subs = (0..subscriptions.len()).filter_map(SubId::from_index);
         let inner = Arc::new(Inner {
             destination: Destination { servers: settings.servers, files: settings.files, node },
             replicas: settings.replicas,
@@ -225,9 +234,9 @@ impl NatsBus {
             probe_live: names.probe_live(&token),
             names,
             node_id: settings.node_id,
-            subscriptions: subscriptions.to_vec(),
+            subscriptions: subscriptions.iter().cloned().collect(),
             clock,
-            mirror: Arc::new(Mirror::new(subs)),
+            mirror: Arc::new(Mirror::new(subscriptions.len())),
             counts: Counts::default(),
             link: watch::Sender::new(Err(LinkError::NotYet)),
             seen: subscriptions.iter().map(|_| watch::Sender::new(None)).collect(),
@@ -300,7 +309,7 @@ impl NatsBus {
             }
             let link = self.link().await?;
             // What this node was acknowledged is known to it before it decides anything else.
-            let acked = inner.acked[sub.index()].lock().clone();
+            let acked = inner.acked[sub].lock().clone();
             if let Some(acked) = acked {
                 self.echoed(sub, &acked).await;
             }
@@ -381,7 +390,7 @@ impl NatsBus {
         let inner = &self.inner;
         let place = Position { epoch: ack.epoch.clone(), seq: ack.seq };
         {
-            let mut acked = inner.acked[publish.sub.index()].lock();
+            let mut acked = inner.acked[publish.sub].lock();
             if acked.as_ref().is_none_or(|acked| acked.epoch != place.epoch || acked.seq < place.seq) {
                 *acked = Some(place.clone());
             }
@@ -394,7 +403,7 @@ impl NatsBus {
             return inner.mirror.repeated(publish).unwrap_or(Ok(ack));
         }
         if publish.key.is_none() {
-            let count = inner.occurrences[publish.sub.index()].fetch_add(1, Ordering::Relaxed) + 1;
+            let count = inner.occurrences[publish.sub].fetch_add(1, Ordering::Relaxed) + 1;
             if count.is_multiple_of(CUT_EVERY) {
                 self.ask(Request::Cut(publish.sub, publish.envelope.message_type.clone()));
             }
@@ -414,22 +423,21 @@ impl NatsBus {
     /// then been told of everything that was stored before.
     async fn meet_heads(&self) -> Result<(), Unavailable> {
         let link = self.link().await?;
-        let heads = self.inner.subscriptions.iter().map(|name| {
+        // One that has just been opened is not there yet, and nobody can miss anything of it.
+        let begun = self.inner.subscriptions.iter().filter(|(sub, _)| self.inner.seen(*sub).is_some());
+        let heads = begun.map(|(sub, name)| {
             let (context, stream) = (&link.context, self.inner.names.log_stream(name));
             async move {
                 let stream = context.get_stream(stream).await?;
                 let info = stream.cached_info();
-                Ok::<_, GetStreamError>(Position {
-                    epoch: streams::epoch(info),
-                    seq: info.state.last_sequence,
-                })
+                let head = Position { epoch: streams::epoch(info), seq: info.state.last_sequence };
+                Ok::<_, GetStreamError>((sub, head))
             }
         });
         let heads = try_join_all(heads).await;
         let heads =
             heads.map_err(|error| Unavailable { reason: format!("the bus does not answer: {error}") })?;
-        for (index, head) in heads.into_iter().enumerate() {
-            let Some(sub) = SubId::from_index(index) else { continue };
+        for (sub, head) in heads {
             let there = |seen: &Seen| seen.epoch == head.epoch && seen.seq >= head.seq;
             if self.inner.wait_seen(sub, ECHO_PATIENCE, there).await {
                 continue;
@@ -511,6 +519,19 @@ impl Bus for NatsBus {
         }))
     }
 
+    fn open(&self, logs: Vec<(SubId, SubscriptionName)>) -> Call<'_, Result<(), Unavailable>> {
+        Box::pin(self.in_time(async move {
+            for (sub, name) in logs {
+                if self.inner.subscriptions.get(sub).is_none() {
+                    self.inner.make_room(name);
+                }
+            }
+            // A link that is down does it when it is up again.
+            let sent = self.requests.send(Request::Open).await;
+            sent.map_err(|_| unavailable(&LinkError::Stopped))
+        }))
+    }
+
     fn probe(&self, nonce: u64) -> Call<'_, Result<(), Unavailable>> {
         Box::pin(self.in_time(async move {
             let link = self.link().await?;
@@ -561,9 +582,9 @@ impl Bus for NatsBus {
             let inner = &self.inner;
             inner.stopping.store(true, Ordering::Release);
             let all = async {
-                for (index, acked) in inner.acked.iter().enumerate() {
+                for (sub, acked) in inner.acked.iter() {
                     let acked = acked.lock().clone();
-                    let Some((sub, acked)) = SubId::from_index(index).zip(acked) else { continue };
+                    let Some(acked) = acked else { continue };
                     inner.looked_at(sub, &acked, self.deadline).await;
                 }
             };

@@ -57,8 +57,11 @@ impl Intake for Taken {
 pub(super) struct Lease {
     key: String,
     slot: u16,
-    channels: Vec<(String, Source)>,
+    channels: watch::Receiver<Channels>,
 }
+
+/// The channels that are taken in, and what each carries.
+pub(super) type Channels = Arc<[(String, Source)]>;
 
 /// Takes in what comes, while it holds the lease.
 pub(super) struct Taking {
@@ -148,10 +151,12 @@ impl Taking {
             }
             backoff.reset();
         }
-        self.subscribe(connection).await?;
+        let mut lease = self.lease.channels.clone();
+        let channels = Channels::clone(&lease.borrow_and_update());
+        self.subscribe(connection, &channels).await?;
         backoff.reset();
         tracing::info!(node_id = self.shared.node_id, "redis intake begins");
-        self.take(connection, inbox, ticks).await
+        self.take(connection, inbox, ticks, lease).await
     }
 
     async fn acquire(&self, connection: &MultiplexedConnection) -> Result<bool, Fault> {
@@ -170,12 +175,11 @@ impl Taking {
         ask(connection, "renew lease", &command, RENEW_EVERY).await
     }
 
-    async fn subscribe(&self, connection: &MultiplexedConnection) -> Result<(), Fault> {
+    async fn subscribe(&self, connection: &MultiplexedConnection, channels: &Channels) -> Result<(), Fault> {
         let mut connection = connection.clone();
         let subscribing = async {
-            let channels: Vec<&str> =
-                self.lease.channels.iter().map(|(channel, _)| channel.as_str()).collect();
-            connection.subscribe(&channels).await?;
+            let names: Vec<&str> = channels.iter().map(|(channel, _)| channel.as_str()).collect();
+            connection.subscribe(&names).await?;
             connection.psubscribe(message::AGENT_EVENTS).await
         };
         match tokio::time::timeout(OPEN_TIMEOUT, subscribing).await {
@@ -189,6 +193,7 @@ impl Taking {
         connection: &MultiplexedConnection,
         mut inbox: Inbox,
         mut ticks: tokio::time::Interval,
+        mut lease: watch::Receiver<Channels>,
     ) -> Result<Infallible, Fault> {
         let clock = self.shared.clock;
         let mut held_until = clock.moment().plus(LEASE);
@@ -201,6 +206,12 @@ impl Taking {
                         return Err(Fault::Lease);
                     }
                     held_until = asked.plus(LEASE);
+                }
+                // The bus holds the other end; when it is gone, this ends as well.
+                Ok(()) = lease.changed() => {
+                    // To subscribe again to what is subscribed changes nothing.
+                    let channels = Channels::clone(&lease.borrow_and_update());
+                    self.subscribe(connection, &channels).await?;
                 }
                 push = inbox.next() => match push {
                     // A process that stood still wakes with what its successor has taken in.
@@ -217,7 +228,8 @@ impl Taking {
     }
 
     fn put(&self, channel: &[u8], payload: Vec<u8>) {
-        let subscribed = self.lease.channels.iter().find(|(name, _)| name.as_bytes() == channel);
+        let channels = Channels::clone(&self.lease.channels.borrow());
+        let subscribed = channels.iter().find(|(name, _)| name.as_bytes() == channel);
         let source = subscribed.map_or(&Source::AgentEvents, |(_, source)| source);
         let incoming = message::read(source, payload);
         let size = incoming.payload.len();
@@ -235,17 +247,22 @@ fn millis(duration: Duration) -> u64 {
 
 impl Lease {
     /// The lease of a namespace, and the channels that its holder takes in.
-    pub(super) fn of(namespace: &str, subscriptions: &[SubscriptionName]) -> Self {
-        let mut channels = vec![
-            (message::SYSTEM_EVENTS.to_owned(), Source::SystemEvents),
-            (message::PROJECT_INDEX.to_owned(), Source::ProjectIndex),
-        ];
-        channels.extend(
-            subscriptions.iter().map(|name| {
-                (envelopes(namespace, name), Source::Envelopes { subscription: name.to_string() })
-            }),
-        );
+    pub(super) fn of(namespace: &str, channels: watch::Receiver<Channels>) -> Self {
         let (key, slot) = intake_lease(namespace);
         Self { key, slot, channels }
     }
+}
+
+/// The channels of these subscriptions, and those that have names of their own.
+pub(super) fn channels<'a>(
+    namespace: &str,
+    subscriptions: impl Iterator<Item = &'a SubscriptionName>,
+) -> Channels {
+    let own = [
+        (message::SYSTEM_EVENTS.to_owned(), Source::SystemEvents),
+        (message::PROJECT_INDEX.to_owned(), Source::ProjectIndex),
+    ];
+    let envelopes = subscriptions
+        .map(|name| (envelopes(namespace, name), Source::Envelopes { subscription: name.to_string() }));
+    own.into_iter().chain(envelopes).collect()
 }

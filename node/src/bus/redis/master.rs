@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::Shared;
 use super::live::Live;
+use super::{Port, Shared};
+use crate::per_sub::PerSub;
 use crate::telemetry::Chain;
 
 /// Time between two questions to the sentinels.
@@ -16,7 +17,8 @@ const ASK_EVERY: Duration = Duration::from_secs(1);
 /// Runs until the bus is shut down.
 pub(super) async fn watch(
     shared: Arc<Shared>,
-    links: Vec<watch::Receiver<Option<Arc<Live>>>>,
+    logs: Arc<PerSub<Port>>,
+    notices: watch::Receiver<Option<Arc<Live>>>,
     mut stop: watch::Receiver<bool>,
 ) {
     let mut ticks = tokio::time::interval(ASK_EVERY);
@@ -34,7 +36,8 @@ pub(super) async fn watch(
         };
         match master {
             Ok(master) => {
-                for live in links.iter().filter_map(|link| link.borrow().clone()) {
+                let links = logs.values().map(|port| &port.up).chain([&notices]);
+                for live in links.filter_map(|link| link.borrow().clone()) {
                     if live.address != master {
                         live.fail("another server is the master");
                     }

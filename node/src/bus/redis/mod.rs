@@ -34,7 +34,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 
 use self::fault::Trouble;
-use self::intake::Lease;
+use self::intake::{Channels, Lease};
 use self::link::{Link, Purpose};
 use self::live::Live;
 use self::names::Names;
@@ -47,6 +47,7 @@ use super::mirror::Mirror;
 use super::{Ack, Bus, CALL_TIMEOUT, Call, Follow, Intake, Publish, PublishError, Signal, Unavailable};
 use crate::catalog::SubId;
 use crate::config::{Namespace, RedisLayout, Servers};
+use crate::per_sub::PerSub;
 use crate::tasks::{TaskKind, Tasks};
 use crate::time::Clock;
 
@@ -76,7 +77,7 @@ struct Shared {
     probes: Probes,
     clock: Clock,
     new_epoch: Box<dyn Fn() -> Epoch + Send + Sync>,
-    names: Vec<SubscriptionName>,
+    names: PerSub<SubscriptionName>,
     node_id: String,
     /// This bus, among all that there ever were with the node's id.
     origin: String,
@@ -94,7 +95,7 @@ impl Shared {
     /// What logs call a link.
     fn name(&self, purpose: Purpose) -> &str {
         match purpose {
-            Purpose::Log(sub) => self.names[sub.index()].as_str(),
+            Purpose::Log(sub) => self.names[sub].as_str(),
             Purpose::Notices => "",
         }
     }
@@ -113,14 +114,30 @@ struct Port {
     up: watch::Receiver<Option<Arc<Live>>>,
 }
 
+impl Port {
+    fn open(
+        shared: &Arc<Shared>,
+        purpose: Purpose,
+        names: Names,
+        stop: watch::Receiver<bool>,
+        tasks: &Tasks,
+    ) -> Self {
+        let (up, port) = watch::channel(None);
+        let names = Arc::new(names);
+        let link = Link::new(Arc::clone(shared), purpose, Arc::clone(&names), up, stop);
+        tasks.spawn(TaskKind::BusLink, link.run());
+        Self { names, up: port }
+    }
+}
+
 /// The handle; its links end when it is dropped.
 pub(crate) struct RedisBus {
     shared: Arc<Shared>,
-    /// One for each log, in the order of their ids.
-    logs: Vec<Port>,
+    namespace: Namespace,
+    logs: Arc<PerSub<Port>>,
     notices: Port,
     /// The place of the last publication that was acknowledged to this node, per log.
-    acknowledged: Vec<Mutex<Option<Ack>>>,
+    acknowledged: PerSub<Mutex<Option<Ack>>>,
     under_way: Semaphore,
     calls: AtomicU64,
     /// The links hold the other end.
@@ -129,6 +146,8 @@ pub(crate) struct RedisBus {
     tasks: Tasks,
     /// Until somebody has it.
     intake: Mutex<Option<Lease>>,
+    /// The channels that whoever holds the lease takes in.
+    channels: watch::Sender<Channels>,
 }
 
 impl RedisBus {
@@ -147,38 +166,36 @@ impl RedisBus {
             true => Verbs { say: "SPUBLISH", subscribe: "SSUBSCRIBE" },
             false => Verbs { say: "PUBLISH", subscribe: "SUBSCRIBE" },
         };
-        let subs = || (0..names.len()).filter_map(SubId::from_index);
         let shared = Arc::new(Shared {
             topology,
             verbs,
-            mirror: Arc::new(Mirror::new(subs())),
+            mirror: Arc::new(Mirror::new(names.len())),
             counts: Counts::default(),
-            probes: Probes::new(names.len() + 1),
+            probes: Probes::default(),
             clock,
             new_epoch: Box::new(new_epoch),
-            names: names.to_vec(),
+            names: names.iter().cloned().collect(),
             origin: format!("{node_id}/{}", uuid::Uuid::now_v7().simple()),
             node_id: node_id.to_string(),
         });
         let (stop, stopping) = watch::channel(false);
-        let open = |purpose, names: Names| {
-            let (up, port) = watch::channel(None);
-            let names = Arc::new(names);
-            let link = Link::new(Arc::clone(&shared), purpose, Arc::clone(&names), up, stopping.clone());
-            tasks.spawn(TaskKind::BusLink, link.run());
-            Port { names, up: port }
-        };
-        let logs = subs()
-            .zip(names)
+        let open = |purpose, names| Port::open(&shared, purpose, names, stopping.clone(), tasks);
+        let logs = shared
+            .names
+            .iter()
             .map(|(sub, name)| open(Purpose::Log(sub), Names::of_log(namespace.as_str(), name, database)));
-        let logs: Vec<Port> = logs.collect();
+        let logs: Arc<PerSub<Port>> = Arc::new(logs.collect());
         let notices = open(Purpose::Notices, Names::of_notices(namespace.as_str(), database));
         if shared.topology.is_watched() {
-            let links = logs.iter().chain([&notices]).map(|port| port.up.clone()).collect();
-            let watching = master::watch(Arc::clone(&shared), links, stop.subscribe());
+            let (logs, notices) = (Arc::clone(&logs), notices.up.clone());
+            let watching = master::watch(Arc::clone(&shared), logs, notices, stop.subscribe());
             tasks.spawn(TaskKind::BusLink, watching);
         }
+        let (channels, taken) = watch::channel(intake::channels(namespace.as_str(), shared.names.values()));
         Self {
+            intake: Mutex::new(Some(Lease::of(namespace.as_str(), taken))),
+            channels,
+            namespace,
             logs,
             notices,
             acknowledged: names.iter().map(|_| Mutex::default()).collect(),
@@ -187,14 +204,13 @@ impl RedisBus {
             stop,
             deadline: CALL_TIMEOUT,
             tasks: tasks.clone(),
-            intake: Mutex::new(Some(Lease::of(namespace.as_str(), names))),
             shared,
         }
     }
 
     /// Waits until every link is up for the first time, and with them every log read.
     pub(crate) async fn ready(&self, patience: Duration) -> Result<(), Unavailable> {
-        let ports = self.logs.iter().chain([&self.notices]);
+        let ports = self.logs.values().chain([&self.notices]);
         try_join_all(ports.map(|port| self.live(port, patience))).await.map(|_| ())
     }
 
@@ -219,7 +235,7 @@ impl RedisBus {
             Ok(permit) => permit.map_err(|_| stopped())?,
             Err(_) => return Err(PublishError::Timeout),
         };
-        let port = &self.logs[publish.sub.index()];
+        let port = &self.logs[publish.sub];
         let name = format!("{}/{}", self.shared.origin, self.calls.fetch_add(1, Ordering::Relaxed));
         let call = publish::Call::new(&port.names, &publish, name)
             .map_err(|error| Unavailable { reason: format!("the publication cannot be written: {error}") })?;
@@ -261,7 +277,7 @@ impl RedisBus {
     }
 
     fn acknowledge(&self, publish: &Publish, ack: &Ack) {
-        let mut last = self.acknowledged[publish.sub.index()].lock();
+        let mut last = self.acknowledged[publish.sub].lock();
         if last.as_ref().is_none_or(|last| last.epoch != ack.epoch || last.seq < ack.seq) {
             *last = Some(ack.clone());
         }
@@ -269,14 +285,14 @@ impl RedisBus {
 
     /// Waits until the mirror has what was acknowledged.
     async fn settle_mirror(&self, patience: Duration) {
-        let waits = self.acknowledged.iter().enumerate().map(|(index, last)| async move {
-            let (Some(sub), Some(ack)) = (SubId::from_index(index), last.lock().clone()) else { return };
+        let waits = self.acknowledged.iter().map(|(sub, last)| async move {
+            let Some(ack) = last.lock().clone() else { return };
             let mirror = &self.shared.mirror;
             // After a new epoch there is nothing to wait for.
             let same = mirror.position(sub).is_some_and(|here| here.epoch == ack.epoch);
             if same && !mirror.reached(sub, ack.seq, patience).await {
                 tracing::warn!(
-                    subscription = self.shared.names[index].as_str(),
+                    subscription = self.shared.names[sub].as_str(),
                     "redis bus ends behind its log"
                 );
             }
@@ -295,8 +311,14 @@ impl RedisBus {
         }
     }
 
-    fn ports(&self) -> impl Iterator<Item = (SubId, &Port)> {
-        self.logs.iter().enumerate().filter_map(|(index, port)| Some((SubId::from_index(index)?, port)))
+    /// Begins to connect to one more log.
+    fn begin_log(&self, name: SubscriptionName) {
+        let names = Names::of_log(self.namespace.as_str(), &name, self.shared.topology.login.database);
+        self.acknowledged.push(Mutex::default());
+        self.shared.mirror.open();
+        let Some(sub) = self.shared.names.push(name) else { return };
+        let stop = self.stop.subscribe();
+        self.logs.push(Port::open(&self.shared, Purpose::Log(sub), names, stop, &self.tasks));
     }
 }
 
@@ -310,19 +332,35 @@ impl Bus for RedisBus {
 
     fn follow(&self) -> Call<'_, Result<Box<dyn Follow>, Unavailable>> {
         Box::pin(async move {
-            try_join_all(self.ports().map(|(sub, port)| self.meet_head(port, sub))).await?;
+            try_join_all(self.logs.iter().map(|(sub, port)| self.meet_head(port, sub))).await?;
             let mirror = Arc::clone(&self.shared.mirror);
             let joined = mirror.join(Places::new()).await.ok_or_else(stopped)?;
             Ok(Box::new(Follower::new(mirror, joined)) as Box<dyn Follow>)
         })
     }
 
+    fn open(&self, logs: Vec<(SubId, SubscriptionName)>) -> Call<'_, Result<(), Unavailable>> {
+        Box::pin(async move {
+            self.check_open()?;
+            for (sub, name) in logs {
+                if self.shared.names.get(sub).is_none() {
+                    self.begin_log(name);
+                }
+            }
+            let channels = intake::channels(self.namespace.as_str(), self.shared.names.values());
+            self.channels.send_if_modified(|known| std::mem::replace(known, channels.clone()) != channels);
+            Ok(())
+        })
+    }
+
     fn probe(&self, nonce: u64) -> Call<'_, Result<(), Unavailable>> {
         Box::pin(async move {
-            self.shared.probes.begin(nonce);
             let origin = &self.shared.origin;
-            let ports = self.logs.iter().chain([&self.notices]);
-            let probes = ports.map(|port| async move {
+            // One that has just been opened may not be up yet, which says nothing about those in use.
+            let begun = self.logs.iter().filter(|(sub, _)| self.shared.mirror.position(*sub).is_some());
+            let ports: Vec<&Port> = begun.map(|(_, port)| port).chain([&self.notices]).collect();
+            self.shared.probes.begin(nonce, ports.len());
+            let probes = ports.into_iter().map(|port| async move {
                 let live = self.live(port, LINK_PATIENCE.min(self.deadline)).await?;
                 live.probe(origin, nonce, self.deadline).await.map_err(unavailable)
             });
@@ -340,7 +378,7 @@ impl Bus for RedisBus {
     fn catch_up(&self) -> Call<'_, Vec<(SubId, Position)>> {
         Box::pin(async move {
             // Of a link that is down, what is known here is the best answer there is.
-            let up = self.ports().filter(|(_, port)| port.up.borrow().is_some());
+            let up = self.logs.iter().filter(|(_, port)| port.up.borrow().is_some());
             join_all(up.map(|(sub, port)| self.meet_head(port, sub))).await;
             self.shared.mirror.positions()
         })

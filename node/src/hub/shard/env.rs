@@ -16,6 +16,7 @@ use crate::time::Moment;
 pub(super) struct Env<'a> {
     pub(super) shared: &'a Shared,
     pub(super) control: &'a ControlView,
+    pub(super) catalog: &'a Catalog,
     pub(super) views: &'a [View],
     pub(super) now: Moment,
     /// What waits for the session that is asking.
@@ -25,17 +26,17 @@ pub(super) struct Env<'a> {
 impl<'a> Env<'a> {
     pub(super) fn of(
         shared: &'a Shared,
-        control: &'a ControlView,
+        (control, catalog): (&'a ControlView, &'a Catalog),
         views: &'a [View],
         pending: Option<&'a Pending>,
     ) -> Self {
-        Self { shared, control, views, now: shared.clock.moment(), pending }
+        Self { shared, control, catalog, views, now: shared.clock.moment(), pending }
     }
 }
 
 impl World for Env<'_> {
     fn catalog(&self) -> &Catalog {
-        &self.shared.catalog
+        self.catalog
     }
 
     fn control(&self) -> &ControlView {

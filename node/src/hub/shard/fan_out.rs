@@ -216,7 +216,7 @@ impl Shard {
     /// Tells the session what became of its frames; it may decide to end.
     pub(super) fn on_attempts(&mut self, key: u32, attempts: Attempts) {
         let mut actions = Vec::new();
-        let env = Env::of(&self.shared, &self.control, &self.views, None);
+        let env = Env::of(&self.shared, (&self.control, &self.catalog), &self.views, None);
         let Some(session) = self.connections.get_mut(key as usize).and_then(Connection::session) else {
             return;
         };
@@ -229,7 +229,7 @@ impl Shard {
                 Attempt::Refused(frame) => frame,
             };
             env.shared.metrics.send_failures.inc();
-            let subscription = frame.place().map(|place| env.shared.catalog.name(place.sub));
+            let subscription = frame.place().map(|place| env.catalog.name(place.sub));
             tracing::warn!(
                 correlation_id = %frame.correlation_id(),
                 r#type = frame.frame_type(),

@@ -141,7 +141,7 @@ impl Shard {
         let mut actions = Vec::new();
         let Some(connection) = self.connections.get_mut(key as usize) else { return };
         let Connection { role, pending, .. } = connection;
-        let env = Env::of(&self.shared, &self.control, &self.views, pending.as_deref());
+        let env = Env::of(&self.shared, (&self.control, &self.catalog), &self.views, pending.as_deref());
         let step = match role {
             Role::Session(session) => {
                 match &incoming {
@@ -302,7 +302,7 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(key as usize) else { return };
         let Some(pending) = connection.pending.as_mut() else { return };
         for sub in pending.outbox.take_replaced() {
-            let subscription = self.shared.catalog.name(sub).as_str();
+            let subscription = self.catalog.name(sub).as_str();
             self.shared.metrics.coalesced.with_label_values(&[subscription]).inc();
         }
         self.outbox_frames = self.outbox_frames + pending.outbox.frames() - pending.counted;

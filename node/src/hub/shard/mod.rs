@@ -56,6 +56,7 @@ const EXPIRE_EVERY_MS: u64 = 5_000;
 
 /// What the shards share with the rest of the node.
 pub(crate) struct Shared {
+    /// The contract at the start; later ones come as commands.
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) node_id: NodeId,
     pub(crate) clock: Clock,
@@ -96,7 +97,7 @@ pub(crate) enum Command {
     Admit(Box<Admission>),
     Publish(Arc<Publication>),
     Reset(Arc<Reset>, Arc<[Arc<Publication>]>),
-    Control(Arc<ControlView>),
+    Control(Arc<ControlView>, Arc<Catalog>),
     Disconnect {
         id: ConnectionId,
         ending: Ending,
@@ -172,6 +173,7 @@ struct Stopping {
 struct Shard {
     shared: Arc<Shared>,
     control: Arc<ControlView>,
+    catalog: Arc<Catalog>,
     poll: Poll,
     inbox: mpsc::Receiver<Command>,
     notified: Arc<AtomicBool>,
@@ -202,22 +204,18 @@ pub(super) fn start(index: usize, shared: Arc<Shared>) -> Result<Handle, ShardEr
     let waker = Arc::new(Waker::new(poll.registry(), WAKE).map_err(ShardError::Start)?);
     let (commands, inbox) = mpsc::channel(MAILBOX_MAX);
     let notified = Arc::new(AtomicBool::new(false));
-    let catalog = &shared.catalog;
-    let gauges = Arc::new(Gauges::new(catalog.names().len()));
+    let gauges = Arc::new(Gauges::new());
     let now = shared.clock.moment();
-    let views = catalog.ids().map(|sub| {
-        // Until the receive loop has read the logs; no session comes before that.
-        View::new(sub, catalog.name(sub).clone(), CompactedLog::new(Epoch::from_bits(0), 0))
-    });
-    let shard = Shard {
+    let mut shard = Shard {
         control: Arc::clone(&shared.control),
+        catalog: Arc::clone(&shared.catalog),
         poll,
         inbox,
         notified: Arc::clone(&notified),
         gauges: Arc::clone(&gauges),
         connections: Slab::new(),
-        lists: vec![Vec::new(); catalog.names().len()],
-        views: views.collect(),
+        lists: Vec::new(),
+        views: Vec::new(),
         wheel: Wheel::new(now),
         generation: 0,
         stamp: 0,
@@ -231,6 +229,7 @@ pub(super) fn start(index: usize, shared: Arc<Shared>) -> Result<Handle, ShardEr
         local: fan_out::Local::new(&shared.metrics),
         shared,
     };
+    shard.make_room();
     let thread = std::thread::Builder::new()
         .name(format!("shard-{index}"))
         .spawn(move || shard.run())
@@ -239,6 +238,15 @@ pub(super) fn start(index: usize, shared: Arc<Shared>) -> Result<Handle, ShardEr
 }
 
 impl Shard {
+    /// Has a place for every subscription that the node has met. Nobody joins one before its log was read.
+    fn make_room(&mut self) {
+        for (sub, name) in self.shared.catalog.interned().iter().skip(self.views.len()) {
+            let log = CompactedLog::new(Epoch::from_bits(0), 0);
+            self.views.push(View::new(sub, name.clone(), log));
+            self.lists.push(Vec::new());
+        }
+    }
+
     fn run(mut self) -> Result<(), ShardError> {
         let mut events = Events::with_capacity(1_024);
         let mut more = false;
@@ -325,7 +333,7 @@ impl Shard {
             Command::Publish(publication) => self.fan_out(&[publication]),
             Command::Admit(admission) => self.admit(*admission),
             Command::Reset(reset, entries) => self.reset(&reset, &entries),
-            Command::Control(view) => self.set_control(view),
+            Command::Control(view, catalog) => self.set_control(view, catalog),
             Command::Disconnect { id, ending, reply } => {
                 let found = self.disconnect(&id, ending);
                 // Who asked may have gone away meanwhile.

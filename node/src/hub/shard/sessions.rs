@@ -12,7 +12,7 @@ use super::env::Env;
 use super::fan_out::{Attempt, Attempts};
 use super::{Admission, EXPIRE_EVERY_MS, Intent, Shard, Stop, Stopping};
 use crate::bus::Reset;
-use crate::catalog::{SubId, SubMask};
+use crate::catalog::{Catalog, SubId, SubMask};
 use crate::hub::catch_up::CatchUp;
 use crate::hub::connection::{Connection, Role};
 use crate::hub::frame::{Publication, SealedFrame};
@@ -85,7 +85,7 @@ impl Shard {
     }
 
     pub(super) fn env(&self) -> Env<'_> {
-        Env::of(&self.shared, &self.control, &self.views, None)
+        Env::of(&self.shared, (&self.control, &self.catalog), &self.views, None)
     }
 
     /// Carries out what a session decided, in its order. `ping` is the payload of the ping being handled.
@@ -332,7 +332,7 @@ impl Shard {
     pub(super) fn handle(&mut self, key: u32, event: Event<'_>) {
         let mut actions = Vec::new();
         let Some(Connection { role, pending, .. }) = self.connections.get_mut(key as usize) else { return };
-        let env = Env::of(&self.shared, &self.control, &self.views, pending.as_deref());
+        let env = Env::of(&self.shared, (&self.control, &self.catalog), &self.views, pending.as_deref());
         if let Role::Session(session) = role {
             session.handle(event, &env, &mut actions);
         }
@@ -351,6 +351,8 @@ impl Shard {
     /// A log was read anew: everybody who is joined gets its state.
     pub(super) fn reset(&mut self, reset: &Reset, entries: &[Arc<Publication>]) {
         let index = reset.sub.index();
+        // A log that the node did not have before begins like this.
+        self.make_room();
         self.views[index].reset(reset, entries);
         let sessions = self.lists[index].clone();
         if sessions.is_empty() {
@@ -372,8 +374,14 @@ impl Shard {
     }
 
     /// New limits hold from now on, for the deadlines that run as well.
-    pub(super) fn set_control(&mut self, view: Arc<ControlView>) {
+    pub(super) fn set_control(&mut self, view: Arc<ControlView>, catalog: Arc<Catalog>) {
         let before = std::mem::replace(&mut self.control, view);
+        let contract = std::mem::replace(&mut self.catalog, catalog);
+        if !Arc::ptr_eq(&contract, &self.catalog)
+            || before.contract.supported_versions != self.control.contract.supported_versions
+        {
+            self.tell_contract();
+        }
         let keys: Vec<u32> = self.connections.iter().map(|(key, _)| key as u32).collect();
         for key in keys {
             let limits = &self.control.limits;
@@ -387,6 +395,19 @@ impl Shard {
                 connection.generation = self.generation;
                 self.schedule(key);
             }
+        }
+    }
+
+    /// Sessions leave what the contract in force does not declare, and hear whether it serves their version.
+    fn tell_contract(&mut self) {
+        let keys: Vec<u32> = self.connections.iter().map(|(key, _)| key as u32).collect();
+        for key in keys {
+            let mut actions = Vec::new();
+            let Some(connection) = self.connections.get_mut(key as usize) else { continue };
+            let env = Env::of(&self.shared, (&self.control, &self.catalog), &self.views, None);
+            let Some(session) = connection.session() else { continue };
+            session.handle(Event::Contract, &env, &mut actions);
+            self.apply(key, actions, None);
         }
     }
 

@@ -337,7 +337,8 @@ async fn shorter_limits_hold_for_deadlines_that_run() {
     let bench = Bench::start(Limits::default());
     let mut peer = bench.joined("me", &[]).await;
     let limits = Limits { protocol_ping_seconds: 1, protocol_pong_timeout_seconds: 1, ..Limits::default() };
-    bench.tell(Command::Control(testing::control(Limits { idle_disconnect_seconds: 1, ..limits }))).await;
+    let view = testing::control(Limits { idle_disconnect_seconds: 1, ..limits });
+    bench.tell(Command::Control(view, crate::board::testing::catalog())).await;
     assert_eq!(peer.read().text("disconnect_notice")["reason"], "idle_timeout");
     assert_eq!(peer.read(), Seen::Close(4408, "idle_timeout".to_owned()));
     bench.stop().await;

@@ -10,13 +10,13 @@ use super::*;
 use crate::bus::conformance::{names, occurrence, removal, update, with_key};
 use crate::bus::embedded::ledger::Taken;
 use crate::bus::embedded::{Command, EmbeddedBus};
-use crate::bus::{Bus, BusEvent, CALL_TIMEOUT, Follow, PublishError, Reset};
+use crate::bus::{Bus, BusEvent, Follow, PublishError, Reset};
 use crate::telemetry::Chain;
 use crate::time::Clock;
 
 fn open_names(dir: &Path, names: &[SubscriptionName], first_epoch: u64) -> Result<EmbeddedBus, StoreError> {
     let mut next = first_epoch;
-    let new_epoch = || {
+    let new_epoch = move || {
         next += 1;
         Epoch::from_bits(next - 1)
     };
@@ -274,7 +274,13 @@ impl Failing {
             Epoch::from_bits(next)
         };
         let (store, ledgers) = Store::open_with(path, opener, &names(), new_epoch).unwrap();
-        let bus = EmbeddedBus::start(ledgers, Some(store), Clock::start(), CALL_TIMEOUT).unwrap();
+        let bus = EmbeddedBus::start(
+            ledgers,
+            Some(store),
+            Clock::start(),
+            parking_lot::Mutex::new(Box::new(super::super::tests::epochs())),
+        )
+        .unwrap();
         Self { bus, good_for, away, _dir: dir }
     }
 

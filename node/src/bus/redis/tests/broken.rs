@@ -68,7 +68,7 @@ async fn a_call_that_is_given_up_still_finds_a_dead_connection() {
     let _frozen = Frozen::freeze(&server);
     let impatient = tokio::time::timeout(Duration::from_millis(1_100), bus.probe(1));
     assert!(impatient.await.is_err());
-    wait_for("all links down", || bus.ports().all(|(_, port)| port.up.borrow().is_none())).await;
+    wait_for("all links down", || bus.logs.values().all(|port| port.up.borrow().is_none())).await;
 }
 
 #[tokio::test]
