@@ -6,6 +6,8 @@ mod chaos;
 #[cfg(test)]
 mod config;
 #[cfg(test)]
+mod contract;
+#[cfg(test)]
 mod control;
 #[cfg(test)]
 mod control_nodes;
@@ -24,10 +26,14 @@ mod memory;
 #[cfg(test)]
 mod node;
 #[cfg(test)]
+mod outage;
+#[cfg(test)]
 mod running;
 #[cfg(test)]
 mod tidy;
 #[cfg(test)]
 mod tools;
+#[cfg(test)]
+mod whole;
 #[cfg(test)]
 mod wire;

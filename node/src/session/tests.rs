@@ -177,6 +177,46 @@ fn check(session: &mut Session, world: &Script, event: Event<'_>, expected: &[&s
     actions
 }
 
+/// The contract without one of its subscriptions, as the next version.
+fn without(world: &mut Script, name: &str) {
+    let contract = &mut world.control.contract;
+    contract.current.subscriptions.retain(|subscription| subscription.name.as_str() != name);
+    world.catalog = world.catalog.next(contract.current.clone()).unwrap();
+}
+
+#[test]
+fn a_session_leaves_what_a_new_contract_does_not_declare_and_is_told() {
+    let mut world = Script::new();
+    let mut session = opened(&world, &["agents", "tasks"]);
+    check(&mut session, &world, Event::Contract, &[]);
+    without(&mut world, "tasks");
+    let expected = ["leave tasks", "error unknown_subscription", "subscription_updated"];
+    let actions = check(&mut session, &world, Event::Contract, &expected);
+    assert_eq!(json_of(&actions[1])["message"], "Invalid subscription(s): tasks");
+    assert_eq!(json_of(&actions[2])["subscriptions"], json!(["agents"]));
+    check(&mut session, &world, Event::Contract, &[]);
+    let again = r#"{"type":"subscribe","subscriptions":["tasks"]}"#;
+    check(&mut session, &world, Event::Text(again), &["error unknown_subscription", "subscription_updated"]);
+}
+
+#[test]
+fn a_session_is_warned_once_when_its_version_is_not_served_any_more() {
+    let mut world = Script::new();
+    let served = world.control.contract.current.version;
+    let asked =
+        |version| Setup { wanted_version: Some(WantedVersion::Version(version)), ..setup(&["tasks"]) };
+    let mut session = Session::open(asked(served), &world, &mut Vec::new());
+    check(&mut session, &world, Event::Contract, &[]);
+    world.control.contract.supported_versions = vec!["2.0.0".parse().unwrap()];
+    let actions = check(&mut session, &world, Event::Contract, &["version_warning"]);
+    assert_eq!(json_of(&actions[0])["requested_version"], served.to_string());
+    check(&mut session, &world, Event::Contract, &[]);
+    // Who asked for nothing has nothing to be warned of, and who was warned at the start knows.
+    check(&mut opened(&world, &["tasks"]), &world, Event::Contract, &[]);
+    let mut warned = Session::open(asked(served), &world, &mut Vec::new());
+    check(&mut warned, &world, Event::Contract, &[]);
+}
+
 #[test]
 fn a_session_opens_with_its_frames_before_what_it_joins() {
     let world = Script::new();

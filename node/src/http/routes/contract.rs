@@ -17,6 +17,7 @@ pub(crate) async fn show(State(app): State<Arc<App>>) -> Json<Value> {
         "supported_versions": contract.supported_versions,
         "deprecation_policy": contract.deprecation_policy,
         "schema_digest": contract.schema_digest,
+        "contract_digest": contract.contract_digest,
         "schema_url": path::WS_SCHEMA,
         "subscriptions": contract.current.subscriptions,
         "revision": view.revision,
