@@ -71,6 +71,8 @@ pub struct Config {
     pub auth: Auth,
     /// The origins whose pages may connect.
     pub origins: Origins,
+    /// Whether clients may ask for compressed messages.
+    pub compression: bool,
     /// How many shards hold the sockets.
     pub shards: usize,
     /// Over which time sessions are sent off when the node stops.

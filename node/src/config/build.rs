@@ -101,7 +101,7 @@ impl Builder {
         let log = self.log(&defaults.log);
         let log_format = self.parse_or("log_format", defaults.log_format);
         let contract = self.contract(read);
-        self.refuse_compression();
+        let compression = self.switch("ws_compression_enabled");
         Some(Config {
             listen: listen?,
             bus: bus?,
@@ -115,6 +115,7 @@ impl Builder {
             data_dir,
             auth: auth?,
             origins: origins?,
+            compression: compression?,
             shards: shards?,
             drain: drain?,
             log: log?,
@@ -292,13 +293,6 @@ impl Builder {
         parsed
             .map_err(|problem| self.mistake("contract", problem, "leave it out to serve the built-in one"))
             .ok()
-    }
-
-    fn refuse_compression(&mut self) {
-        if self.switch("ws_compression_enabled") == Some(true) {
-            let problem = "this version does not compress messages";
-            self.mistake("ws_compression_enabled", problem, "set it to false or leave it out");
-        }
     }
 
     fn switch(&mut self, name: &str) -> Option<bool> {

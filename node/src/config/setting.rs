@@ -262,7 +262,7 @@ const GENERAL: &[Row] = &[
         "true|false",
         "false",
         Kind::Switch,
-        "Compression of WebSocket messages; this version has none.",
+        "Whether clients that ask for it get compressed messages (permessage-deflate).",
     ),
 ];
 

@@ -30,6 +30,7 @@ use crate::session::{Setup, WantedVersion};
 use crate::tasks::TaskKind;
 use crate::telemetry::metrics::HandshakeRefusal;
 use crate::ws::handshake::{self, Accepted};
+use crate::ws::{Coding, deflate};
 
 /// Names that a query may list: far beyond what a connection can join, and a bound on what is looked at.
 const NAMES_MAX: usize = 256;
@@ -174,13 +175,15 @@ fn switch(
     shard: usize,
     intent: Intent,
 ) -> Response {
+    let agreed = app.config.compression.then(|| deflate::negotiate(request.headers())).flatten();
+    let coding = agreed.as_ref().map_or(Coding::Plain, |agreed| agreed.coding);
     let upgrade = hyper::upgrade::on(&mut request);
     let owner = Arc::clone(app);
     let deadline = Duration::from_secs(app.limits().handshake_timeout_seconds);
     app.tasks.spawn(TaskKind::Upgrade, async move {
         // Until then the session's name and its share of the caps are taken.
         match tokio::time::timeout(deadline, upgrade).await {
-            Ok(Ok(upgraded)) => hand_over(&owner, upgraded, shard, intent).await,
+            Ok(Ok(upgraded)) => hand_over(&owner, upgraded, shard, (intent, coding)).await,
             Ok(Err(error)) => {
                 count_refused(&owner, HandshakeRefusal::Malformed);
                 tracing::debug!(error = %error, "client went away before its upgrade");
@@ -197,11 +200,19 @@ fn switch(
     if let Some(protocol) = accepted.subprotocol() {
         headers.insert(header::SEC_WEBSOCKET_PROTOCOL, protocol);
     }
+    if let Some(agreed) = agreed {
+        headers.insert(header::SEC_WEBSOCKET_EXTENSIONS, agreed.response);
+    }
     headers.insert(header::SEC_WEBSOCKET_ACCEPT, accepted.accept);
     (StatusCode::SWITCHING_PROTOCOLS, headers).into_response()
 }
 
-async fn hand_over(app: &App, upgraded: hyper::upgrade::Upgraded, shard: usize, intent: Intent) {
+async fn hand_over(
+    app: &App,
+    upgraded: hyper::upgrade::Upgraded,
+    shard: usize,
+    (intent, coding): (Intent, Coding),
+) {
     let Ok(parts) = upgraded.downcast::<TokioIo<Patient>>() else {
         tracing::error!("upgraded connection is not a socket of the accept loop");
         return;
@@ -215,7 +226,7 @@ async fn hand_over(app: &App, upgraded: hyper::upgrade::Upgraded, shard: usize, 
     };
     // Where the kernel refuses, its own bound holds.
     let _ = socket2::SockRef::from(&socket).set_send_buffer_size(SEND_BUFFER_BYTES);
-    let admission = Admission { socket, read: parts.read_buf, intent };
+    let admission = Admission { socket, read: parts.read_buf, coding, intent };
     if app.hub.admit(shard, admission).await.is_err() {
         tracing::info!("shard has ended, a new socket is closed");
     }

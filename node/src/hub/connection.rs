@@ -7,13 +7,15 @@ use super::pending::Pending;
 use super::registry::Registration;
 use crate::catalog::{SubId, SubMask};
 use crate::session::Session;
-use crate::ws::Parser;
 use crate::ws::closing::Closing;
+use crate::ws::{Coding, Parser};
 
 /// One connection. An idle one is this and nothing on the heap but its session.
 pub(super) struct Connection {
     pub(super) socket: TcpStream,
     pub(super) parser: Parser,
+    /// What was agreed on about compression.
+    pub(super) coding: Coding,
     pub(super) role: Role,
     /// Its name and its share of the caps; refused connections have none.
     pub(super) registration: Option<Registration>,
@@ -45,7 +47,8 @@ pub(super) enum Role {
 
 impl Connection {
     pub(super) fn pending(&mut self) -> &mut Pending {
-        self.pending.get_or_insert_default()
+        let coding = self.coding;
+        self.pending.get_or_insert_with(|| Box::new(Pending::new(coding)))
     }
 
     pub(super) fn session(&mut self) -> Option<&mut Session> {

@@ -13,7 +13,8 @@ use hiveops_proto::{CorrelationId, MessageType, ServerFrame, Timestamp};
 use crate::bus::Stored;
 use crate::catalog::SubId;
 use crate::log::{Entry, ValueKey};
-use crate::ws;
+use crate::ws::deflate::deflated;
+use crate::ws::{self, Coding};
 
 /// An encoded WebSocket frame, cheap to clone.
 #[derive(Debug, Clone)]
@@ -22,6 +23,8 @@ pub(crate) struct SealedFrame(Arc<Sealed>);
 #[derive(Debug)]
 struct Sealed {
     bytes: Bytes,
+    /// Its compressed forms, each made when the first session asks for it; none where it stays plain.
+    deflated: [OnceLock<Option<Bytes>>; Coding::DEFLATED],
     frame_type: MessageType,
     correlation_id: CorrelationId,
     sub: Option<SubId>,
@@ -55,13 +58,22 @@ impl SealedFrame {
         let frame_type = MessageType::new(frame.frame_type())
             .expect("the types of frames follow the rule of message types");
         let correlation_id = frame.correlation_id().clone();
-        Self(Arc::new(Sealed { bytes: ws::text_frame(&text), frame_type, correlation_id, sub, place }))
+        let (bytes, deflated) = (ws::text_frame(&text), Default::default());
+        Self(Arc::new(Sealed { bytes, deflated, frame_type, correlation_id, sub, place }))
     }
 
-    pub(crate) fn bytes(&self) -> &Bytes {
-        &self.0.bytes
+    /// The form that a session gets. What is for one session only stays plain.
+    pub(crate) fn bytes(&self, coding: Coding) -> &Bytes {
+        match coding.index().filter(|_| self.0.sub.is_some()) {
+            None => &self.0.bytes,
+            Some(index) => {
+                let deflated = self.0.deflated[index].get_or_init(|| deflated(&self.0.bytes, coding));
+                deflated.as_ref().unwrap_or(&self.0.bytes)
+            }
+        }
     }
 
+    /// The length of the plain form, which bounds that of the others.
     pub(crate) fn len(&self) -> usize {
         self.0.bytes.len()
     }

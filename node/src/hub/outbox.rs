@@ -14,6 +14,7 @@ use hiveops_proto::Limits;
 use super::frame::{Place, SealedFrame};
 use crate::catalog::SubId;
 use crate::time::Moment;
+use crate::ws::Coding;
 
 /// Frames that one system call writes at most; the kernel takes up to 1,024 pieces.
 pub(crate) const WRITE_FRAMES_MAX: usize = 64;
@@ -24,6 +25,8 @@ const CONTROLS_MAX: usize = 16;
 /// A session's queue.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
+    /// The form in which the session gets its frames.
+    coding: Coding,
     entries: VecDeque<Entry>,
     bytes: usize,
     /// Bytes of the front entry that are written already.
@@ -61,9 +64,9 @@ pub(crate) enum Item {
 }
 
 impl Item {
-    fn bytes(&self) -> &Bytes {
+    fn bytes(&self, coding: Coding) -> &Bytes {
         match self {
-            Self::Frame(frame) => frame.bytes(),
+            Self::Frame(frame) => frame.bytes(coding),
             Self::Control(bytes) => bytes,
         }
     }
@@ -116,13 +119,17 @@ pub(crate) struct Omission {
 }
 
 impl Outbox {
+    pub(crate) fn new(coding: Coding) -> Self {
+        Self { coding, ..Self::default() }
+    }
+
     /// Queues a frame, or puts it in the place of an older value.
     pub(crate) fn push(&mut self, frame: SealedFrame, room: Room, now: Moment) -> Pushed {
-        let len = frame.len();
+        let len = frame.bytes(self.coding).len();
         if let Some(place) = frame.place() {
             self.begin(place.sub, place.prev_seq);
             if let Some(index) = self.same_value(place) {
-                let old = self.entries[index].item.bytes().len();
+                let old = self.entries[index].item.bytes(self.coding).len();
                 let alone = self.entries.len() == 1;
                 if self.bytes - old + len > room.bytes && !alone {
                     return Pushed::Full;
@@ -184,7 +191,7 @@ impl Outbox {
         {
             cursor.tail = place.seq;
         }
-        self.bytes += item.bytes().len();
+        self.bytes += item.bytes(self.coding).len();
         self.entries.push_back(Entry { item, queued_at: now });
     }
 
@@ -242,7 +249,7 @@ impl Outbox {
             if place.prev_seq > sent && !place.replayed {
                 let omission = Omission { sub: place.sub, from_seq: sent + 1, to_seq: place.prev_seq };
                 let item = Item::Frame(notice(omission));
-                self.bytes += item.bytes().len();
+                self.bytes += item.bytes(self.coding).len();
                 self.entries.insert(self.pinned, Entry { item, queued_at });
                 self.pinned += 1;
             }
@@ -260,7 +267,7 @@ impl Outbox {
         let mut slices = Vec::with_capacity(self.pinned.min(WRITE_FRAMES_MAX));
         for (index, entry) in self.entries.iter().take(self.pinned.min(WRITE_FRAMES_MAX)).enumerate() {
             let skip = if index == 0 { self.offset } else { 0 };
-            slices.push(IoSlice::new(&entry.item.bytes()[skip..]));
+            slices.push(IoSlice::new(&entry.item.bytes(self.coding)[skip..]));
         }
         slices
     }
@@ -269,7 +276,7 @@ impl Outbox {
     pub(crate) fn advance(&mut self, written: usize, mut left: impl FnMut(&Item, Moment)) {
         let mut rest = self.offset + written;
         while let Some(front) = self.entries.front() {
-            let len = front.item.bytes().len();
+            let len = front.item.bytes(self.coding).len();
             if rest < len {
                 break;
             }
@@ -297,7 +304,7 @@ impl Outbox {
         let kept = usize::from(self.offset > 0);
         let gone: Vec<Item> =
             self.entries.drain(kept.min(self.entries.len())..).map(|entry| entry.item).collect();
-        self.bytes = self.entries.iter().map(|entry| entry.item.bytes().len()).sum();
+        self.bytes = self.entries.iter().map(|entry| entry.item.bytes(self.coding).len()).sum();
         self.pinned = self.entries.len();
         gone
     }
@@ -305,12 +312,12 @@ impl Outbox {
     /// Takes out the frames of one subscription, snapshots and notices included: the session has left it.
     /// What is settled stays, because a pong behind it may have said already that it comes.
     pub(crate) fn remove(&mut self, sub: SubId) {
-        let (settled, mut index) = (self.pinned, 0);
+        let (settled, coding, mut index) = (self.pinned, self.coding, 0);
         let bytes = &mut self.bytes;
         self.entries.retain(|entry| {
             let keep = index < settled || entry.item.sub() != Some(sub);
             if !keep {
-                *bytes -= entry.item.bytes().len();
+                *bytes -= entry.item.bytes(coding).len();
             }
             index += 1;
             keep
@@ -329,11 +336,11 @@ impl Outbox {
     /// Counts anew what is kept count of.
     #[cfg(test)]
     pub(crate) fn assert_consistent(&self) {
-        let bytes: usize = self.entries.iter().map(|entry| entry.item.bytes().len()).sum();
+        let bytes: usize = self.entries.iter().map(|entry| entry.item.bytes(self.coding).len()).sum();
         assert_eq!(self.bytes, bytes, "the bytes are those of the entries");
         assert!(self.pinned <= self.entries.len(), "only entries are settled");
         assert!(self.offset == 0 || self.pinned > 0, "what has begun is settled");
-        let front = self.entries.front().map_or(1, |entry| entry.item.bytes().len());
+        let front = self.entries.front().map_or(1, |entry| entry.item.bytes(self.coding).len());
         assert!(self.offset < front, "a front entry that has left whole is gone");
     }
 
@@ -341,7 +348,8 @@ impl Outbox {
     #[cfg(test)]
     pub(crate) fn publications(&self) -> (usize, usize) {
         let waiting = self.entries.iter().filter(|entry| entry.item.place().is_some());
-        waiting.fold((0, 0), |(frames, bytes), entry| (frames + 1, bytes + entry.item.bytes().len()))
+        waiting
+            .fold((0, 0), |(frames, bytes), entry| (frames + 1, bytes + entry.item.bytes(self.coding).len()))
     }
 
     pub(crate) fn is_empty(&self) -> bool {

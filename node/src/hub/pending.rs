@@ -10,6 +10,7 @@ use super::outbox::{Outbox, Pushed, Room};
 use super::view::View;
 use crate::catalog::{SubId, SubMask};
 use crate::time::Moment;
+use crate::ws::Coding;
 
 /// What waits for a socket that does not take all.
 #[derive(Debug, Default)]
@@ -46,6 +47,10 @@ pub(super) struct Feeding {
 }
 
 impl Pending {
+    pub(super) fn new(coding: Coding) -> Self {
+        Self { outbox: Outbox::new(coding), ..Self::default() }
+    }
+
     /// Queues a publication of a subscription that is `live`; without room, the subscription falls behind
     /// and is live no more.
     pub(super) fn offer(

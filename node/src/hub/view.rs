@@ -177,7 +177,7 @@ mod tests {
 
     /// The JSON of a server's frame.
     fn json(frame: &SealedFrame) -> Value {
-        let bytes = frame.bytes();
+        let bytes = frame.bytes(crate::ws::Coding::Plain);
         let header = match bytes[1] {
             127 => 10,
             126 => 4,

@@ -199,6 +199,11 @@ impl Session {
         self.timers.next_deadline(limits)
     }
 
+    /// Whether a message that comes now would be dropped, whatever it says.
+    pub(crate) fn is_over_rate(&mut self, limits: &Limits, now: Moment) -> bool {
+        self.bucket.is_empty(limits, now)
+    }
+
     /// A frame left for the socket, or got a place in the outbox.
     pub(crate) fn sent(&mut self, now: Moment) {
         self.send_failures = 0;

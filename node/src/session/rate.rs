@@ -42,6 +42,12 @@ impl TokenBucket {
         }
     }
 
+    /// Whether the next message would be dropped.
+    pub(super) fn is_empty(&mut self, limits: &Limits, now: Moment) -> bool {
+        self.refill(limits, now);
+        self.level < TOKEN
+    }
+
     /// Decides about one message.
     pub(super) fn take(&mut self, limits: &Limits, now: Moment) -> Verdict {
         match self.take_quietly(limits, now) {

@@ -19,8 +19,8 @@ pub(crate) const LINGER_MAX: Duration = Duration::from_secs(5);
 /// 6 MiB to receive), so that a peer which only reads after it has written gets there.
 pub(crate) const DISCARD_BYTES_MAX: usize = 16 << 20;
 
-/// Nothing that comes while closing is kept or too big; only a close frame matters.
-const CAPS: Caps = Caps { soft: 0, hard: usize::MAX };
+/// Nothing that comes while closing is kept or too big, compressed or not; only a close frame matters.
+const CAPS: Caps = Caps { soft: 0, hard: usize::MAX, deflate: true };
 
 /// What began the closing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -204,7 +204,7 @@ mod tests {
         let message = frame(TEXT, &[b'a'; 300], MASK);
         let (begun, rest) = message.split_at(100);
         let mut parser = Parser::new();
-        let caps = Caps { soft: 1_000, hard: 4_000 };
+        let caps = Caps { soft: 1_000, hard: 4_000, deflate: false };
         assert_eq!(parser.next(&mut begun.to_vec().as_mut_slice(), &caps), Ok(None));
 
         let mut closing = Closing::new(Cause::Ours);

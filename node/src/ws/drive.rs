@@ -54,6 +54,9 @@ fn owned(incoming: Incoming<'_>) -> Incoming<'static> {
         Incoming::Binary(bytes) => Incoming::Binary(Cow::Owned(bytes.into_owned())),
         Incoming::Ping(bytes) => Incoming::Ping(Cow::Owned(bytes.into_owned())),
         Incoming::Pong => Incoming::Pong,
+        Incoming::Compressed { kind, payload } => {
+            Incoming::Compressed { kind, payload: Cow::Owned(payload.into_owned()) }
+        }
         Incoming::Close { code, reason } => Incoming::Close { code, reason: Cow::Owned(reason.into_owned()) },
         Incoming::TooLarge { kind, bytes } => Incoming::TooLarge { kind, bytes },
     }

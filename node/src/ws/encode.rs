@@ -25,6 +25,9 @@ enum Opcode {
     Pong = 0xA,
 }
 
+/// RFC 7692, 6: the message is compressed.
+const COMPRESSED: u8 = 0x40;
+
 /// The bytes before a payload, for a vectored write.
 #[derive(Debug, Clone, Copy)]
 struct FrameHeader {
@@ -38,6 +41,23 @@ impl Deref for FrameHeader {
     fn deref(&self) -> &[u8] {
         &self.bytes[..usize::from(self.len)]
     }
+}
+
+/// The payload of one of our frames.
+pub(super) fn payload(frame: &[u8]) -> &[u8] {
+    let header_len = match frame.get(1) {
+        Some(126) => 4,
+        Some(127) => HEADER_MAX,
+        _ => 2,
+    };
+    frame.get(header_len..).unwrap_or_default()
+}
+
+/// The frame with another payload, which is its own in compressed form.
+pub(super) fn compressed_frame(frame: &[u8], payload: &[u8]) -> Bytes {
+    let mut header = header(Opcode::Text, payload.len());
+    header.bytes[0] = frame.first().copied().unwrap_or_default() | COMPRESSED;
+    [&header[..], payload].concat().into()
 }
 
 /// The header of an unfragmented frame.

@@ -47,6 +47,8 @@ impl Role {
 pub(super) struct Header {
     pub(super) fin: bool,
     pub(super) role: Role,
+    /// The message that begins here is compressed.
+    pub(super) compressed: bool,
     pub(super) payload_len: u64,
     pub(super) mask: [u8; 4],
 }
@@ -54,12 +56,17 @@ pub(super) struct Header {
 impl Header {
     /// Reads the header at the front of `bytes` and says how long it is; `None` when it is incomplete.
     /// What the first two bytes do wrong is refused without waiting for the rest.
-    pub(super) fn decode(bytes: &[u8]) -> Result<Option<(Self, usize)>, ProtocolError> {
+    pub(super) fn decode(bytes: &[u8], deflate: bool) -> Result<Option<(Self, usize)>, ProtocolError> {
         let Some((&first, rest)) = bytes.split_first() else { return Ok(None) };
-        if first & 0x70 != 0 {
+        let compressed = first & 0x40 != 0;
+        let reserved = if deflate { 0x30 } else { 0x70 };
+        if first & reserved != 0 {
             return Err(ProtocolError::Protocol("reserved bit set"));
         }
         let role = Role::from_opcode(first & 0x0F)?;
+        if compressed && !matches!(role, Role::Begins(_)) {
+            return Err(ProtocolError::Protocol("compression said where no message begins"));
+        }
         let is_control = matches!(role, Role::Controls(_));
         let fin = first & 0x80 != 0;
         if is_control && !fin {
@@ -75,7 +82,8 @@ impl Header {
         }
         let Some((payload_len, rest)) = decode_len(short_len, rest)? else { return Ok(None) };
         let Some((&mask, rest)) = rest.split_first_chunk() else { return Ok(None) };
-        Ok(Some((Self { fin, role, payload_len, mask }, bytes.len() - rest.len())))
+        let header = Self { fin, role, compressed, payload_len, mask };
+        Ok(Some((header, bytes.len() - rest.len())))
     }
 }
 
@@ -137,11 +145,12 @@ mod tests {
             let header = Header {
                 fin: false,
                 role: Role::Begins(Kind::Binary),
+                compressed: false,
                 payload_len: payload_len as u64,
                 mask,
             };
-            assert_eq!(Header::decode(&stream), Ok(Some((header, header_len))));
-            assert_eq!(Header::decode(&stream[..header_len - 1]), Ok(None));
+            assert_eq!(Header::decode(&stream, false), Ok(Some((header, header_len))));
+            assert_eq!(Header::decode(&stream[..header_len - 1], false), Ok(None));
         }
     }
 }

@@ -17,6 +17,15 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
+    /// The message, when its payload is whole in the form in which it came.
+    pub(super) fn received(
+        self,
+        compressed: bool,
+        payload: Cow<'_, [u8]>,
+    ) -> Result<Incoming<'_>, ProtocolError> {
+        if compressed { Ok(Incoming::Compressed { kind: self, payload }) } else { self.whole(payload) }
+    }
+
     /// The message, when its payload is whole.
     pub(super) fn whole(self, payload: Cow<'_, [u8]>) -> Result<Incoming<'_>, ProtocolError> {
         let text = match (self, payload) {
@@ -31,6 +40,7 @@ impl Kind {
 #[derive(Debug)]
 pub(super) struct Message {
     kind: Kind,
+    compressed: bool,
     /// What the headers so far announced.
     announced: u64,
     /// Frames that neither carried nor ended anything. Each counts as a byte against the hard cap, or a
@@ -51,8 +61,9 @@ enum Body {
 }
 
 impl Message {
-    pub(super) fn new(kind: Kind) -> Self {
-        Self { kind, announced: 0, empty_frames: 0, body: Body::Kept { bytes: Vec::new(), checked: 0 } }
+    pub(super) fn new(kind: Kind, compressed: bool) -> Self {
+        let body = Body::Kept { bytes: Vec::new(), checked: 0 };
+        Self { kind, compressed, announced: 0, empty_frames: 0, body }
     }
 
     /// A frame of this message begins.
@@ -74,7 +85,7 @@ impl Message {
         let Body::Kept { bytes, checked } = &mut self.body else { return Ok(()) };
         reserve(bytes, chunk.len(), self.announced);
         bytes.extend_from_slice(chunk);
-        if self.kind == Kind::Text {
+        if self.kind == Kind::Text && !self.compressed {
             *checked += match str::from_utf8(&bytes[*checked..]) {
                 Ok(text) => text.len(),
                 Err(error) if error.error_len().is_none() => error.valid_up_to(),
@@ -87,7 +98,7 @@ impl Message {
     /// The last frame has been read.
     pub(super) fn finish(self) -> Result<Incoming<'static>, ProtocolError> {
         match self.body {
-            Body::Kept { bytes, .. } => self.kind.whole(Cow::Owned(bytes)),
+            Body::Kept { bytes, .. } => self.kind.received(self.compressed, Cow::Owned(bytes)),
             Body::Skipped => Ok(Incoming::TooLarge { kind: self.kind, bytes: self.announced }),
         }
     }

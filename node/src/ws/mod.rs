@@ -8,6 +8,7 @@
 pub(crate) mod client;
 pub(crate) mod closing;
 mod control;
+pub(crate) mod deflate;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod drive;
 mod encode;
@@ -20,6 +21,7 @@ use std::borrow::Cow;
 
 use hiveops_proto::DisconnectReason;
 
+pub(crate) use deflate::{Coding, Inflater};
 #[cfg(feature = "echo-endpoint")]
 pub(crate) use encode::binary_frame;
 pub(crate) use encode::{close_frame, empty_close_frame, ping_frame, pong_frame, text_frame};
@@ -33,6 +35,8 @@ pub(crate) struct Caps {
     pub(crate) soft: usize,
     /// A frame or message over it is [`ProtocolError::TooBig`] as soon as a header says so.
     pub(crate) hard: usize,
+    /// Whether messages may come compressed. The caps then hold for what they inflate to as well.
+    pub(crate) deflate: bool,
 }
 
 /// What a client sent. The bytes are borrowed from the read buffer when the frame lay in it whole.
@@ -43,6 +47,11 @@ pub(crate) enum Incoming<'a> {
     /// At most 125 bytes, to be sent back in a pong.
     Ping(Cow<'a, [u8]>),
     Pong,
+    /// A message that has yet to be inflated.
+    Compressed {
+        kind: Kind,
+        payload: Cow<'a, [u8]>,
+    },
     /// What follows it is not for the parser: the session is closing.
     Close {
         /// Always one that a peer may send; `None` when the frame was empty.

@@ -55,7 +55,7 @@ impl Parser {
 /// The common case: no message is open, and all of an unfragmented message or a control frame is here.
 /// Takes nothing off `input` in any other case.
 fn whole_frame<'a>(input: &mut &'a mut [u8], caps: &Caps) -> Result<Option<Incoming<'a>>, ProtocolError> {
-    let Some((header, header_len)) = Header::decode(input)? else { return Ok(None) };
+    let Some((header, header_len)) = Header::decode(input, caps.deflate)? else { return Ok(None) };
     let is_whole = match header.role {
         Role::Begins(_) => header.fin && header.payload_len <= caps.soft.min(caps.hard) as u64,
         Role::Continues => false,
@@ -68,7 +68,7 @@ fn whole_frame<'a>(input: &mut &'a mut [u8], caps: &Caps) -> Result<Option<Incom
     let payload = take_front(input, header.payload_len as usize);
     unmask(payload, header.mask);
     match header.role {
-        Role::Begins(kind) => kind.whole(Cow::Borrowed(payload)).map(Some),
+        Role::Begins(kind) => kind.received(header.compressed, Cow::Borrowed(payload)).map(Some),
         Role::Continues => Ok(None),
         Role::Controls(control) => control::whole(control, Cow::Borrowed(payload)).map(Some),
     }
@@ -113,7 +113,7 @@ impl Pending {
         loop {
             let frame = match self.frame.take() {
                 Some(frame) => frame,
-                None => match self.read_header(input)? {
+                None => match self.read_header(input, caps.deflate)? {
                     Some(header) => self.begin(header, caps)?,
                     None => return Ok(None),
                 },
@@ -129,12 +129,12 @@ impl Pending {
 
     /// Moves bytes into the header until it is whole. A header is at most 14 bytes, so one at a time
     /// costs nothing that matters, and no byte of the payload is taken by mistake.
-    fn read_header(&mut self, input: &mut &mut [u8]) -> Result<Option<Header>, ProtocolError> {
+    fn read_header(&mut self, input: &mut &mut [u8], deflate: bool) -> Result<Option<Header>, ProtocolError> {
         while let Some((&mut byte, rest)) = mem::take(input).split_first_mut() {
             *input = rest;
             self.header[self.header_len] = byte;
             self.header_len += 1;
-            if let Some((header, _)) = Header::decode(&self.header[..self.header_len])? {
+            if let Some((header, _)) = Header::decode(&self.header[..self.header_len], deflate)? {
                 self.header_len = 0;
                 return Ok(Some(header));
             }
@@ -148,7 +148,7 @@ impl Pending {
             (Role::Controls(control), _) => {
                 return Ok(Frame::new(Target::Control(control), header));
             }
-            (Role::Begins(kind), none @ None) => none.insert(Message::new(kind)),
+            (Role::Begins(kind), none @ None) => none.insert(Message::new(kind, header.compressed)),
             (Role::Continues, Some(message)) => message,
             (Role::Begins(_), Some(_)) => {
                 return Err(ProtocolError::Protocol("message begun inside another"));

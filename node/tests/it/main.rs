@@ -5,6 +5,7 @@
 mod access;
 mod backpressure;
 mod cluster;
+mod compression;
 mod control;
 mod drain;
 mod handshake;

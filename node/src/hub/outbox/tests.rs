@@ -220,7 +220,7 @@ fn the_rest_of_a_cut_write_leaves_first() {
     bench.event(6);
     bench.outbox.prepare(|omission| panic!("{omission:?}"));
     let rest = bench.outbox.slices().iter().flat_map(|slice| slice.to_vec()).collect::<Vec<_>>();
-    assert_eq!(rest[..frame.len() - 7], frame.bytes()[7..]);
+    assert_eq!(rest[..frame.len() - 7], frame.bytes(Coding::Plain)[7..]);
     assert_eq!(bench.drain(), [Out::Seq(5), Out::Seq(6)]);
 }
 

@@ -90,7 +90,7 @@ struct Session {
 
 impl Client {
     fn take(&mut self, frame: &SealedFrame) {
-        let bytes = frame.bytes();
+        let bytes = frame.bytes(Coding::Plain);
         let header = match bytes[1] {
             127 => 10,
             126 => 4,

@@ -22,6 +22,7 @@ use crate::hub::pending::Offered;
 use crate::session::Event;
 use crate::telemetry::metrics::Metrics;
 use crate::time::Moment;
+use crate::ws::Coding;
 
 /// Publications of one batch at most: one vectored write takes them all.
 pub(super) const BATCH_MAX: usize = 64;
@@ -67,12 +68,18 @@ impl Local {
 /// A batch, and what is the same for all sessions that take the same part of it.
 struct Batch<'a> {
     publications: &'a [Arc<Publication>],
-    /// The part that was last put together, and for which subscriptions.
-    part: SubMask,
-    slices: Vec<IoSlice<'a>>,
-    bytes: usize,
+    /// What was put together last, for each coding.
+    parts: [Part<'a>; 1 + Coding::DEFLATED],
     now: Moment,
     room: Room,
+}
+
+/// The frames of a batch that some subscriptions are due, in one form.
+#[derive(Default)]
+struct Part<'a> {
+    subs: SubMask,
+    slices: Vec<IoSlice<'a>>,
+    bytes: usize,
 }
 
 /// Frames that were due to a session, in their order: those that found no room, and between them a mark
@@ -103,16 +110,17 @@ impl<'a> Batch<'a> {
         subs
     }
 
-    /// Puts together the frames of `part`.
-    fn select(&mut self, part: SubMask) {
-        if self.part == part && !self.slices.is_empty() {
-            return;
+    /// The frames of `subs`, put together unless they were those of the last session.
+    fn part(&mut self, subs: SubMask, coding: Coding) -> &Part<'a> {
+        let part = &mut self.parts[coding.index().map_or(0, |index| 1 + index)];
+        if part.subs != subs || part.slices.is_empty() {
+            part.subs = subs;
+            part.slices.clear();
+            let due = self.publications.iter().filter(|publication| subs.contains(publication.sub()));
+            part.slices.extend(due.map(|publication| IoSlice::new(publication.live().bytes(coding))));
+            part.bytes = part.slices.iter().map(|slice| slice.len()).sum();
         }
-        self.part = part;
-        self.slices.clear();
-        let due = self.publications.iter().filter(|publication| part.contains(publication.sub()));
-        self.slices.extend(due.map(|publication| IoSlice::new(publication.live().bytes())));
-        self.bytes = self.slices.iter().map(|slice| slice.len()).sum();
+        part
     }
 }
 
@@ -125,8 +133,7 @@ impl Shard {
         let skipped = self.hold_back(&holes);
         self.stamp += 1;
         let room = Room::of(&self.control.limits);
-        let (part, now) = (SubMask::default(), self.now());
-        let mut batch = Batch { publications, part, slices: Vec::new(), bytes: 0, now, room };
+        let mut batch = Batch { publications, parts: Default::default(), now: self.now(), room };
         let mut refused = Vec::new();
         for sub in batch.subs().iter() {
             for index in 0..self.lists[sub.index()].len() {
@@ -252,21 +259,22 @@ fn visit<'a>(connection: &mut Connection, batch: &mut Batch<'a>, local: &mut Loc
     if connection.pending.is_some() {
         return queue(connection, batch, batch.publications);
     }
-    batch.select(connection.live);
-    if batch.slices.is_empty() {
+    let (subs, coding) = (connection.live, connection.coding);
+    let part = batch.part(subs, coding);
+    if part.slices.is_empty() {
         return Visit::Fine;
     }
-    let Ok(written) = write(&mut connection.socket, &batch.slices) else { return Visit::Gone };
+    let Ok(written) = write(&mut connection.socket, &part.slices) else { return Visit::Gone };
     local.bytes_sent.inc_by(written as u64);
-    if written < batch.bytes {
+    if written < part.bytes {
         return keep_rest(connection, batch, written, local);
     }
-    local.sent.inc_by(batch.slices.len() as u64);
-    let due = batch.publications.iter().filter(|publication| batch.part.contains(publication.sub()));
+    local.sent.inc_by(part.slices.len() as u64);
+    let due = batch.publications.iter().filter(|publication| subs.contains(publication.sub()));
     let at = Instant::now();
     for publication in due {
         local.delivery.observe(at.duration_since(publication.received()).as_secs_f64());
-        local.bytes_out.observe(publication.live().len() as f64);
+        local.bytes_out.observe(publication.live().bytes(coding).len() as f64);
     }
     if let Some(session) = connection.session() {
         session.sent(batch.now);
@@ -276,7 +284,7 @@ fn visit<'a>(connection: &mut Connection, batch: &mut Batch<'a>, local: &mut Loc
 
 /// The socket took less than was due: the rest waits from now on.
 fn keep_rest(connection: &mut Connection, batch: &Batch<'_>, written: usize, local: &mut Local) -> Visit {
-    let live = connection.live;
+    let (live, coding) = (connection.live, connection.coding);
     let pending = connection.pending();
     pending.blocked = true;
     let mut skip = written;
@@ -285,10 +293,11 @@ fn keep_rest(connection: &mut Connection, batch: &Batch<'_>, written: usize, loc
         if !live.contains(publication.sub()) {
             continue;
         }
-        if skip >= frame.len() {
-            skip -= frame.len();
+        let len = frame.bytes(coding).len();
+        if skip >= len {
+            skip -= len;
             local.sent.inc();
-            local.bytes_out.observe(frame.len() as f64);
+            local.bytes_out.observe(len as f64);
             continue;
         }
         let mut rest = index;

@@ -14,7 +14,7 @@ use crate::hub::frame::SealedFrame;
 use crate::hub::outbox::{Item, Omission, Room};
 use crate::session::{Ending, Event, Session};
 use crate::ws::closing::{self, Cause};
-use crate::ws::{self, Caps, Incoming, ProtocolError};
+use crate::ws::{self, Caps, Incoming, Inflater, ProtocolError};
 use hiveops_proto::frame::Coalesced;
 
 /// Reads of one socket per turn: a peer that sends without end waits for the others.
@@ -124,17 +124,37 @@ impl Shard {
             if connection.gone.is_some() {
                 return;
             }
-            let Connection { parser, role, .. } = connection;
+            let Connection { parser, role, coding, .. } = connection;
             if let Role::Closing(closing) = role {
                 let action = closing.read(parser, input);
                 return self.obey(key, action);
             }
-            match parser.next(&mut input, &caps(role, &self.control.limits)) {
+            let caps = caps(role, *coding, &self.control.limits);
+            match parser.next(&mut input, &caps) {
                 Ok(None) => return,
+                Ok(Some(Incoming::Compressed { kind, payload })) => {
+                    self.on_compressed(key, kind, &payload, &caps);
+                }
                 Ok(Some(incoming)) => self.on_incoming(key, incoming),
                 Err(error) => self.on_violation(key, error),
             }
         }
+    }
+
+    /// A message of a few bytes may inflate to as much as the hard cap; one that is to be dropped for its
+    /// rate is not inflated at all.
+    fn on_compressed(&mut self, key: u32, kind: ws::Kind, payload: &[u8], caps: &Caps) {
+        let now = self.now();
+        let session = self.connections.get_mut(key as usize).and_then(Connection::session);
+        if session.is_some_and(|session| session.is_over_rate(&self.control.limits, now)) {
+            return self.on_incoming(key, Incoming::TooLarge { kind, bytes: payload.len() as u64 });
+        }
+        let mut inflater = self.inflater.take().unwrap_or_else(|| Box::new(Inflater::new()));
+        match inflater.message(kind, payload, caps) {
+            Ok(incoming) => self.on_incoming(key, incoming),
+            Err(error) => self.on_violation(key, error),
+        }
+        self.inflater = Some(inflater);
     }
 
     fn on_incoming(&mut self, key: u32, incoming: Incoming<'_>) {
@@ -153,13 +173,17 @@ impl Shard {
                         self.local.received.inc();
                         self.local.bytes_in.observe(*bytes as f64);
                     }
-                    Incoming::Binary(_) | Incoming::Ping(_) | Incoming::Pong | Incoming::Close { .. } => {}
+                    Incoming::Binary(_)
+                    | Incoming::Compressed { .. }
+                    | Incoming::Ping(_)
+                    | Incoming::Pong
+                    | Incoming::Close { .. } => {}
                 }
                 session_step(session, incoming, &env, &mut actions)
             }
             Role::Closing(..) => Step::Nothing,
             #[cfg(feature = "echo-endpoint")]
-            Role::Echo => echo_step(incoming),
+            Role::Echo => echo_step(incoming, connection.coding),
         };
         match step {
             Step::Nothing => self.apply(key, actions, None),
@@ -278,11 +302,12 @@ impl Shard {
         let local = &mut self.local;
         local.bytes_sent.inc_by(written as u64);
         let Some(connection) = self.connections.get_mut(key as usize) else { return };
+        let coding = connection.coding;
         let Some(pending) = connection.pending.as_mut() else { return };
         pending.outbox.advance(written, |item, queued_at| {
             if let Item::Frame(frame) = item {
                 local.sent.inc();
-                local.bytes_out.observe(frame.len() as f64);
+                local.bytes_out.observe(frame.bytes(coding).len() as f64);
             }
             local.outbox_wait.observe(now.millis_since(queued_at) as f64 / 1_000.0);
         });
@@ -318,14 +343,16 @@ impl Shard {
     }
 }
 
-fn caps(role: &Role, limits: &hiveops_proto::Limits) -> Caps {
+fn caps(role: &Role, coding: ws::Coding, limits: &hiveops_proto::Limits) -> Caps {
+    let deflate = coding.is_deflate();
     let count = |value| usize::try_from(value).unwrap_or(usize::MAX);
     match role {
         Role::Session(_) | Role::Closing(..) => {
-            Caps { soft: count(limits.max_inbound_message_bytes), hard: count(limits.max_inbound_hard_bytes) }
+            let (soft, hard) = (limits.max_inbound_message_bytes, limits.max_inbound_hard_bytes);
+            Caps { soft: count(soft), hard: count(hard), deflate }
         }
         #[cfg(feature = "echo-endpoint")]
-        Role::Echo => Caps { soft: ECHO_BYTES_MAX, hard: ECHO_BYTES_MAX },
+        Role::Echo => Caps { soft: ECHO_BYTES_MAX, hard: ECHO_BYTES_MAX, deflate },
     }
 }
 
@@ -341,6 +368,8 @@ fn session_step(
         // A binary message is refused for what it is, whatever its size.
         Incoming::TooLarge { kind: ws::Kind::Binary, .. } => session.handle(Event::Binary, env, actions),
         Incoming::TooLarge { kind: ws::Kind::Text, .. } => session.handle(Event::TooLarge, env, actions),
+        // It was inflated before it came here.
+        Incoming::Compressed { .. } => {}
         Incoming::Pong => session.handle(Event::Pong, env, actions),
         Incoming::Ping(payload) => {
             session.handle(Event::Ping, env, actions);
@@ -352,10 +381,12 @@ fn session_step(
 }
 
 #[cfg(feature = "echo-endpoint")]
-fn echo_step(incoming: Incoming<'_>) -> Step {
+fn echo_step(incoming: Incoming<'_>, coding: ws::Coding) -> Step {
+    let echo = |frame: bytes::Bytes| Step::Echo(ws::deflate::deflated(&frame, coding).unwrap_or(frame));
     match incoming {
-        Incoming::Text(text) => Step::Echo(ws::text_frame(text.as_bytes())),
-        Incoming::Binary(bytes) => Step::Echo(ws::binary_frame(&bytes)),
+        Incoming::Text(text) => echo(ws::text_frame(text.as_bytes())),
+        Incoming::Binary(bytes) => echo(ws::binary_frame(&bytes)),
+        Incoming::Compressed { .. } => Step::Nothing,
         Incoming::Ping(payload) => Step::Echo(ws::pong_frame(&payload)),
         Incoming::Pong | Incoming::TooLarge { .. } => Step::Nothing,
         Incoming::Close { code, .. } => Step::PeerClose(code),

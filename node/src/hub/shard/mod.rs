@@ -38,6 +38,7 @@ use crate::log::CompactedLog;
 use crate::session::{Ending, Request, Setup};
 use crate::telemetry::metrics::Metrics;
 use crate::time::{Clock, Moment};
+use crate::ws::{Coding, Inflater};
 
 /// Commands that may wait for a shard; who sends more waits.
 const MAILBOX_MAX: usize = 1_024;
@@ -81,6 +82,7 @@ pub(crate) struct Admission {
     pub(crate) socket: TcpStream,
     /// What was read along with the handshake.
     pub(crate) read: Bytes,
+    pub(crate) coding: Coding,
     pub(crate) intent: Intent,
 }
 
@@ -187,6 +189,8 @@ struct Shard {
     /// Counts fan-outs, so that one visits each session once.
     stamp: u64,
     buffer: Vec<u8>,
+    /// Made when the first compressed message comes.
+    inflater: Option<Box<Inflater>>,
     /// Sockets that may have more to read than one turn takes.
     again: Vec<u32>,
     /// Connections that only need to be removed.
@@ -220,6 +224,7 @@ pub(super) fn start(index: usize, shared: Arc<Shared>) -> Result<Handle, ShardEr
         generation: 0,
         stamp: 0,
         buffer: vec![0; READ_BUFFER_BYTES],
+        inflater: None,
         again: Vec::new(),
         doomed: Vec::new(),
         outbox_frames: 0,

@@ -24,7 +24,7 @@ use crate::ws::{self, Parser};
 
 impl Shard {
     pub(super) fn admit(&mut self, admission: Admission) {
-        let Admission { socket, read, intent } = admission;
+        let Admission { socket, read, coding, intent } = admission;
         let intent = match &self.stopping {
             // Its handshake was under way when the node was told to stop.
             Some(stopping) => Intent::Refuse(stopping.stop.reason),
@@ -45,6 +45,7 @@ impl Shard {
         self.connections.insert(Connection {
             socket,
             parser: Parser::new(),
+            coding,
             role,
             registration,
             places: Vec::new(),

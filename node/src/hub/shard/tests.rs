@@ -14,6 +14,7 @@ use super::*;
 use crate::hub::registry::SessionInfo;
 use crate::hub::testing::{self, Source};
 use crate::ws::client::{self, CLOSE, TEXT};
+use crate::ws::{Caps, Incoming, Kind};
 
 /// Far beyond what anything here takes.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -44,6 +45,8 @@ struct Bench {
 /// The other end of a session's socket.
 struct Peer {
     socket: TcpStream,
+    /// Frames that came compressed.
+    compressed: usize,
 }
 
 /// What a peer gets.
@@ -95,6 +98,10 @@ impl Bench {
 
     /// The same, with `read` already read along with its handshake.
     async fn open_with(&self, id: &str, names: &[&str], read: &[u8]) -> Peer {
+        self.open_coded(id, names, read, Coding::Plain).await
+    }
+
+    async fn open_coded(&self, id: &str, names: &[&str], read: &[u8], coding: Coding) -> Peer {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (socket, _) = listener.accept().unwrap();
@@ -120,9 +127,9 @@ impl Bench {
         let made = || unreachable!("names are unique here");
         let registration = registry.register(Some(&wanted), made, address, (info, 0), &limits).unwrap();
         let intent = Intent::Open(Box::new(setup), registration);
-        self.tell(Command::Admit(Box::new(Admission { socket, read: Bytes::copy_from_slice(read), intent })))
-            .await;
-        Peer { socket: peer }
+        let read = Bytes::copy_from_slice(read);
+        self.tell(Command::Admit(Box::new(Admission { socket, read, coding, intent }))).await;
+        Peer { socket: peer, compressed: 0 }
     }
 
     /// A session that has read its first frames and the empty snapshot of each of `names`.
@@ -190,6 +197,14 @@ impl Peer {
         self.socket.read_exact(&mut payload).unwrap();
         match head[0] {
             0x81 => Seen::Text(serde_json::from_slice(&payload).unwrap()),
+            0xC1 => {
+                self.compressed += 1;
+                let caps = Caps { soft: usize::MAX / 2, hard: usize::MAX, deflate: true };
+                match Inflater::new().message(Kind::Text, &payload, &caps).unwrap() {
+                    Incoming::Text(text) => Seen::Text(serde_json::from_str(&text).unwrap()),
+                    other => panic!("{other:?}"),
+                }
+            }
             0x88 if payload.is_empty() => Seen::Close(1005, String::new()),
             0x88 => {
                 let code = u16::from_be_bytes([payload[0], payload[1]]);
@@ -224,6 +239,55 @@ async fn a_session_gets_its_first_frames_the_snapshot_and_what_comes() {
     bench.publish(tasks.event(3, 0)).await;
     let event = peer.read().text("task_event");
     assert_eq!((event["seq"].as_u64(), event["prev_seq"].as_u64()), (Some(3), Some(2)));
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn sessions_get_the_same_frames_plain_and_compressed() {
+    let (bench, tasks) = (Bench::start(Limits::default()), Source::new("tasks"));
+    bench.reset(&tasks, 2, &[tasks.update(1, "a", 900), tasks.update(2, "b", 0)]).await;
+    let mut peers = Vec::new();
+    for (id, coding) in [("p", Coding::Plain), ("d", Coding::Deflate), ("s", Coding::DeflateSmall)] {
+        peers.push(bench.open_coded(id, &["tasks"], &[], coding).await);
+    }
+    bench.publish(tasks.update(3, "c", 500)).await;
+    bench.publish(tasks.event(4, 0)).await;
+    let mut seen = Vec::new();
+    for peer in &mut peers {
+        peer.read().text("connection_established");
+        peer.read().text("dashboard_initialized");
+        seen.push([
+            peer.read().text("snapshot"),
+            peer.read().text("task_update"),
+            peer.read().text("task_event"),
+        ]);
+    }
+    assert!(seen.iter().all(|frames| frames == &seen[0]), "{seen:#?}");
+    // The snapshot and the large update; not what is small, and not what is for one session.
+    assert_eq!(peers.iter().map(|peer| peer.compressed).collect::<Vec<_>>(), [0, 2, 2]);
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn a_compressed_message_is_inflated_unless_it_is_dropped_for_its_rate() {
+    let limits = Limits { rate_limit_burst_capacity: 20, ..Limits::default() };
+    let bench = Bench::start(limits);
+    let mut peer = bench.open_coded("me", &[], &[], Coding::Deflate).await;
+    peer.read().text("connection_established");
+    peer.read().text("dashboard_initialized");
+    // 7.2.3.1 of RFC 7692: `Hello`, which is no JSON.
+    let hello = client::frame(0xC1, &[0xF2, 0x48, 0xCD, 0xC9, 0xC9, 0x07, 0x00], [1, 2, 3, 4]);
+    // What cannot be inflated ends a session, unless nobody looks at it.
+    let nonsense = client::frame(0xC1, &[0xFF; 9], [1, 2, 3, 4]);
+    peer.socket.write_all(&[hello.repeat(20), nonsense.clone()].concat()).unwrap();
+    for _ in 0..20 {
+        assert_eq!(peer.read().text("error")["code"], "invalid_json");
+    }
+    assert_eq!(peer.read().text("error")["code"], "rate_limited");
+    let mut other = bench.open_coded("other", &[], &nonsense, Coding::Deflate).await;
+    other.read().text("connection_established");
+    other.read().text("dashboard_initialized");
+    assert_eq!(other.read(), Seen::Close(1002, "protocol_error".to_owned()));
     bench.stop().await;
 }
 

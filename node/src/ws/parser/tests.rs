@@ -12,7 +12,7 @@ use crate::ws::client::{
 use crate::ws::drive::{Outcome, drive};
 use crate::ws::{Caps, Incoming, Kind, ProtocolError};
 
-const CAPS: Caps = Caps { soft: 1_000, hard: 4_000 };
+const CAPS: Caps = Caps { soft: 1_000, hard: 4_000, deflate: false };
 const MASK: [u8; 4] = [0xA1, 0x02, 0xF3, 0x44];
 /// What the parser may hold beyond the soft cap: its own box and the part of a control frame.
 const OVERHEAD: usize = size_of::<Pending>() + 256;
@@ -244,7 +244,8 @@ fn an_empty_last_fragment_takes_nothing_from_the_caps() {
     let frames = [frame(TEXT_BEGIN, &[b'a'; 4_000], MASK), frame(LAST, b"", MASK)];
     check(&frames, &[Incoming::TooLarge { kind: Kind::Text, bytes: 4_000 }]);
     for piece_lens in [&[][..], &[1]] {
-        let (outcome, _) = drive(&frame(TEXT, b"", MASK), piece_lens, &Caps { soft: 0, hard: 0 });
+        let (outcome, _) =
+            drive(&frame(TEXT, b"", MASK), piece_lens, &Caps { soft: 0, hard: 0, deflate: false });
         assert_eq!(outcome.incoming, [text("")]);
     }
 }
@@ -268,7 +269,7 @@ fn encode((incoming, fragment_lens): &(Incoming<'static>, Vec<usize>), mask: [u8
         Incoming::TooLarge { bytes, .. } => (TEXT_BEGIN, vec![b'a'; *bytes as usize]),
         Incoming::Ping(bytes) => return frame(PING, bytes, mask),
         Incoming::Pong => return frame(PONG, b"pong", mask),
-        Incoming::Close { .. } => unreachable!("not generated"),
+        Incoming::Compressed { .. } | Incoming::Close { .. } => unreachable!("not generated"),
     };
     let (mut stream, mut rest, mut opcode) = (Vec::new(), payload.as_slice(), opcode);
     for &len in fragment_lens {
@@ -279,6 +280,39 @@ fn encode((incoming, fragment_lens): &(Incoming<'static>, Vec<usize>), mask: [u8
     }
     stream.extend(frame(LAST | opcode, rest, mask));
     stream
+}
+
+#[test]
+fn a_compressed_message_is_said_by_its_first_frame_and_kept_as_it_is() {
+    const RSV1: u8 = 0x40;
+    let caps = Caps { deflate: true, ..CAPS };
+    let compressed =
+        |payload: &[u8]| Incoming::Compressed { kind: Kind::Text, payload: Cow::Owned(payload.to_vec()) };
+    // No UTF-8, which a compressed text need not be.
+    let payload = [0xFF, 0x00, 0xC3];
+    let whole = frame(TEXT | RSV1, &payload, MASK);
+    let fragments = [
+        frame(TEXT_BEGIN | RSV1, &payload[..1], MASK),
+        frame(PING, b"", MASK),
+        frame(LAST | CONTINUATION, &payload[1..], MASK),
+    ]
+    .concat();
+    for pieces in [&[][..], &[1], &[3, 1]] {
+        assert_eq!(drive(&whole, pieces, &caps).0.incoming, [compressed(&payload)]);
+        assert_eq!(drive(&fragments, pieces, &caps).0.incoming, [ping(b""), compressed(&payload)]);
+        assert_eq!(drive(&frame(TEXT, b"plain", MASK), pieces, &caps).0.incoming, [text("plain")]);
+    }
+    // What inflates cannot be smaller than it came by much, so the soft cap holds for it as well.
+    let large = drive(&frame(TEXT | RSV1, &[0; 1_001], MASK), &[], &caps).0;
+    assert_eq!(large.incoming, [Incoming::TooLarge { kind: Kind::Text, bytes: 1_001 }]);
+    for wrong in [
+        frame(PING | RSV1, b"", MASK),
+        [frame(TEXT_BEGIN, b"a", MASK), frame(LAST | CONTINUATION | RSV1, b"b", MASK)].concat(),
+        frame(TEXT | 0x20, b"", MASK),
+    ] {
+        assert!(matches!(drive(&wrong, &[], &caps).0.error, Some(ProtocolError::Protocol(_))));
+    }
+    assert_eq!(drive(&whole, &[], &CAPS).0.error, Some(ProtocolError::Protocol("reserved bit set")));
 }
 
 proptest! {
@@ -304,7 +338,7 @@ proptest! {
         stream in vec(prop_oneof![any::<u8>(), Just(0x81), Just(0x01), Just(0x80), Just(0)], 0..300),
         piece_lens in vec(0_usize..20, 0..8),
     ) {
-        let caps = Caps { soft: 20, hard: 100 };
+        let caps = Caps { soft: 20, hard: 100, deflate: false };
         let (whole, _) = drive(&stream, &[], &caps);
         let (pieces, held) = drive(&stream, &piece_lens, &caps);
         prop_assert_eq!(whole, pieces);
