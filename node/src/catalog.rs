@@ -51,6 +51,15 @@ impl SubMask {
         self.0 &= !sub.bit();
     }
 
+    /// What is in both.
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    pub(crate) fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
     pub(crate) fn len(self) -> usize {
         self.0.count_ones() as usize
     }

@@ -73,6 +73,8 @@ pub struct Config {
     pub origins: Origins,
     /// Whether clients may ask for compressed messages.
     pub compression: bool,
+    /// Whether sockets may be written to through io_uring.
+    pub io_uring: bool,
     /// How many shards hold the sockets.
     pub shards: usize,
     /// Over which time sessions are sent off when the node stops.

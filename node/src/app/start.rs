@@ -155,6 +155,7 @@ async fn assemble(
         metrics: Arc::clone(&metrics),
         answers: Box::new(answers),
         bus_live: Arc::clone(&bus_live),
+        io_uring: config.io_uring,
         control: view,
     });
     let (hub, threads) = Hub::start(config.shards, &shared)?;

@@ -102,6 +102,7 @@ impl Builder {
         let log_format = self.parse_or("log_format", defaults.log_format);
         let contract = self.contract(read);
         let compression = self.switch("ws_compression_enabled");
+        let io_uring = self.switch("io_uring");
         Some(Config {
             listen: listen?,
             bus: bus?,
@@ -116,6 +117,7 @@ impl Builder {
             auth: auth?,
             origins: origins?,
             compression: compression?,
+            io_uring: io_uring?,
             shards: shards?,
             drain: drain?,
             log: log?,

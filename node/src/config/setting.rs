@@ -257,6 +257,14 @@ const GENERAL: &[Row] = &[
         "Origins whose pages may connect, as scheme://host[:port], or `*`; unchecked when left out.",
     ),
     (
+        "io_uring",
+        "HIVEOPS_IO_URING",
+        "true|false",
+        "true",
+        Kind::Switch,
+        "Whether publications may leave through io_uring, where the kernel lets them; otherwise socket by socket.",
+    ),
+    (
         "ws_compression_enabled",
         "WS_COMPRESSION_ENABLED",
         "true|false",

@@ -105,7 +105,7 @@ pub(crate) fn control(limits: Limits) -> Arc<ControlView> {
 }
 
 /// What a shard needs of its node.
-pub(super) fn shared(limits: Limits, answers: Box<dyn Answers>) -> Arc<Shared> {
+pub(super) fn shared(io_uring: bool, limits: Limits, answers: Box<dyn Answers>) -> Arc<Shared> {
     let catalog = catalog();
     Arc::new(Shared {
         node_id: NodeId::new("node-1").unwrap(),
@@ -115,6 +115,7 @@ pub(super) fn shared(limits: Limits, answers: Box<dyn Answers>) -> Arc<Shared> {
         metrics: Metrics::new(catalog.names()).unwrap(),
         answers,
         bus_live: Arc::new(AtomicBool::new(true)),
+        io_uring,
         control: control(limits),
         catalog,
     })

@@ -4,6 +4,7 @@
 //! that is due to it in one vectored write. Nothing is allocated per session unless its socket is full.
 
 use std::io::{self, ErrorKind, IoSlice, Write};
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,6 +14,7 @@ use prometheus::local::{LocalHistogram, LocalIntCounter};
 
 use super::Shard;
 use super::env::Env;
+use super::uring::{self, Sent};
 use crate::catalog::{SubId, SubMask};
 use crate::hub::catch_up::CatchUp;
 use crate::hub::connection::{Connection, Role};
@@ -101,6 +103,13 @@ enum Visit {
     Gone,
 }
 
+/// Sessions that take the same part of a batch, until it is sent to them.
+#[derive(Default)]
+struct Group {
+    part: (SubMask, Coding),
+    keys: Vec<u32>,
+}
+
 impl<'a> Batch<'a> {
     fn subs(&self) -> SubMask {
         let mut subs = SubMask::default();
@@ -111,7 +120,7 @@ impl<'a> Batch<'a> {
     }
 
     /// The frames of `subs`, put together unless they were those of the last session.
-    fn part(&mut self, subs: SubMask, coding: Coding) -> &Part<'a> {
+    fn part(&mut self, (subs, coding): (SubMask, Coding)) -> &Part<'a> {
         let part = &mut self.parts[coding.index().map_or(0, |index| 1 + index)];
         if part.subs != subs || part.slices.is_empty() {
             part.subs = subs;
@@ -134,8 +143,8 @@ impl Shard {
         self.stamp += 1;
         let room = Room::of(&self.control.limits);
         let mut batch = Batch { publications, parts: Default::default(), now: self.now(), room };
-        let mut refused = Vec::new();
-        for sub in batch.subs().iter() {
+        let (subs, mut group, mut refused) = (batch.subs(), Group::default(), Vec::new());
+        for sub in subs.iter() {
             for index in 0..self.lists[sub.index()].len() {
                 let key = self.lists[sub.index()][index];
                 let Some(connection) = self.connections.get_mut(key as usize) else { continue };
@@ -143,23 +152,69 @@ impl Shard {
                     continue;
                 }
                 connection.visited = self.stamp;
-                match visit(connection, &mut batch, &mut self.local) {
-                    Visit::Fine => {}
-                    Visit::Refused(attempts) => refused.push((key, attempts)),
-                    Visit::Gone => {
-                        connection.gone = Some(DisconnectReason::ClientGone);
-                        self.doomed.push(key);
-                    }
-                }
                 if connection.pending.is_some() {
-                    self.recount(key);
+                    // Something waits already, so this waits behind it.
+                    let visit = queue(connection, &batch, batch.publications);
+                    self.visited(key, visit, &mut refused);
+                    continue;
                 }
+                let part = (connection.live.and(subs), connection.coding);
+                if part.0.is_empty() {
+                    continue;
+                }
+                if group.part != part || group.keys.len() == uring::SENDS_MAX {
+                    self.send_group(&mut group, &mut batch, &mut refused);
+                    group.part = part;
+                }
+                group.keys.push(key);
             }
         }
+        self.send_group(&mut group, &mut batch, &mut refused);
         for (key, attempts) in refused {
             self.on_attempts(key, attempts);
         }
         self.catch_up_over(skipped);
+    }
+
+    /// Sends to the sessions of a group what is due to them, and empties it.
+    fn send_group(&mut self, group: &mut Group, batch: &mut Batch<'_>, refused: &mut Vec<(u32, Attempts)>) {
+        let mut sent = std::mem::take(&mut self.sent);
+        sent.clear();
+        if let Some(ring) = &mut self.ring
+            && group.keys.len() > 1
+        {
+            let sockets: Vec<BorrowedFd<'_>> = group
+                .keys
+                .iter()
+                .filter_map(|key| Some(self.connections.get(*key as usize)?.socket.as_fd()))
+                .collect();
+            if let Err(error) = ring.send(&sockets, &batch.part(group.part).slices, &mut sent) {
+                tracing::error!(error = %error, "io_uring has failed, sockets are written to one by one");
+                self.ring = None;
+            }
+        }
+        let results = sent.iter().copied().chain(std::iter::repeat(Sent::NotTried));
+        for (key, sent) in group.keys.drain(..).zip(results) {
+            let Some(connection) = self.connections.get_mut(key as usize) else { continue };
+            let visit = visit(connection, batch, group.part, sent, &mut self.local);
+            self.visited(key, visit, refused);
+        }
+        self.sent = sent;
+    }
+
+    fn visited(&mut self, key: u32, visit: Visit, refused: &mut Vec<(u32, Attempts)>) {
+        let Some(connection) = self.connections.get_mut(key as usize) else { return };
+        match visit {
+            Visit::Fine => {}
+            Visit::Refused(attempts) => refused.push((key, attempts)),
+            Visit::Gone => {
+                connection.gone = Some(DisconnectReason::ClientGone);
+                self.doomed.push(key);
+            }
+        }
+        if connection.pending.is_some() {
+            self.recount(key);
+        }
     }
 
     /// Adds the batch to the logs, and finds the subscriptions of which it does not go on where the log
@@ -254,17 +309,22 @@ impl Shard {
     }
 }
 
-/// Gives one session what is due to it.
-fn visit<'a>(connection: &mut Connection, batch: &mut Batch<'a>, local: &mut Local) -> Visit {
-    if connection.pending.is_some() {
-        return queue(connection, batch, batch.publications);
-    }
-    let (subs, coding) = (connection.live, connection.coding);
-    let part = batch.part(subs, coding);
-    if part.slices.is_empty() {
-        return Visit::Fine;
-    }
-    let Ok(written) = write(&mut connection.socket, &part.slices) else { return Visit::Gone };
+/// Gives one session what is due to it, unless that was done already.
+fn visit(
+    connection: &mut Connection,
+    batch: &mut Batch<'_>,
+    part: (SubMask, Coding),
+    sent: Sent,
+    local: &mut Local,
+) -> Visit {
+    let (subs, coding) = part;
+    let part = batch.part(part);
+    let written = match sent {
+        Sent::Bytes(written) => Ok(written),
+        Sent::Broken => return Visit::Gone,
+        Sent::NotTried => write(&mut connection.socket, &part.slices),
+    };
+    let Ok(written) = written else { return Visit::Gone };
     local.bytes_sent.inc_by(written as u64);
     if written < part.bytes {
         return keep_rest(connection, batch, written, local);

@@ -8,6 +8,7 @@ mod env;
 mod fan_out;
 mod io;
 mod sessions;
+mod uring;
 
 use std::io::ErrorKind;
 use std::net::TcpStream;
@@ -68,6 +69,8 @@ pub(crate) struct Shared {
     pub(crate) answers: Box<dyn Answers>,
     /// Whether the bus has lately proved that it delivers; written by the probe.
     pub(crate) bus_live: Arc<AtomicBool>,
+    /// Whether fan-outs may go through io_uring.
+    pub(crate) io_uring: bool,
     /// The view at the start; later ones come as commands.
     pub(crate) control: Arc<ControlView>,
 }
@@ -200,6 +203,10 @@ struct Shard {
     expired_at: Moment,
     stopping: Option<Stopping>,
     local: fan_out::Local,
+    /// Sends to many sockets at once, where the kernel lets it.
+    ring: Option<uring::Ring>,
+    /// What became of the sends of a group; kept for its room.
+    sent: Vec<uring::Sent>,
 }
 
 /// Starts a shard.
@@ -232,6 +239,8 @@ pub(super) fn start(index: usize, shared: Arc<Shared>) -> Result<Handle, ShardEr
         expired_at: now,
         stopping: None,
         local: fan_out::Local::new(&shared.metrics),
+        ring: None,
+        sent: Vec::new(),
         shared,
     };
     shard.make_room();
@@ -253,6 +262,7 @@ impl Shard {
     }
 
     fn run(mut self) -> Result<(), ShardError> {
+        self.ring = self.open_ring();
         let mut events = Events::with_capacity(1_024);
         let mut more = false;
         loop {
@@ -273,6 +283,20 @@ impl Shard {
             self.show_gauges();
             if self.is_finished() {
                 return Ok(());
+            }
+        }
+    }
+
+    /// Made by the thread that uses it, as the kernel asks.
+    fn open_ring(&self) -> Option<uring::Ring> {
+        if !self.shared.io_uring {
+            return None;
+        }
+        match uring::Ring::new() {
+            Ok(ring) => Some(ring),
+            Err(error) => {
+                tracing::info!(error = %error, "io_uring cannot be used, sockets are written to one by one");
+                None
             }
         }
     }

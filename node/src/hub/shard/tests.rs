@@ -70,10 +70,14 @@ impl Seen {
 }
 
 impl Bench {
-    fn start(limits: Limits) -> Self {
+    fn start(io_uring: bool, limits: Limits) -> Self {
         let (held_by, held) = sync_channel(1);
         let (release, released) = sync_channel(1);
-        let shared = testing::shared(limits, Box::new(Gate { held: held_by, release: Mutex::new(released) }));
+        let shared = testing::shared(
+            io_uring,
+            limits,
+            Box::new(Gate { held: held_by, release: Mutex::new(released) }),
+        );
         let shard = start(0, Arc::clone(&shared)).unwrap();
         Self { held, release, shared, shard }
     }
@@ -227,9 +231,8 @@ fn text(frame: &Value) -> Vec<u8> {
     client::frame(TEXT, frame.to_string().as_bytes(), [1, 2, 3, 4])
 }
 
-#[tokio::test]
-async fn a_session_gets_its_first_frames_the_snapshot_and_what_comes() {
-    let (bench, tasks) = (Bench::start(Limits::default()), Source::new("tasks"));
+async fn a_session_gets_its_first_frames_the_snapshot_and_what_comes(io_uring: bool) {
+    let (bench, tasks) = (Bench::start(io_uring, Limits::default()), Source::new("tasks"));
     bench.reset(&tasks, 2, &[tasks.update(1, "a", 0), tasks.update(2, "b", 0)]).await;
     let mut peer = bench.open("me", &["tasks"]).await;
     assert_eq!(peer.read().text("connection_established")["connection_id"], "me");
@@ -242,9 +245,8 @@ async fn a_session_gets_its_first_frames_the_snapshot_and_what_comes() {
     bench.stop().await;
 }
 
-#[tokio::test]
-async fn sessions_get_the_same_frames_plain_and_compressed() {
-    let (bench, tasks) = (Bench::start(Limits::default()), Source::new("tasks"));
+async fn sessions_get_the_same_frames_plain_and_compressed(io_uring: bool) {
+    let (bench, tasks) = (Bench::start(io_uring, Limits::default()), Source::new("tasks"));
     bench.reset(&tasks, 2, &[tasks.update(1, "a", 900), tasks.update(2, "b", 0)]).await;
     let mut peers = Vec::new();
     for (id, coding) in [("p", Coding::Plain), ("d", Coding::Deflate), ("s", Coding::DeflateSmall)] {
@@ -268,10 +270,9 @@ async fn sessions_get_the_same_frames_plain_and_compressed() {
     bench.stop().await;
 }
 
-#[tokio::test]
-async fn a_compressed_message_is_inflated_unless_it_is_dropped_for_its_rate() {
+async fn a_compressed_message_is_inflated_unless_it_is_dropped_for_its_rate(io_uring: bool) {
     let limits = Limits { rate_limit_burst_capacity: 20, ..Limits::default() };
-    let bench = Bench::start(limits);
+    let bench = Bench::start(io_uring, limits);
     let mut peer = bench.open_coded("me", &[], &[], Coding::Deflate).await;
     peer.read().text("connection_established");
     peer.read().text("dashboard_initialized");
@@ -291,9 +292,8 @@ async fn a_compressed_message_is_inflated_unless_it_is_dropped_for_its_rate() {
     bench.stop().await;
 }
 
-#[tokio::test]
-async fn the_end_of_a_peer_is_noticed_when_it_comes_with_its_last_bytes() {
-    let bench = Bench::start(Limits::default());
+async fn the_end_of_a_peer_is_noticed_when_it_comes_with_its_last_bytes(io_uring: bool) {
+    let bench = Bench::start(io_uring, Limits::default());
     let (mut other, mut peer) = (bench.joined("other", &[]).await, bench.joined("me", &[]).await);
     bench.while_held(&mut other, || {
         peer.send(&json!({"type": "unsubscribe", "subscriptions": []}));
@@ -303,9 +303,8 @@ async fn the_end_of_a_peer_is_noticed_when_it_comes_with_its_last_bytes() {
     bench.stop().await;
 }
 
-#[tokio::test]
-async fn what_came_with_the_handshake_is_answered() {
-    let bench = Bench::start(Limits::default());
+async fn what_came_with_the_handshake_is_answered(io_uring: bool) {
+    let bench = Bench::start(io_uring, Limits::default());
     let mut peer = bench.open_with("me", &[], &text(&json!({"type": "ping", "correlation_id": "x"}))).await;
     peer.read().text("connection_established");
     peer.read().text("dashboard_initialized");
@@ -316,9 +315,8 @@ async fn what_came_with_the_handshake_is_answered() {
     bench.stop().await;
 }
 
-#[tokio::test]
-async fn who_is_admitted_while_the_shard_stops_is_told() {
-    let bench = Bench::start(Limits::default());
+async fn who_is_admitted_while_the_shard_stops_is_told(io_uring: bool) {
+    let bench = Bench::start(io_uring, Limits::default());
     let mut other = bench.joined("other", &[]).await;
     let linger = Duration::from_secs(60);
     bench.drain(Duration::ZERO, linger).await;
@@ -335,9 +333,8 @@ async fn who_is_admitted_while_the_shard_stops_is_told() {
 /// Longer than any test: whoever is closed before is closed by something else than the passing of time.
 const FOR_EVER: Duration = Duration::from_secs(3_600);
 
-#[tokio::test]
-async fn until_its_turn_comes_a_session_is_served_and_a_second_stop_is_quick() {
-    let (bench, tasks) = (Bench::start(Limits::default()), Source::new("tasks"));
+async fn until_its_turn_comes_a_session_is_served_and_a_second_stop_is_quick(io_uring: bool) {
+    let (bench, tasks) = (Bench::start(io_uring, Limits::default()), Source::new("tasks"));
     bench.reset(&tasks, 0, &[]).await;
     let mut peers = Vec::new();
     for id in ["a", "b", "c"] {
@@ -365,9 +362,8 @@ async fn until_its_turn_comes_a_session_is_served_and_a_second_stop_is_quick() {
     bench.shard.thread.join().unwrap().unwrap();
 }
 
-#[tokio::test]
-async fn who_leaves_before_its_turn_holds_up_nobody() {
-    let bench = Bench::start(Limits::default());
+async fn who_leaves_before_its_turn_holds_up_nobody(io_uring: bool) {
+    let bench = Bench::start(io_uring, Limits::default());
     let (mut first, second) = (bench.joined("first", &[]).await, bench.joined("second", &[]).await);
     bench.drain(FOR_EVER, FOR_EVER).await;
     first.read().text("disconnect_notice");
@@ -377,9 +373,8 @@ async fn who_leaves_before_its_turn_holds_up_nobody() {
     bench.shard.thread.join().unwrap().unwrap();
 }
 
-#[tokio::test]
-async fn what_was_queued_for_a_session_reaches_it_before_the_notice() {
-    let (bench, tasks) = (Bench::start(Limits::default()), Source::new("tasks"));
+async fn what_was_queued_for_a_session_reaches_it_before_the_notice(io_uring: bool) {
+    let (bench, tasks) = (Bench::start(io_uring, Limits::default()), Source::new("tasks"));
     bench.reset(&tasks, 0, &[]).await;
     let mut slow = bench.joined("slow", &["tasks"]).await;
     for seq in 1..=40 {
@@ -396,9 +391,8 @@ async fn what_was_queued_for_a_session_reaches_it_before_the_notice() {
     bench.shard.thread.join().unwrap().unwrap();
 }
 
-#[tokio::test]
-async fn shorter_limits_hold_for_deadlines_that_run() {
-    let bench = Bench::start(Limits::default());
+async fn shorter_limits_hold_for_deadlines_that_run(io_uring: bool) {
+    let bench = Bench::start(io_uring, Limits::default());
     let mut peer = bench.joined("me", &[]).await;
     let limits = Limits { protocol_ping_seconds: 1, protocol_pong_timeout_seconds: 1, ..Limits::default() };
     let view = testing::control(Limits { idle_disconnect_seconds: 1, ..limits });
@@ -408,9 +402,8 @@ async fn shorter_limits_hold_for_deadlines_that_run() {
     bench.stop().await;
 }
 
-#[tokio::test]
-async fn a_named_session_is_ended_with_a_notice() {
-    let bench = Bench::start(Limits::default());
+async fn a_named_session_is_ended_with_a_notice(io_uring: bool) {
+    let bench = Bench::start(io_uring, Limits::default());
     let mut peer = bench.joined("me", &["tasks"]).await;
     for (id, there) in [("you", false), ("me", true), ("me", false)] {
         let (reply, found) = oneshot::channel();
@@ -430,9 +423,8 @@ async fn a_named_session_is_ended_with_a_notice() {
     bench.stop().await;
 }
 
-#[tokio::test]
-async fn a_hole_that_the_bus_made_is_announced() {
-    let (bench, tasks) = (Bench::start(Limits::default()), Source::new("tasks"));
+async fn a_hole_that_the_bus_made_is_announced(io_uring: bool) {
+    let (bench, tasks) = (Bench::start(io_uring, Limits::default()), Source::new("tasks"));
     bench.reset(&tasks, 0, &[]).await;
     let mut peer = bench.joined("me", &["tasks", "agents"]).await;
     bench.publish(tasks.update(1, "a", 0)).await;
@@ -447,10 +439,9 @@ async fn a_hole_that_the_bus_made_is_announced() {
     bench.stop().await;
 }
 
-#[tokio::test]
-async fn a_peer_that_does_not_read_is_closed_and_one_that_reads_misses_nothing() {
+async fn a_peer_that_does_not_read_is_closed_and_one_that_reads_misses_nothing(io_uring: bool) {
     let limits = Limits { outbox_frames_max: 8, ..Limits::default() };
-    let (bench, tasks) = (Bench::start(limits), Source::new("tasks"));
+    let (bench, tasks) = (Bench::start(io_uring, limits), Source::new("tasks"));
     bench.reset(&tasks, 0, &[]).await;
     let (mut slow, mut quick) =
         (bench.joined("slow", &["tasks"]).await, bench.joined("quick", &["tasks"]).await);
@@ -477,10 +468,9 @@ async fn a_peer_that_does_not_read_is_closed_and_one_that_reads_misses_nothing()
     bench.stop().await;
 }
 
-#[tokio::test]
-async fn a_peer_that_reads_in_time_gets_the_latest_values_and_every_event() {
+async fn a_peer_that_reads_in_time_gets_the_latest_values_and_every_event(io_uring: bool) {
     let limits = Limits { outbox_frames_max: 40, ..Limits::default() };
-    let (bench, tasks) = (Bench::start(limits), Source::new("tasks"));
+    let (bench, tasks) = (Bench::start(io_uring, limits), Source::new("tasks"));
     bench.reset(&tasks, 0, &[]).await;
     let (mut slow, mut quick) =
         (bench.joined("slow", &["tasks"]).await, bench.joined("quick", &["tasks"]).await);
@@ -510,9 +500,8 @@ async fn a_peer_that_reads_in_time_gets_the_latest_values_and_every_event() {
     bench.stop().await;
 }
 
-#[tokio::test]
-async fn a_log_that_was_made_anew_comes_as_a_snapshot() {
-    let (bench, tasks) = (Bench::start(Limits::default()), Source::new("tasks"));
+async fn a_log_that_was_made_anew_comes_as_a_snapshot(io_uring: bool) {
+    let (bench, tasks) = (Bench::start(io_uring, Limits::default()), Source::new("tasks"));
     bench.reset(&tasks, 0, &[]).await;
     let mut peer = bench.joined("me", &["tasks"]).await;
     bench.publish(tasks.update(1, "a", 0)).await;
@@ -526,9 +515,8 @@ async fn a_log_that_was_made_anew_comes_as_a_snapshot() {
     bench.stop().await;
 }
 
-#[tokio::test]
-async fn lists_stay_right_while_sessions_come_leave_and_come_back() {
-    let (bench, tasks) = (Bench::start(Limits::default()), Source::new("tasks"));
+async fn lists_stay_right_while_sessions_come_leave_and_come_back(io_uring: bool) {
+    let (bench, tasks) = (Bench::start(io_uring, Limits::default()), Source::new("tasks"));
     bench.reset(&tasks, 0, &[]).await;
     let mut peers = Vec::new();
     for index in 0..6 {
@@ -556,9 +544,8 @@ async fn lists_stay_right_while_sessions_come_leave_and_come_back() {
     bench.stop().await;
 }
 
-#[tokio::test]
-async fn a_shard_that_panics_is_noticed_and_leaves_nobody_registered() {
-    let bench = Bench::start(Limits::default());
+async fn a_shard_that_panics_is_noticed_and_leaves_nobody_registered(io_uring: bool) {
+    let bench = Bench::start(io_uring, Limits::default());
     let mut peer = bench.joined("me", &["tasks"]).await;
     let Bench { held, release: _release, shared, shard } = bench;
     // Answering panics when nobody waits for the gate.
@@ -571,4 +558,43 @@ async fn a_shard_that_panics_is_noticed_and_leaves_nobody_registered() {
     let stop = Command::Stop(Stop { reason, window, linger }, Turn::ALONE);
     assert_eq!(shard.mailbox.send(stop).await, Err(Ended));
     assert_eq!(peer.read(), Seen::End);
+}
+
+/// Each test, with either way to send.
+macro_rules! on_both {
+    ($($name:ident)+) => {
+        mod write {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name(false).await;
+            })+
+        }
+
+        mod io_uring {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name(true).await;
+            })+
+        }
+    };
+}
+
+on_both! {
+    a_session_gets_its_first_frames_the_snapshot_and_what_comes
+    sessions_get_the_same_frames_plain_and_compressed
+    a_compressed_message_is_inflated_unless_it_is_dropped_for_its_rate
+    the_end_of_a_peer_is_noticed_when_it_comes_with_its_last_bytes
+    what_came_with_the_handshake_is_answered
+    who_is_admitted_while_the_shard_stops_is_told
+    until_its_turn_comes_a_session_is_served_and_a_second_stop_is_quick
+    who_leaves_before_its_turn_holds_up_nobody
+    what_was_queued_for_a_session_reaches_it_before_the_notice
+    shorter_limits_hold_for_deadlines_that_run
+    a_named_session_is_ended_with_a_notice
+    a_hole_that_the_bus_made_is_announced
+    a_peer_that_does_not_read_is_closed_and_one_that_reads_misses_nothing
+    a_peer_that_reads_in_time_gets_the_latest_values_and_every_event
+    a_log_that_was_made_anew_comes_as_a_snapshot
+    lists_stay_right_while_sessions_come_leave_and_come_back
+    a_shard_that_panics_is_noticed_and_leaves_nobody_registered
 }
