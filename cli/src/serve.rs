@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use hiveops_control::standalone;
 use hiveops_node::Config;
 use hiveops_node::control::{ControlSource, Replicas};
 use tokio::runtime::{Builder, Runtime};
@@ -63,7 +64,7 @@ async fn node_until_stopped(
 /// Where the node's control view comes from, and what keeps it coming.
 async fn control(config: &Config) -> anyhow::Result<(ControlSource, Pin<Box<dyn Future<Output = ()>>>)> {
     if config.control.is_empty() {
-        let plane = hiveops_control::run(hiveops_control::Config::standalone(
+        let plane = standalone::run(standalone::Config::new(
             config.limits.clone(),
             config.limit_sources.clone(),
             config.contract.clone(),
