@@ -131,8 +131,8 @@ async fn answer(url: &str, response: reqwest::Response) -> Result<Value, Error> 
     }
 }
 
-/// Tells two runs of the command apart, even with the same process id.
-fn unique() -> u64 {
+/// Tells two runs of a command apart, even with the same process id.
+pub(crate) fn unique() -> u64 {
     use std::hash::{BuildHasher as _, RandomState};
     RandomState::new().hash_one(0)
 }

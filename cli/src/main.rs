@@ -2,11 +2,15 @@
 //!
 //! Nothing here decides anything about frames, sessions or settings; it parses, calls and prints.
 
+mod address;
 mod api;
 mod command;
 mod control_api;
 mod demo;
 mod output;
+mod overridden;
+mod replica;
+mod scratch;
 mod serve;
 mod settings;
 mod signal;

@@ -20,7 +20,7 @@ use hiveops_proto::Contract;
 use sha2::{Digest as _, Sha256};
 
 pub use config::Config;
-pub use replica::{Error, run};
+pub use replica::{Error, run, run_on};
 
 /// The text of a contract: as it was published if it is the one of this build, so that digests agree.
 fn document_of(contract: &Contract) -> String {

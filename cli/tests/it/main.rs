@@ -12,6 +12,8 @@ mod control_nodes;
 #[cfg(test)]
 mod demo;
 #[cfg(test)]
+mod dev;
+#[cfg(test)]
 mod drain;
 #[cfg(test)]
 mod harness;

@@ -27,6 +27,13 @@ pub struct ControlSource {
     pub(crate) begun_at_age: Duration,
 }
 
+impl ControlSource {
+    /// The view of now.
+    pub fn view(&self) -> Arc<ControlView> {
+        self.views.borrow().clone()
+    }
+}
+
 /// The plane of this process.
 impl From<watch::Receiver<Arc<ControlView>>> for ControlSource {
     fn from(views: watch::Receiver<Arc<ControlView>>) -> Self {

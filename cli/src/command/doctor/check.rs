@@ -67,7 +67,7 @@ async fn port(listen: SocketAddr) -> Finding {
 
 /// The version of the node that listens there, when it is one.
 async fn version_at(address: SocketAddr) -> Option<String> {
-    let api = Api::new(Target { url: super::super::dev::url(address), token: None }).ok()?;
+    let api = Api::new(Target { url: crate::address::url(address), token: None }).ok()?;
     let health = api.get(HEALTH).await.ok()?;
     health.get("contract_version")?;
     health.get("version").and_then(Value::as_str).map(str::to_owned)
