@@ -21,7 +21,7 @@ use clap::{Parser, Subcommand};
 use hiveops_node::config::Mistakes;
 
 use command::{
-    completions, config, control, dev, doctor, drain, healthcheck, limits, node, publish, status, watch,
+    completions, config, control, dev, doctor, drain, healthcheck, limits, node, publish, status, tied, watch,
 };
 use output::{Usage, is_broken_pipe};
 
@@ -66,6 +66,9 @@ enum Command {
     Config(config::Args),
     /// Print the completion script of a shell
     Completions(completions::Args),
+    /// Become another program that does not outlive this one's parent
+    #[command(hide = true)]
+    Tied(tied::Args),
 }
 
 fn main() -> ExitCode {
@@ -82,6 +85,7 @@ fn main() -> ExitCode {
         Command::Healthcheck(args) => healthcheck::run(args),
         Command::Config(args) => config::run(args),
         Command::Completions(args) => completions::run(args),
+        Command::Tied(args) => tied::run(args),
     };
     match result {
         Ok(code) => code,

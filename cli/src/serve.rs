@@ -17,7 +17,7 @@ use crate::scratch::Scratch;
 use crate::signal::Signals;
 
 /// The exit code that shells give a process ended by SIGINT.
-const STOPPED_AT_ONCE: u8 = 130;
+pub(crate) const STOPPED_AT_ONCE: u8 = 130;
 
 /// What runs in the process beside the node.
 #[derive(Default)]

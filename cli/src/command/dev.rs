@@ -1,6 +1,7 @@
 //! `hiveops dev`: a node for trying things out with a control replica beside it, and what to try.
 
 mod banner;
+mod cluster;
 
 use std::io::{IsTerminal as _, stderr};
 use std::net::SocketAddr;
@@ -31,14 +32,26 @@ pub(crate) struct Args {
     /// Address of the control replica, 127.0.0.1:7100 or a free port when left out [env: HIVEOPS_CONTROL_LISTEN]
     #[arg(long, env = CONTROL_LISTEN_ENV, value_name = "ADDRESS:PORT", hide_env = true)]
     control_listen: Option<SocketAddr>,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "A local cluster")]
+    cluster: cluster::Args,
+    #[command(flatten, next_help_heading = "Options")]
     settings: SettingArgs,
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     // A quiet log keeps the advice on the screen; whoever reads it with a program gets JSON.
     let log_format = if stderr().is_terminal() { LogFormat::Text } else { LogFormat::Json };
-    let mut config = args.settings.load("warn", log_format)?.config;
+    let loaded = args.settings.clone().load("warn", log_format)?;
+    if args.cluster.size().is_some() {
+        if args.control_listen.is_some() {
+            let text = format!(
+                "the replicas of a local cluster get ports of their own: leave {CONTROL_LISTEN_ENV} out"
+            );
+            return Err(Usage(text).into());
+        }
+        return cluster::run(&args.cluster, &args.settings, &loaded, args.demo);
+    }
+    let mut config = loaded.config;
     let beside = beside(args.control_listen, &mut config)?;
     let banner = Banner::new(&config, args.demo, beside.replica.is_some());
     let token = config.auth.token.as_ref().map(Secret::expose).map(str::to_owned);

@@ -9,10 +9,8 @@ use tokio::runtime::Builder;
 use tokio::sync::oneshot;
 
 use super::settings::{Loaded, ReplicaArgs};
+use crate::serve::STOPPED_AT_ONCE;
 use crate::signal::Signals;
-
-/// The exit code that shells give a process ended by SIGINT.
-const STOPPED_AT_ONCE: u8 = 130;
 
 pub(super) fn run(args: ReplicaArgs) -> anyhow::Result<ExitCode> {
     let Loaded { config, log, log_format } = args.load(LogFormat::Json)?;

@@ -9,7 +9,7 @@ use crate::address::url;
 use crate::overridden::Overridden;
 
 /// Where the commands look when nobody names an address.
-const USUAL_NODE: &str = "http://127.0.0.1:8000";
+pub(super) const USUAL_NODE: &str = "http://127.0.0.1:8000";
 const USUAL_CONTROL: &str = "http://127.0.0.1:7100";
 
 pub(super) struct Banner {
