@@ -80,13 +80,12 @@ impl ControlApi {
             }
             SecretArgs { secret, .. } => secret,
         };
-        let http = reqwest::Client::builder()
-            // A replica is reached directly; a proxy of the environment is for other traffic.
-            .no_proxy()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(ANSWER_TIMEOUT)
-            .build()?;
-        Ok(Self { http, urls, secret })
+        Ok(Self { http: client()?, urls, secret })
+    }
+
+    /// One replica.
+    pub(crate) fn at(url: &str, secret: Option<String>) -> reqwest::Result<Self> {
+        Ok(Self { http: client()?, urls: vec![url.to_owned()], secret })
     }
 
     pub(crate) async fn status(&self) -> anyhow::Result<ControlStatus> {
@@ -114,6 +113,15 @@ impl ControlApi {
         let source = last.expect("a list that was split has a part");
         Err(Error::Unreachable { urls: self.urls.join(", "), source })
     }
+}
+
+fn client() -> reqwest::Result<reqwest::Client> {
+    reqwest::Client::builder()
+        // A replica is reached directly; a proxy of the environment is for other traffic.
+        .no_proxy()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .timeout(ANSWER_TIMEOUT)
+        .build()
 }
 
 async fn answer(url: &str, response: reqwest::Response) -> Result<Value, Error> {

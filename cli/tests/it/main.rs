@@ -14,6 +14,8 @@ mod demo;
 #[cfg(test)]
 mod dev;
 #[cfg(test)]
+mod dev_cluster;
+#[cfg(test)]
 mod drain;
 #[cfg(test)]
 mod harness;

@@ -153,9 +153,8 @@ mod tests {
         let kinds = [Kind::Nats].into_iter();
         let kinds = kinds.chain(vec![Kind::Control; controls]).chain(vec![Kind::Node; nodes]);
         let row = |(index, kind): (u16, Kind)| {
-            let (data, log) =
-                (PathBuf::from(format!("/d/{index}")), PathBuf::from(format!("/d/{index}.log")));
-            Row { kind, name: format!("p{index}"), port: 32_000 + index, data, log }
+            let data = PathBuf::from(format!("/d/{index}"));
+            Row { kind, name: format!("p{index}"), port: 32_000 + index, data }
         };
         let parts: Vec<Row> = (0..).zip(kinds).map(row).collect();
         let pids = (100..).take(parts.len()).map(|pid| Rc::new(Cell::new(pid))).collect();
