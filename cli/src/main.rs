@@ -42,7 +42,7 @@ Exit codes:
 
 #[derive(Subcommand)]
 enum Command {
-    /// Start a node for development: open, in memory, on this machine only
+    /// Start a node with a control replica for development, or a local cluster
     Dev(dev::Args),
     /// Start a node
     Node(node::Args),

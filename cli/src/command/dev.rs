@@ -34,7 +34,7 @@ pub(crate) struct Args {
     control_listen: Option<SocketAddr>,
     #[command(flatten, next_help_heading = "A local cluster")]
     cluster: cluster::Args,
-    #[command(flatten, next_help_heading = "Options")]
+    #[command(flatten, next_help_heading = "Settings of the node, or of every node")]
     settings: SettingArgs,
 }
 

@@ -24,7 +24,7 @@ const ALIVE_EVERY: Duration = Duration::from_secs(1);
 
 /// Whoever comes while the cluster is being made need not come again: it has a state soon after it has a leader.
 /// Shorter than a node waits for the first line.
-const FIRST_STATE_WITHIN: Duration = Duration::from_secs(1);
+const FIRST_STATE_WITHIN: Duration = Duration::from_secs(2);
 
 /// Where a stream is.
 struct Position {

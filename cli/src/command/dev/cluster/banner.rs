@@ -129,8 +129,8 @@ impl Banner {
         if controls.len() > 2 {
             line(&controls[..1], "a replica: when it led, another one leads after about a second");
         }
-        let quorum = controls.len() / 2 + 1;
-        line(&controls[controls.len() - quorum..], "no quorum: changes answer 503, everything else goes on");
+        let left = controls.len() / 2;
+        line(&controls[left..], "no quorum: changes answer 503, everything else goes on");
         if !nats.is_empty() {
             line(&nats, "the bus: publications answer 503 until it is back, sockets stay");
         }
@@ -180,6 +180,6 @@ mod tests {
         let (small, pids) = banner(1, 2);
         let text = small.text("127.0.0.1:8000".parse().unwrap(), &pids);
         assert!(text.contains("Beware") && text.contains("1 node behind"), "{text}");
-        assert!(text.contains("the only node") && text.contains("kill -9 101 102 "), "{text}");
+        assert!(text.contains("the only node") && text.contains("kill -9 102 "), "{text}");
     }
 }

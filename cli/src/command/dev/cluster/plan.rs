@@ -134,12 +134,15 @@ impl Common<'_> {
     }
 }
 
+/// The environment they have by inheritance.
 fn is_for_replicas(row: &Shown) -> bool {
-    let given = row.source != Source::Default || row.value != row.setting.default;
-    match row.setting.kind {
-        SettingKind::Limit => given,
-        SettingKind::Text | SettingKind::Switch | SettingKind::Secret => {
-            row.source != Source::Default && SHARED.contains(&row.setting.name)
+    match (row.setting.kind, row.source) {
+        (_, Source::Env) => false,
+        // A profile changes some.
+        (SettingKind::Limit, Source::Default) => row.value != row.setting.default,
+        (SettingKind::Limit, _) => true,
+        (SettingKind::Text | SettingKind::Switch | SettingKind::Secret, source) => {
+            source != Source::Default && SHARED.contains(&row.setting.name)
         }
     }
 }
