@@ -11,11 +11,12 @@ mod plan;
 mod ports;
 
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use hiveops_node::config::{Loaded, Secret};
 use tokio::net::TcpStream;
 use tokio::runtime::Builder;
@@ -143,13 +144,15 @@ impl Cluster {
         let care = Care { program, restart, drain, orders: ordered, ended };
         let nodes = Nodes::new(plan.addresses(Kind::Node).into_iter());
         let pids = plan.parts.iter().map(|part| part.pid.clone()).collect::<Vec<_>>();
+        let logs = plan.parts.iter().filter(|part| part.kind == Kind::Node).map(|part| part.log.clone());
+        let logs: Vec<PathBuf> = logs.collect();
         let mut parts = Parts::default();
         // Until the end: who is sent off is to hear of it.
         let mut balancer = std::pin::pin!(balancer::run(listener, Arc::clone(&nodes)));
         let life = async {
             let up = bring_up(plan.parts, &mut parts, &care, &nodes);
             tokio::select! {
-                up = timeout(UP_WITHIN, up) => up.context("not every node is ready after a minute; see the logs")?,
+                up = timeout(UP_WITHIN, up) => up.map_err(|_| too_late(&nodes, &logs))?,
                 Some(how) = ends.recv() => bail!("the cluster does not come up: {how}"),
             }
             ends.close();
@@ -183,6 +186,16 @@ impl Cluster {
         parts.gone().await;
         lived.map(|()| code)
     }
+}
+
+/// Which nodes are not ready, and what each has to say.
+fn too_late(nodes: &Nodes, logs: &[PathBuf]) -> anyhow::Error {
+    let late = logs.iter().zip(nodes.ready()).filter(|(_, ready)| !ready);
+    let late = late.map(|(log, _)| format!("\n{}{}", log.display(), part::last_lines(log)));
+    anyhow!(
+        "the cluster does not come up, these nodes are not ready after {UP_WITHIN:?}:{}",
+        late.collect::<String>()
+    )
 }
 
 /// NATS first, because a node that does not find it waits a while before it looks again.

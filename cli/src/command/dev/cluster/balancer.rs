@@ -48,11 +48,16 @@ impl Nodes {
         Arc::new(Self { nodes, next: AtomicUsize::new(0), changed: Notify::new() })
     }
 
+    /// Which of them are ready, in their order.
+    pub(super) fn ready(&self) -> impl Iterator<Item = bool> {
+        self.nodes.iter().map(|node| node.ready.load(Ordering::Relaxed))
+    }
+
     /// Returns when all are ready.
     pub(super) async fn all_ready(&self) {
         loop {
             let changed = self.changed.notified();
-            if self.nodes.iter().all(|node| node.ready.load(Ordering::Relaxed)) {
+            if self.ready().all(|ready| ready) {
                 return;
             }
             changed.await;

@@ -21,6 +21,9 @@ const QUICK_ENDS_MAX: u32 = 5;
 /// For a part that does not drain sessions: what was acknowledged is on the disk.
 const END_WITHIN: Duration = Duration::from_secs(5);
 
+/// Of a log, in an error.
+const SHOWN_LINES: usize = 5;
+
 /// In the order in which they are told to end: nobody loses what it needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
@@ -87,10 +90,9 @@ impl Part {
                 Some(pause) => format!("it starts again in {} s", pause.as_secs()),
                 None => "it stays down".to_owned(),
             };
-            let text = format!("{} {how}; {next}. Its log is {}", self.name, self.log.display());
+            say(&format!("{} {how}; {next}. Its log is {}", self.name, self.log.display()));
             // A full queue has been heard already.
-            let _ = care.ended.try_send(text.clone());
-            say(&text);
+            let _ = care.ended.try_send(format!("{} {how}{}", self.name, last_lines(&self.log)));
             tokio::select! {
                 () = told_to_end(&mut care.orders, self.kind) => return,
                 () = wait(pause) => {}
@@ -169,6 +171,14 @@ async fn told_to_end(orders: &mut watch::Receiver<Order>, kind: Kind) {
 
 async fn told_to_die(orders: &mut watch::Receiver<Order>) {
     let _ = orders.wait_for(|order| *order == Order::Kill).await;
+}
+
+/// The end of a log, for an error: the log may go with the cluster.
+pub(super) fn last_lines(log: &Path) -> String {
+    let text = std::fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let skipped = text.lines().count().saturating_sub(SHOWN_LINES);
+    text.lines().skip(skipped).map(|line| format!("\n  {line}")).collect()
 }
 
 /// To whoever tries things out; when nobody reads, nothing is lost.
