@@ -3,13 +3,13 @@
 
 CARGO ?= cargo
 export CARGO
-# For `make run`: arguments of `hiveops dev`, such as ARGS=--demo.
+# For `make run` and `make cluster`: arguments of `hiveops dev`, such as ARGS=--demo.
 ARGS ?=
 # For `make fuzz`.
 SECONDS ?= 600
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint tidy deny schemas autobahn fuzz bench nightly clean
+.PHONY: help run cluster test lint tidy deny schemas autobahn fuzz bench nightly clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -17,6 +17,10 @@ help: ## Show this list
 run: ## Install what is missing, build, and start a node on 127.0.0.1:8000 (ARGS="--demo")
 	@scripts/install cargo cc
 	@scripts/run $(ARGS)
+
+cluster: ## The same with three nodes, three control replicas and NATS behind one address, to kill parts of (ARGS="--demo")
+	@scripts/install cargo cc nats-server
+	@scripts/run --nodes 3 --controls 3 $(ARGS)
 
 test: ## Install what is missing, then run every test and check that nothing generated has drifted
 	@scripts/install cargo cc node chromium nats-server redis-server haproxy iptables

@@ -80,13 +80,12 @@ impl ControlApi {
             }
             SecretArgs { secret, .. } => secret,
         };
-        let http = reqwest::Client::builder()
-            // A replica is reached directly; a proxy of the environment is for other traffic.
-            .no_proxy()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(ANSWER_TIMEOUT)
-            .build()?;
-        Ok(Self { http, urls, secret })
+        Ok(Self { http: client()?, urls, secret })
+    }
+
+    /// One replica.
+    pub(crate) fn at(url: &str, secret: Option<String>) -> reqwest::Result<Self> {
+        Ok(Self { http: client()?, urls: vec![url.to_owned()], secret })
     }
 
     pub(crate) async fn status(&self) -> anyhow::Result<ControlStatus> {
@@ -116,6 +115,15 @@ impl ControlApi {
     }
 }
 
+fn client() -> reqwest::Result<reqwest::Client> {
+    reqwest::Client::builder()
+        // A replica is reached directly; a proxy of the environment is for other traffic.
+        .no_proxy()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .timeout(ANSWER_TIMEOUT)
+        .build()
+}
+
 async fn answer(url: &str, response: reqwest::Response) -> Result<Value, Error> {
     let (status, url) = (response.status(), url.to_owned());
     let Ok(body) = response.text().await else { return Err(Error::Unexpected { url, status }) };
@@ -131,8 +139,8 @@ async fn answer(url: &str, response: reqwest::Response) -> Result<Value, Error> 
     }
 }
 
-/// Tells two runs of the command apart, even with the same process id.
-fn unique() -> u64 {
+/// Tells two runs of a command apart, even with the same process id.
+pub(crate) fn unique() -> u64 {
     use std::hash::{BuildHasher as _, RandomState};
     RandomState::new().hash_one(0)
 }

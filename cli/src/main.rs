@@ -2,11 +2,15 @@
 //!
 //! Nothing here decides anything about frames, sessions or settings; it parses, calls and prints.
 
+mod address;
 mod api;
 mod command;
 mod control_api;
 mod demo;
 mod output;
+mod overridden;
+mod replica;
+mod scratch;
 mod serve;
 mod settings;
 mod signal;
@@ -17,7 +21,7 @@ use clap::{Parser, Subcommand};
 use hiveops_node::config::Mistakes;
 
 use command::{
-    completions, config, control, dev, doctor, drain, healthcheck, limits, node, publish, status, watch,
+    completions, config, control, dev, doctor, drain, healthcheck, limits, node, publish, status, tied, watch,
 };
 use output::{Usage, is_broken_pipe};
 
@@ -38,7 +42,7 @@ Exit codes:
 
 #[derive(Subcommand)]
 enum Command {
-    /// Start a node for development: open, in memory, on this machine only
+    /// Start a node with a control replica for development, or a local cluster
     Dev(dev::Args),
     /// Start a node
     Node(node::Args),
@@ -62,6 +66,9 @@ enum Command {
     Config(config::Args),
     /// Print the completion script of a shell
     Completions(completions::Args),
+    /// Become another program that does not outlive this one's parent
+    #[command(hide = true)]
+    Tied(tied::Args),
 }
 
 fn main() -> ExitCode {
@@ -78,6 +85,7 @@ fn main() -> ExitCode {
         Command::Healthcheck(args) => healthcheck::run(args),
         Command::Config(args) => config::run(args),
         Command::Completions(args) => completions::run(args),
+        Command::Tied(args) => tied::run(args),
     };
     match result {
         Ok(code) => code,

@@ -13,6 +13,11 @@ pub(crate) struct SettingArgs {
 }
 
 impl SettingArgs {
+    /// By setting name, `config` among them.
+    pub(crate) fn flags(&self) -> &BTreeMap<String, String> {
+        &self.flags
+    }
+
     /// Loads the configuration of this process with these flags.
     pub(crate) fn load(self, log: &str, log_format: LogFormat) -> Result<Loaded, Mistakes> {
         config::load(self.flags, log, log_format)

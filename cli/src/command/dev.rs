@@ -1,18 +1,27 @@
-//! `hiveops dev`: a node for trying things out, and what to try.
+//! `hiveops dev`: a node for trying things out with a control replica beside it, and what to try.
 
-use std::ffi::OsString;
+mod banner;
+mod cluster;
+
 use std::io::{IsTerminal as _, stderr};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use hiveops_node::Config;
-use hiveops_node::config::{LogFormat, Secret};
+use hiveops_node::config::{CONTROL_LISTEN_ENV, LogFormat, Secret};
 use tokio::sync::oneshot;
 
+use crate::address::url;
 use crate::api::{Api, Target};
-use crate::serve::serve;
+use crate::output::Usage;
+use crate::overridden::Overridden;
+use crate::replica::Replica;
+use crate::scratch::Scratch;
+use crate::serve::{Beside, serve};
 use crate::settings::SettingArgs;
 use crate::{demo, output};
+use banner::Banner;
 
 /// The node's settings, and what only makes sense here.
 #[derive(clap::Args)]
@@ -20,20 +29,36 @@ pub(crate) struct Args {
     /// Run simulated agents through the public API; everything they make is labelled as simulated
     #[arg(long)]
     demo: bool,
-    #[command(flatten)]
+    /// Address of the control replica, 127.0.0.1:7100 or a free port when left out [env: HIVEOPS_CONTROL_LISTEN]
+    #[arg(long, env = CONTROL_LISTEN_ENV, value_name = "ADDRESS:PORT", hide_env = true)]
+    control_listen: Option<SocketAddr>,
+    #[command(flatten, next_help_heading = "A local cluster")]
+    cluster: cluster::Args,
+    #[command(flatten, next_help_heading = "Settings of the node, or of every node")]
     settings: SettingArgs,
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     // A quiet log keeps the advice on the screen; whoever reads it with a program gets JSON.
     let log_format = if stderr().is_terminal() { LogFormat::Text } else { LogFormat::Json };
-    let config = args.settings.load("warn", log_format)?.config;
-    let banner = Banner::new(&config, args.demo);
+    let loaded = args.settings.clone().load("warn", log_format)?;
+    if args.cluster.size().is_some() {
+        if args.control_listen.is_some() {
+            let text = format!(
+                "the replicas of a local cluster get ports of their own: leave {CONTROL_LISTEN_ENV} out"
+            );
+            return Err(Usage(text).into());
+        }
+        return cluster::run(&args.cluster, &args.settings, &loaded, args.demo);
+    }
+    let mut config = loaded.config;
+    let beside = beside(args.control_listen, &mut config)?;
+    let banner = Banner::new(&config, args.demo, beside.replica.is_some());
     let token = config.auth.token.as_ref().map(Secret::expose).map(str::to_owned);
     let (address_known, address) = oneshot::channel();
-    let ready = |address| {
+    let ready = |address, overridden: &[Overridden]| {
         // Nobody listens without --demo, and nobody reads when standard output is closed.
-        let _ = output::line(banner.text(address));
+        let _ = output::line(banner.text(address, overridden));
         let _ = address_known.send(address);
     };
     let simulation = async {
@@ -44,103 +69,26 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
             demo::run(&api).await;
         }
     };
-    serve(config, ready, simulation)
+    serve(config, beside, ready, simulation)
 }
 
-/// What a newcomer can try.
-struct Banner {
-    program: String,
-    keeps: bool,
-    asks: bool,
-    demo: bool,
-}
-
-impl Banner {
-    fn new(config: &Config, demo: bool) -> Self {
-        Self {
-            program: program(std::env::args_os().next()),
-            keeps: config.data_dir.is_some(),
-            asks: config.auth.required,
-            demo,
+/// A replica for the node to follow, unless it is told to follow others.
+fn beside(listen: Option<SocketAddr>, config: &mut Config) -> anyhow::Result<Beside> {
+    if !config.control.is_empty() {
+        if listen.is_some() {
+            let text = format!(
+                "the node follows HIVEOPS_CONTROL, so that {CONTROL_LISTEN_ENV} has no replica to name"
+            );
+            return Err(Usage(text).into());
         }
+        return Ok(Beside::default());
     }
-
-    fn text(&self, address: SocketAddr) -> String {
-        let url = url(address);
-        let mut options =
-            if url == "http://127.0.0.1:8000" { String::new() } else { format!(" --url {url}") };
-        let header = if self.asks { " -H \"Authorization: Bearer $WS_AUTH_TOKEN\"" } else { "" };
-        if self.asks {
-            options.push_str(" --token \"$WS_AUTH_TOKEN\"");
-        }
-        let example = r#"tasks task_event '{"note":"hello"}'"#;
-        let program = &self.program;
-        let mut text = format!(
-            "HiveOps {} listens on {url}\n\n\
-             Try, in another terminal:\n  \
-             open     {url}/\n  \
-             watch    {program} watch tasks{options}\n  \
-             publish  {program} publish {example}{options}\n  \
-             status   {program} status{options}\n  \
-             health   curl -s{header} {url}{}\n  \
-             doctor   {program} doctor\n",
-            env!("CARGO_PKG_VERSION"),
-            hiveops_proto::path::WS_HEALTH,
-        );
-        if self.demo {
-            text.push_str("\nSimulated agents are at work; everything they make says so.\n");
-        }
-        if !self.keeps {
-            text.push_str("\nNothing is kept when it stops; `--data-dir ./data` keeps it.\n");
-        }
-        text.push_str("Stop with Ctrl-C.");
-        text
-    }
-}
-
-/// How to call this program again: as it was called, unless it is found by its name.
-fn program(called: Option<OsString>) -> String {
-    let called = called.and_then(|called| called.into_string().ok());
-    called.filter(|called| called.contains('/')).unwrap_or_else(|| "hiveops".to_owned())
-}
-
-/// How this machine reaches a listener; the address of all interfaces is no place to connect to.
-pub(crate) fn url(address: SocketAddr) -> String {
-    let ip = match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        ip => ip,
+    let scratch = match config.data_dir {
+        Some(_) => None,
+        None => Some(Scratch::make().context("no temporary directory can be made")?),
     };
-    format!("http://{}", SocketAddr::new(ip, address.port()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_advice_fits_the_address_and_the_credential() {
-        let program = || "hiveops".to_owned();
-        let open = Banner { program: program(), keeps: true, asks: false, demo: false };
-        let text = open.text("127.0.0.1:8000".parse().unwrap());
-        assert!(text.contains("hiveops watch tasks\n") && !text.contains("Bearer"));
-        let closed = Banner { program: program(), keeps: false, asks: true, demo: true };
-        let text = closed.text("[::]:9".parse().unwrap());
-        assert!(
-            text.contains("hiveops watch tasks --url http://[::1]:9 --token \"$WS_AUTH_TOKEN\""),
-            "{text}"
-        );
-        assert!(
-            text.contains("Bearer $WS_AUTH_TOKEN")
-                && text.contains("--data-dir")
-                && text.contains("imulated")
-        );
-    }
-
-    #[test]
-    fn the_advice_can_be_pasted_by_who_has_not_installed_anything() {
-        assert_eq!(program(Some("target/release/hiveops".into())), "target/release/hiveops");
-        assert_eq!(program(Some("hiveops".into())), "hiveops");
-        assert_eq!(program(None), "hiveops");
-    }
+    let kept = config.data_dir.as_deref().or_else(|| Some(scratch.as_ref()?.path())).unwrap_or(".".as_ref());
+    let replica = Replica::prepare(listen, &kept.join("control"), config)?;
+    config.control = vec![replica.url()];
+    Ok(Beside { replica: Some(replica), scratch })
 }

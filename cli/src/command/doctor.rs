@@ -2,6 +2,7 @@
 
 mod bus;
 mod check;
+mod control;
 
 use std::fmt;
 use std::process::ExitCode;

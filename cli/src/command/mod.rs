@@ -11,4 +11,5 @@ pub(crate) mod limits;
 pub(crate) mod node;
 pub(crate) mod publish;
 pub(crate) mod status;
+pub(crate) mod tied;
 pub(crate) mod watch;

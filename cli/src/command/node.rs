@@ -1,10 +1,12 @@
 //! `hiveops node`: a node, configured for what it is for.
 
+use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use hiveops_node::config::LogFormat;
 
-use crate::serve::serve;
+use crate::overridden::Overridden;
+use crate::serve::{Beside, serve};
 use crate::settings::SettingArgs;
 
 /// The node's settings.
@@ -16,6 +18,11 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let config = args.settings.load("info", LogFormat::Json)?.config;
-    let ready = |address| tracing::info!(address = %address, "listening");
-    serve(config, ready, std::future::pending())
+    let ready = |address: SocketAddr, overridden: &[Overridden]| {
+        for Overridden { name, given, source, in_force } in overridden {
+            tracing::warn!(limit = name, given, source = %source, in_force, "limit is the control plane's, not this node's");
+        }
+        tracing::info!(address = %address, "listening");
+    };
+    serve(config, Beside::default(), ready, std::future::pending())
 }

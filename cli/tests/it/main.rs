@@ -14,6 +14,10 @@ mod control_nodes;
 #[cfg(test)]
 mod demo;
 #[cfg(test)]
+mod dev;
+#[cfg(test)]
+mod dev_cluster;
+#[cfg(test)]
 mod drain;
 #[cfg(test)]
 mod harness;

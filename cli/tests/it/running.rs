@@ -39,6 +39,8 @@ impl Running {
         let mut child = Command::new(env!("CARGO_BIN_EXE_hiveops"))
             .args(args)
             .env_clear()
+            // What a killed process leaves behind goes with the place.
+            .env("TMPDIR", place.dir.path())
             .envs(env.iter().copied())
             .current_dir(place.dir.path())
             .stdin(Stdio::null())

@@ -1,6 +1,7 @@
 //! The commands that talk to a node, when there is none, and those that need none.
 
 use crate::harness::{Place, hiveops, nobody};
+use crate::running::Running;
 
 #[test]
 fn without_a_node_each_tool_says_so_and_what_to_do() {
@@ -69,4 +70,36 @@ fn doctor_fails_with_every_mistake_of_the_configuration() {
     let ran = Place::new().run(&["doctor"], &env);
     assert_eq!(ran.code, Some(1));
     assert_eq!(ran.out.matches("fail  configuration").count(), 2, "{}", ran.out);
+}
+
+#[test]
+fn doctor_looks_at_the_replicas_and_at_the_last_view_of_a_node() {
+    let place = Place::new();
+    let (mut node, _) = Running::dev(&place, &["--data-dir", "data", "--control-listen", "127.0.0.1:0"], &[]);
+    let line = node.out.wait(|line| line.contains("control status"));
+    let control = line.rsplit(' ').next().unwrap();
+    let doctor = |control: &str, data: &str| {
+        place.run(&["doctor", "--listen", "127.0.0.1:0", "--control", control, "--data-dir", data], &[])
+    };
+    let ran = doctor(control, "data");
+    assert!(
+        ran.code == Some(0) && ran.out.contains("ok    control       1 of 1 replicas answer"),
+        "{}",
+        ran.out
+    );
+    assert!(ran.out.contains("ok    control view  sound, revision 1."), "{}", ran.out);
+    assert!(doctor(control, "new").out.contains("ok    control view  none yet"));
+    node.kill();
+    let ran = doctor(control, "data");
+    assert!(ran.code == Some(0) && ran.out.contains("warn  control       "), "{}", ran.out);
+    let ran = doctor(control, "new");
+    assert!(ran.code == Some(1) && ran.out.contains("fail  control       "), "{}", ran.out);
+    std::fs::write(place.dir.path().join("data/control-view"), "nonsense").unwrap();
+    let ran = doctor(control, "data");
+    assert_eq!(ran.code, Some(1), "{}", ran.out);
+    assert!(
+        ran.out.contains("fail  control view  the last control view data/control-view is damaged"),
+        "{}",
+        ran.out
+    );
 }

@@ -22,6 +22,10 @@ use crate::replica::plane::Views;
 /// Between two lines at most: who hears nothing for a few of these looks for another replica.
 const ALIVE_EVERY: Duration = Duration::from_secs(1);
 
+/// Whoever comes while the cluster is being made need not come again: it has a state soon after it has a leader.
+/// Shorter than a node waits for the first line.
+const FIRST_STATE_WITHIN: Duration = Duration::from_secs(2);
+
 /// Where a stream is.
 struct Position {
     app: App,
@@ -31,8 +35,9 @@ struct Position {
 }
 
 pub(crate) async fn watch(State(app): State<App>) -> Result<Response, Problem> {
-    let views = app.service.plane.watch();
-    if views.borrow().is_none() {
+    let mut views = app.service.plane.watch();
+    let first = timeout(FIRST_STATE_WITHIN, views.wait_for(Option::is_some));
+    if !first.await.is_ok_and(|first| first.is_ok()) {
         return Err(Problem::new(ProblemKind::NoQuorum, "the cluster has no first state yet"));
     }
     let stopping = app.stopping.clone();

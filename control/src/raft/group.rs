@@ -211,6 +211,12 @@ impl Group {
         }
     }
 
+    /// Writes down that a member is at another address now.
+    pub(crate) async fn move_to(&self, id: u64, address: &str, deadline: Deadline) -> Result<(), Undecided> {
+        let nodes = BTreeMap::from([(id, BasicNode::new(address))]);
+        self.change(ChangeMembers::SetNodes(nodes), deadline).await
+    }
+
     async fn change(
         &self,
         change: ChangeMembers<u64, BasicNode>,

@@ -27,15 +27,24 @@ const ANSWER: Duration = Duration::from_millis(200);
 /// Runs as long as the replica does.
 pub(super) async fn keep(service: &Service) -> Infallible {
     let mut patience = patience();
+    let mut changes = service.group.changes();
     loop {
         let standing = service.group.standing();
-        let votes = standing.members.get(&service.config.id).is_some_and(|member| member.voter);
-        if standing.leads || !votes {
+        if standing.leads {
             tokio::time::sleep(IDLE).await;
             continue;
         }
+        if !has_vote(&standing, service.config.id) {
+            // At a start it has one as soon as the library has looked at what was stored.
+            tokio::select! {
+                () = changes.next() => {}
+                () = tokio::time::sleep(IDLE) => {}
+            }
+            continue;
+        }
         let silence = service.group.silence();
-        if silence < patience {
+        // The only voter has nobody to wait for.
+        if silence < patience && voters(&standing) > 1 {
             tokio::time::sleep(patience - silence).await;
             continue;
         }
@@ -48,6 +57,14 @@ pub(super) async fn keep(service: &Service) -> Infallible {
         tokio::time::sleep(patience.saturating_sub(Group::lease())).await;
         patience = self::patience();
     }
+}
+
+fn has_vote(standing: &Standing, id: u64) -> bool {
+    standing.members.get(&id).is_some_and(|member| member.voter)
+}
+
+fn voters(standing: &Standing) -> usize {
+    standing.members.values().filter(|member| member.voter).count()
 }
 
 /// How long the silence must last.

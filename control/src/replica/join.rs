@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::Error;
 use super::ask::Ask;
 use super::service::{Hello, Service};
+use crate::raft::Standing;
 use crate::wire::ASK_ANY;
 
 /// Between two rounds while there is no cluster yet.
@@ -49,6 +51,7 @@ pub(super) async fn keep(service: &Service) -> Result<(), Error> {
             Next::Wait(_) => {}
             Next::Begin => begin(service).await,
             Next::Join(id, address, ask) => join(service, id, &address, &ask).await,
+            Next::Move => relocate(service).await,
         }
         round = round.wrapping_add(1);
         let settled = service.group.is_fresh() && has_vote(service);
@@ -71,6 +74,8 @@ enum Next {
     /// There is a cluster at this address.
     Join(u64, String, Ask),
     Removed,
+    /// It leads, and is not where the members have it.
+    Move,
 }
 
 /// Who answered at each address; the reason when nobody did.
@@ -153,12 +158,20 @@ fn as_a_member(service: &Service, own: &Hello, others: &[(&str, &Hello)]) -> Nex
     let leader = others.iter().find(|(_, hello)| hello.leads && hello.cluster == own.cluster);
     match (standing.members.get(&own.id), leader) {
         (_, Some((_, leader))) if !fresh && !leader.members.contains_key(&own.id) => Next::Removed,
+        // With others a list that is wrong would lead them astray; alone, it knows best where it listens.
+        (Some(member), _) if standing.leads && alone(&standing) && member.address != service.address => {
+            Next::Move
+        }
         // It follows, has a list with itself in it, and so is to have a vote.
         (Some(member), Some((address, leader))) if !member.voter && fresh => {
             Next::Join(leader.id, (*address).to_owned(), Ask::Promote { id: own.id })
         }
         _ => Next::Nothing,
     }
+}
+
+fn alone(standing: &Standing) -> bool {
+    standing.members.len() == 1
 }
 
 /// This replica is new, and there is a cluster.
@@ -198,6 +211,14 @@ async fn begin(service: &Service) {
     match service.group.begin(peers).await {
         Ok(()) => tracing::info!(cluster, members = peers.len(), "cluster made"),
         Err(error) => tracing::error!(error = %error, "cluster not made"),
+    }
+}
+
+async fn relocate(service: &Service) {
+    let (id, address) = (service.config.id, &service.address);
+    match service.group.move_to(id, address, Instant::now() + ASK_TIMEOUT).await {
+        Ok(()) => tracing::info!(address, "this replica has moved"),
+        Err(error) => tracing::warn!(error = %error, address, "this replica's new address is not known yet"),
     }
 }
 

@@ -140,6 +140,25 @@ pub async fn run(
     ready: impl FnOnce(SocketAddr) + Send,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), Error> {
+    start(config, None, ready, shutdown).await
+}
+
+/// Like [`run`], on a listener that is there already: who takes whatever port is free can name it in the list of
+/// peers only then.
+pub async fn run_on(
+    listener: TcpListener,
+    config: Config,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), Error> {
+    start(config, Some(listener), |_| {}, shutdown).await
+}
+
+async fn start(
+    config: Config,
+    listener: Option<TcpListener>,
+    ready: impl FnOnce(SocketAddr) + Send,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), Error> {
     let id = config.id;
     let Some(address) = config.peers.addresses().get(&id).cloned() else {
         return Err(Error::NotListed { id, peers: config.peers.to_string() });
@@ -154,7 +173,11 @@ pub async fn run(
         path: config.data_dir.clone(),
         reason: error.to_string(),
     })?;
-    let listening = TcpListener::bind(config.listen).await.and_then(|listener| {
+    let listener = match listener {
+        Some(listener) => Ok(listener),
+        None => TcpListener::bind(config.listen).await,
+    };
+    let listening = listener.and_then(|listener| {
         let address = listener.local_addr()?;
         Ok((listener, address))
     });

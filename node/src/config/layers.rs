@@ -12,7 +12,8 @@ use hiveops_proto::control::Source;
 
 use super::mistake::Mistake;
 use super::setting::{
-    CLIENT_ENV, CONFIG_DEFAULT, CONFIG_ENV, Kind, LATER, Reading, Setting, nearest, settings,
+    CLIENT_ENV, CONFIG_DEFAULT, CONFIG_ENV, CONTROL_LISTEN_ENV, Kind, LATER, Reading, Setting, nearest,
+    settings,
 };
 
 /// A configuration file or a secret is far smaller; a larger one is not what was meant.
@@ -85,7 +86,8 @@ impl Collector<'_> {
         let mut file = None;
         for (name, value) in variables {
             let name = name.to_string_lossy();
-            if !name.starts_with("HIVEOPS_") && !name.starts_with("WS_") || CLIENT_ENV.contains(&&*name) {
+            let others = CLIENT_ENV.contains(&&*name) || name == CONTROL_LISTEN_ENV;
+            if !name.starts_with("HIVEOPS_") && !name.starts_with("WS_") || others {
                 continue;
             }
             let place = format!("environment variable {name}");

@@ -71,6 +71,10 @@ pub(super) const CONFIG_DEFAULT: &str = "hiveops.toml";
 /// Variables that the client commands of the binary read; a node that inherits them does not mind.
 pub const CLIENT_ENV: [&str; 2] = ["HIVEOPS_URL", "HIVEOPS_TOKEN"];
 
+/// Where a control replica listens: read by `hiveops control`, and by `hiveops dev`, whose replica is in its
+/// process. A node that inherits it does not mind.
+pub const CONTROL_LISTEN_ENV: &str = "HIVEOPS_CONTROL_LISTEN";
+
 /// Every setting, in the order in which people should read them.
 pub fn settings() -> &'static [Setting] {
     &TABLE

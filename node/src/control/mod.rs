@@ -6,7 +6,7 @@
 mod cache;
 mod remote;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -27,11 +27,33 @@ pub struct ControlSource {
     pub(crate) begun_at_age: Duration,
 }
 
+impl ControlSource {
+    /// The view of now.
+    pub fn view(&self) -> Arc<ControlView> {
+        self.views.borrow().clone()
+    }
+}
+
 /// The plane of this process.
 impl From<watch::Receiver<Arc<ControlView>>> for ControlSource {
     fn from(views: watch::Receiver<Arc<ControlView>>) -> Self {
         Self { views, confirmed: None, begun_at_age: Duration::ZERO }
     }
+}
+
+/// What a node would start from while no replica answers.
+#[derive(Debug)]
+pub struct LastView {
+    /// The view.
+    pub view: ControlView,
+    /// How long ago it was written, as far as the machine's clock can tell.
+    pub age: Duration,
+}
+
+/// Looks at the last view without using it; none when there has been none.
+pub fn last_view(data_dir: &Path) -> Result<Option<LastView>, CacheError> {
+    let view = cache::read(data_dir)?;
+    Ok(view.map(|view| LastView { view, age: cache::age(data_dir) }))
 }
 
 /// Which replicas a node watches.

@@ -9,10 +9,8 @@ use tokio::runtime::Builder;
 use tokio::sync::oneshot;
 
 use super::settings::{Loaded, ReplicaArgs};
+use crate::serve::STOPPED_AT_ONCE;
 use crate::signal::Signals;
-
-/// The exit code that shells give a process ended by SIGINT.
-const STOPPED_AT_ONCE: u8 = 130;
 
 pub(super) fn run(args: ReplicaArgs) -> anyhow::Result<ExitCode> {
     let Loaded { config, log, log_format } = args.load(LogFormat::Json)?;
@@ -24,7 +22,7 @@ pub(super) fn run(args: ReplicaArgs) -> anyhow::Result<ExitCode> {
     Ok(code)
 }
 
-async fn until_stopped(config: hiveops_control::config::Config) -> anyhow::Result<ExitCode> {
+async fn until_stopped(config: hiveops_control::Config) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::listen().context("cannot listen for signals")?;
     let (stop, stopped) = oneshot::channel::<()>();
     let shutdown = async {
@@ -33,7 +31,7 @@ async fn until_stopped(config: hiveops_control::config::Config) -> anyhow::Resul
     };
     let id = config.id;
     let ready = |address| tracing::info!(replica = id, address = %address, "listening");
-    let replica = hiveops_control::replica::run(config, ready, shutdown);
+    let replica = hiveops_control::run(config, ready, shutdown);
     let two_signals = async {
         signals.next().await;
         tracing::info!("stopping");

@@ -9,7 +9,8 @@ use std::io;
 use std::path::Path;
 
 use clap::{Arg, ArgMatches, Command};
-use hiveops_control::config::{self as control, Config, Inputs, Mistake, Mistakes, Start};
+use hiveops_control::Config;
+use hiveops_control::config::{self as control, Inputs, Mistake, Mistakes, Start};
 use hiveops_node::config as node;
 use hiveops_node::config::{CLIENT_ENV, Kind, LogFormat};
 

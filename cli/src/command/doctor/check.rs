@@ -11,7 +11,7 @@ use rustix::fs::{Access, access};
 use rustix::process::{Resource, getrlimit};
 use serde_json::Value;
 
-use super::{Finding, bus};
+use super::{Finding, bus, control};
 use crate::api::{Api, Target};
 
 /// Files that a node needs beside its sockets: logs, listeners, pollers, the store.
@@ -21,27 +21,18 @@ const OTHER_FILES: u64 = 256;
 pub(super) async fn all(config: &Config) -> Vec<Finding> {
     // A node raises its own limit as far as it may.
     let limit = getrlimit(Resource::Nofile).maximum;
-    vec![
-        Finding::ok("configuration", format!("valid, profile {}, node {}", config.profile, config.node_id)),
-        contract(config),
+    let valid = format!("valid, profile {}, node {}", config.profile, config.node_id);
+    let mut findings = vec![Finding::ok("configuration", valid)];
+    findings.extend(control::check(config).await);
+    findings.extend([
         port(config.listen).await,
         file_limit(config.limits.max_connections_per_node, limit),
         origins(&config.origins),
         exposure(config.listen, config.auth.required, config.profile),
         bus::check(&config.bus).await,
         data(config),
-    ]
-}
-
-fn contract(config: &Config) -> Finding {
-    let count = config.contract.subscriptions.len();
-    let version = config.contract.version;
-    if !config.control.is_empty() {
-        let text = format!("limits and contract come from {}", config.control.join(", "));
-        return Finding::ok("control", text);
-    }
-    let text = format!("standalone: its own limits, and contract {version} with {count} subscriptions");
-    Finding::ok("control", text)
+    ]);
+    findings
 }
 
 async fn port(listen: SocketAddr) -> Finding {
@@ -67,7 +58,7 @@ async fn port(listen: SocketAddr) -> Finding {
 
 /// The version of the node that listens there, when it is one.
 async fn version_at(address: SocketAddr) -> Option<String> {
-    let api = Api::new(Target { url: super::super::dev::url(address), token: None }).ok()?;
+    let api = Api::new(Target { url: crate::address::url(address), token: None }).ok()?;
     let health = api.get(HEALTH).await.ok()?;
     health.get("contract_version")?;
     health.get("version").and_then(Value::as_str).map(str::to_owned)

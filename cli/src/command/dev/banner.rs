@@ -1,0 +1,155 @@
+//! What a newcomer can try, with the addresses and credentials of this run in it.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+
+use hiveops_node::Config;
+
+use crate::address::url;
+use crate::overridden::Overridden;
+
+/// Where the commands look when nobody names an address.
+pub(super) const USUAL_NODE: &str = "http://127.0.0.1:8000";
+const USUAL_CONTROL: &str = "http://127.0.0.1:7100";
+
+pub(super) struct Banner {
+    program: String,
+    keeps: bool,
+    asks: bool,
+    demo: bool,
+    control: Control,
+}
+
+/// The control plane that the node follows.
+struct Control {
+    urls: String,
+    /// It is in this process.
+    own: bool,
+    asks: bool,
+}
+
+impl Banner {
+    pub(super) fn new(config: &Config, demo: bool, own_control: bool) -> Self {
+        Self {
+            program: program(std::env::args_os().next()),
+            keeps: config.data_dir.is_some(),
+            asks: config.auth.required,
+            demo,
+            control: Control {
+                urls: config.control.join(","),
+                own: own_control,
+                asks: config.cluster_secret.is_some(),
+            },
+        }
+    }
+
+    pub(super) fn text(&self, address: SocketAddr, overridden: &[Overridden]) -> String {
+        let url = url(address);
+        let mut options = if url == USUAL_NODE { String::new() } else { format!(" --url {url}") };
+        let header = if self.asks { " -H \"Authorization: Bearer $WS_AUTH_TOKEN\"" } else { "" };
+        if self.asks {
+            options.push_str(" --token \"$WS_AUTH_TOKEN\"");
+        }
+        let control = self.control.options();
+        let example = r#"tasks task_event '{"note":"hello"}'"#;
+        let program = &self.program;
+        let mut text = format!(
+            "HiveOps {} listens on {url}\n\n\
+             Try, in another terminal:\n  \
+             open     {url}/\n  \
+             watch    {program} watch tasks{options}\n  \
+             publish  {program} publish {example}{options}\n  \
+             status   {program} status{options}\n  \
+             limits   {program} limits set rate_limit_tokens_per_second=30{control}\n  \
+             control  {program} control status{control}\n  \
+             health   curl -s{header} {url}{}\n  \
+             doctor   {program} doctor\n",
+            env!("CARGO_PKG_VERSION"),
+            hiveops_proto::path::WS_HEALTH,
+        );
+        if self.demo {
+            text.push_str("\nSimulated agents are at work; everything they make says so.\n");
+        }
+        for limit in overridden {
+            text.push_str(&format!("\n{limit}.\n"));
+        }
+        if !overridden.is_empty() {
+            text.push_str(&format!(
+                "What a node is given counts for the first start only; change it with `{program} limits set`.\n"
+            ));
+        }
+        if !self.control.own {
+            text.push_str(&format!("\nLimits and contract come from {}.\n", self.control.urls));
+        }
+        if !self.keeps {
+            text.push_str("\nNothing is kept when it stops; `--data-dir ./data` keeps it.\n");
+        }
+        text.push_str("Stop with Ctrl-C.");
+        text
+    }
+}
+
+impl Control {
+    fn options(&self) -> String {
+        let mut options =
+            if self.urls == USUAL_CONTROL { String::new() } else { format!(" --control {}", self.urls) };
+        if self.asks {
+            options.push_str(" --secret \"$HIVEOPS_CLUSTER_SECRET\"");
+        }
+        options
+    }
+}
+
+/// How to call this program again: as it was called, unless it is found by its name.
+pub(super) fn program(called: Option<OsString>) -> String {
+    let called = called.and_then(|called| called.into_string().ok());
+    called.filter(|called| called.contains('/')).unwrap_or_else(|| "hiveops".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use hiveops_proto::control::Source;
+
+    use super::*;
+
+    fn banner(port: u16, asks: bool) -> Banner {
+        let urls = format!("http://127.0.0.1:{port}");
+        let control = Control { urls, own: true, asks };
+        Banner { program: "hiveops".to_owned(), keeps: !asks, asks, demo: asks, control }
+    }
+
+    #[test]
+    fn the_advice_fits_the_addresses_and_the_credentials() {
+        let text = banner(7100, false).text("127.0.0.1:8000".parse().unwrap(), &[]);
+        assert!(text.contains("hiveops watch tasks\n") && !text.contains("Bearer"));
+        assert!(text.contains("hiveops control status\n"), "{text}");
+        let text = banner(7200, true).text("[::]:9".parse().unwrap(), &[]);
+        assert!(
+            text.contains("hiveops watch tasks --url http://[::1]:9 --token \"$WS_AUTH_TOKEN\""),
+            "{text}"
+        );
+        let control = "per_second=30 --control http://127.0.0.1:7200 --secret \"$HIVEOPS_CLUSTER_SECRET\"\n";
+        assert!(text.contains(control), "{text}");
+        assert!(
+            text.contains("Bearer $WS_AUTH_TOKEN")
+                && text.contains("--data-dir")
+                && text.contains("imulated")
+        );
+    }
+
+    #[test]
+    fn a_value_that_does_not_count_is_named_with_the_one_that_does() {
+        let limit =
+            Overridden { name: "rate_limit_burst_capacity", given: 50, source: Source::Env, in_force: 60 };
+        let text = banner(7100, false).text("127.0.0.1:8000".parse().unwrap(), &[limit]);
+        let said = "rate_limit_burst_capacity=50 (env) does not count: the control plane says 60.";
+        assert!(text.contains(said) && text.contains("first start only"), "{text}");
+    }
+
+    #[test]
+    fn the_advice_can_be_pasted_by_who_has_not_installed_anything() {
+        assert_eq!(program(Some("target/release/hiveops".into())), "target/release/hiveops");
+        assert_eq!(program(Some("hiveops".into())), "hiveops");
+        assert_eq!(program(None), "hiveops");
+    }
+}
