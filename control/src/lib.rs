@@ -10,6 +10,8 @@
 mod api;
 mod clock;
 pub mod config;
+mod key_pair;
+mod metrics;
 mod raft;
 pub mod replica;
 pub mod state;

@@ -5,6 +5,7 @@ pub(crate) mod ask;
 mod elect;
 mod join;
 mod lead;
+mod notice;
 pub(crate) mod peers;
 pub(crate) mod plane;
 pub(crate) mod service;
@@ -170,6 +171,7 @@ pub async fn run(
         ended = join::keep(&service) => ended,
         never = lead::keep(&service) => match never {},
         never = elect::keep(&service) => match never {},
+        never = notice::keep(&service) => match never {},
         () = &mut server => Ok(()),
     };
     stop.send_replace(true);

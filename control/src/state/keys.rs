@@ -5,15 +5,16 @@
 use std::collections::BTreeMap;
 
 use hiveops_proto::Timestamp;
-use hiveops_proto::access::{ACCESS_TOKEN_MS, TOKEN_LEEWAY_MS, VerifyingKey};
+use hiveops_proto::access::{ACCESS_TOKEN_MS, KEY_PUBLISH_WAIT_MS, TOKEN_LEEWAY_MS, VerifyingKey};
 use hiveops_proto::id::KeyId;
 use serde::{Deserialize, Serialize};
 
 use super::outcome::{Refusal, RefusalCode};
 use super::secret::Secret;
 
-/// From publishing a key to signing with it: within this time every node that is not cut off has seen it.
-pub const PUBLISH_WAIT_MS: u64 = 60 * 1_000;
+/// From publishing a key to signing with it: within this time every node that is not cut off has seen it,
+/// also when a new leader's clock is ahead of the last one's by as much as the leeway allows.
+pub const PUBLISH_WAIT_MS: u64 = KEY_PUBLISH_WAIT_MS;
 
 /// From the last signature of a key to its end: what it signed has expired, also for a node whose clock is
 /// behind by as much as the leeway allows, and another such time for clocks of replicas.
@@ -57,6 +58,35 @@ pub struct SigningKey {
     /// When it begins to sign.
     pub sign_from: Timestamp,
     /// When nothing that it signed is good any more.
+    pub retire_after: Option<Timestamp>,
+}
+
+/// How far a key has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Nodes know it, and nothing is signed with it yet.
+    Published,
+    /// It signs.
+    Signing,
+    /// It signs no more; what it signed is good until it is retired.
+    Retiring,
+}
+
+/// The public part of a key, for people.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublicKey {
+    /// Its name.
+    pub kid: KeyId,
+    /// The public key.
+    pub x: String,
+    /// How far it has come.
+    pub phase: Phase,
+    /// When it was published.
+    pub not_before: Timestamp,
+    /// When it begins to sign, or began.
+    pub sign_from: Timestamp,
+    /// When nothing that it signed is good any more; open until another key is to take its place.
     pub retire_after: Option<Timestamp>,
 }
 
@@ -120,6 +150,27 @@ impl KeySet {
         keys
     }
 
+    /// What people may see of the keys, oldest first.
+    pub(crate) fn list(&self, now: Timestamp) -> Vec<PublicKey> {
+        let signing = self.signing(now).map(|(kid, _)| kid.clone());
+        let listed = self.verifying(now).into_iter().filter_map(|key| {
+            let VerifyingKey { kid, x, not_before, retire_after } = key;
+            let sign_from = self.0.get(&kid)?.sign_from;
+            let phase = match sign_from > now {
+                true => Phase::Published,
+                false if signing.as_ref() == Some(&kid) => Phase::Signing,
+                false => Phase::Retiring,
+            };
+            Some(PublicKey { kid, x, phase, not_before, sign_from, retire_after })
+        });
+        listed.collect()
+    }
+
+    /// When the next key is retired, if one is to be.
+    pub(crate) fn next_end(&self) -> Option<Timestamp> {
+        self.0.values().filter_map(|key| key.retire_after).min()
+    }
+
     /// Forgets retired keys; true if there were any.
     pub(crate) fn expire(&mut self, now: Timestamp) -> bool {
         let before = self.0.len();
@@ -165,6 +216,20 @@ mod tests {
         assert_eq!(keys.verifying(at(end - 1)).len(), 2);
         assert!(keys.expire(at(end)));
         assert_eq!(keys.verifying(at(end))[0].kid.as_str(), "k2");
+    }
+
+    #[test]
+    fn a_key_is_published_then_signs_then_retires() {
+        let mut keys = KeySet::default();
+        keys.rotate(key(1), Rotation::Overlapping, at(0)).unwrap();
+        assert_eq!(keys.next_end(), None, "the only key has no end");
+        keys.rotate(key(2), Rotation::Overlapping, at(10)).unwrap();
+        let phases = |ms| -> Vec<Phase> { keys.list(at(ms)).iter().map(|key| key.phase).collect() };
+        assert_eq!(phases(9 + PUBLISH_WAIT_MS), [Phase::Signing, Phase::Published]);
+        assert_eq!(phases(10 + PUBLISH_WAIT_MS), [Phase::Retiring, Phase::Signing]);
+        let end = 10 + PUBLISH_WAIT_MS + RETIRE_WAIT_MS;
+        assert_eq!(phases(end), [Phase::Signing]);
+        assert_eq!(keys.next_end(), Some(at(end)));
     }
 
     #[test]
