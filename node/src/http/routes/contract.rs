@@ -16,6 +16,7 @@ pub(crate) async fn show(State(app): State<Arc<App>>) -> Json<Value> {
         "current_version": contract.current.version,
         "supported_versions": contract.supported_versions,
         "deprecation_policy": contract.deprecation_policy,
+        "contract_digest": contract.contract_digest,
         "schema_digest": contract.schema_digest,
         "schema_url": path::WS_SCHEMA,
         "subscriptions": contract.current.subscriptions,
