@@ -71,7 +71,7 @@ impl From<&Undecided> for ProposalOutcome {
 pub(crate) struct Metrics {
     registry: Registry,
     pub(crate) leader_changes: IntCounter,
-    pub(crate) elections: IntCounter,
+    elections: IntCounter,
     proposals: IntCounterVec,
     proposal_seconds: Histogram,
     refused: IntCounterVec,
@@ -239,6 +239,7 @@ impl Metrics {
 
     fn read_counts(&self, counts: &Counts) {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        reach(&self.elections, read(&counts.elections));
         for (kind, counter) in [
             ("append", &counts.append_failures),
             ("vote", &counts.vote_failures),

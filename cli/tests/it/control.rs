@@ -2,7 +2,11 @@
 
 mod bad_input;
 mod cluster;
+mod contract;
+mod keys;
 mod kill;
 mod members;
+mod metrics;
 mod partition;
 mod quorum;
+mod watching;

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Counts since the replica started; shared by the network and the stores.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
+    /// Times that this replica asked for votes.
+    pub(crate) elections: AtomicU64,
     /// Snapshots that this replica made.
     pub(crate) snapshots_built: AtomicU64,
     /// Snapshots that a leader sent.

@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tokio::time::{Instant as Deadline, timeout_at};
 
+use super::counts::count;
 use super::log_store::{LogError, LogStore};
 use super::machine_store::{MachineError, MachineStore};
 use super::network::Network;
@@ -261,6 +262,7 @@ impl Group {
 
     /// Asks the others for their votes now.
     pub(crate) async fn elect(&self) -> Result<(), Undecided> {
+        count(&self.counts.elections);
         self.raft.trigger().elect().await.map_err(|_| Undecided::Stopped)
     }
 

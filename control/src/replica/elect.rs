@@ -41,7 +41,6 @@ pub(super) async fn keep(service: &Service) -> Infallible {
         }
         if would_be_elected(service, &standing).await {
             tracing::info!(term = standing.term + 1, "asking for votes");
-            service.metrics.elections.inc();
             // When it has stopped, somebody else says so.
             let _: Result<(), Undecided> = service.group.elect().await;
         }

@@ -264,7 +264,15 @@ mod tests {
         assert_eq!(refusal.code, RefusalCode::Invalid);
     }
 
+    /// 0 to `max`, and often one of the two.
+    fn edges(max: u64) -> impl Strategy<Value = u64> {
+        prop_oneof![Just(0), Just(max), 0..=max]
+    }
+
     proptest! {
+        // Cheap, and what matters are seconds within minutes.
+        #![proptest_config(ProptestConfig::with_cases(4_096))]
+
         /// Nodes see a view late, by less than the wait, and their clocks are off by up to the leeway.
         #[test]
         fn no_valid_token_is_refused_during_rotations(
@@ -296,6 +304,48 @@ mod tests {
             let seen = as_of(presented.saturating_sub(lag));
             for node_clock in [presented + skew, presented.saturating_sub(skew)] {
                 let good = seen.verifying(at(node_clock));
+                prop_assert!(good.iter().any(|key| key.kid == kid), "{kid} is not among {good:?}");
+            }
+        }
+
+        /// The same when leaders follow each other and no two clocks, of leaders or nodes, differ by more than
+        /// the leeway. What is left of the wait is what a node may be behind.
+        #[test]
+        fn no_valid_token_is_refused_when_leaders_with_other_clocks_take_over(
+            leads in prop::collection::vec((0_u64..3 * PUBLISH_WAIT_MS, edges(TOKEN_LEEWAY_MS), any::<bool>()), 1..16),
+            near in any::<prop::sample::Index>(),
+            after in 0_u64..2 * PUBLISH_WAIT_MS,
+            age in prop_oneof![edges(TOKEN_LEEWAY_MS), ACCESS_TOKEN_MS..=ACCESS_TOKEN_MS + 2 * TOKEN_LEEWAY_MS],
+            lag in edges(PUBLISH_WAIT_MS - TOKEN_LEEWAY_MS - 1),
+            node_ahead in edges(TOKEN_LEEWAY_MS),
+        ) {
+            // By real time: from when on a leader's clock runs from what, and the keys then.
+            let mut keys = KeySet::default();
+            keys.rotate(key(0), Rotation::Overlapping, at(0)).unwrap();
+            let mut history = vec![(0, 0, keys.clone())];
+            let (mut real, mut reached) = (0, 0);
+            for (number, (wait, ahead, rotates)) in leads.into_iter().enumerate() {
+                real += wait;
+                // As the clock of a term does: on from what earlier commands carried.
+                reached = u64::max(real + ahead, reached);
+                keys.expire(at(reached));
+                if rotates {
+                    let _ = keys.rotate(key(number + 1), Rotation::Overlapping, at(reached));
+                }
+                history.push((real, reached, keys.clone()));
+            }
+            // Tokens are most in danger soon after somebody took over.
+            let issued = history[near.index(history.len())].0 + after;
+            let led = |ms: u64| history.iter().rev().find(|(from, ..)| *from <= ms).unwrap();
+            let plane = |ms: u64| { let (from, clock, _) = led(ms); clock + (ms - from) };
+            let kid = led(issued).2.signing(at(plane(issued))).unwrap().0.clone();
+            let presented = issued + age;
+            let node = presented + node_ahead;
+            if node < plane(issued) + ACCESS_TOKEN_MS + TOKEN_LEEWAY_MS {
+                let seen = presented.saturating_sub(lag);
+                let mut view = led(seen).2.clone();
+                view.expire(at(plane(seen)));
+                let good = view.verifying(at(node));
                 prop_assert!(good.iter().any(|key| key.kid == kid), "{kid} is not among {good:?}");
             }
         }
