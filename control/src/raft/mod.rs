@@ -121,3 +121,13 @@ fn fatal<E: std::error::Error + 'static>(
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct AnyError(String);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proposal_does_not_show_what_it_carries() {
+        assert_eq!(format!("{:?}", Proposal("S3CRET".to_owned())), "Proposal(6 bytes)");
+    }
+}
