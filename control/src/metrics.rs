@@ -15,7 +15,7 @@ use prometheus::{
 
 use crate::raft::{Counts, Undecided};
 use crate::replica::service::Service;
-use crate::state::{NodeLease, Outcome, Phase, PublicKey};
+use crate::state::{KeyState, NodeLease, Outcome, PublicKey};
 
 /// Seconds; a decision is made or refused within 0.8, and within 1 for whoever asked.
 const DECISION: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.8, 1.0, 2.5];
@@ -175,7 +175,7 @@ impl Metrics {
             snapshot_bytes: gauge("hiveops_control_snapshot_bytes", "Size of the last snapshot."),
             log_bytes: gauge("hiveops_control_log_bytes", "Size of the log's files."),
             watchers: gauge("hiveops_control_watchers", "Streams of the control view that are open here."),
-            keys: gauges("hiveops_control_keys", "Signing keys, by how far they have come.", "phase"),
+            keys: gauges("hiveops_control_keys", "Signing keys, by how far they have come.", "state"),
             lease_nodes: gauge("hiveops_control_lease_nodes", "Nodes whose lease has not run out."),
             lease_held: gauge(
                 "hiveops_control_lease_connections_held",
@@ -224,11 +224,15 @@ impl Metrics {
     }
 
     fn read_plane(&self, service: &Service) {
-        let (keys, nodes) = service.plane.read(|state| (state.keys(state.clock()), state.nodes()));
-        for (phase, name) in
-            [(Phase::Published, "published"), (Phase::Signing, "signing"), (Phase::Retiring, "retiring")]
-        {
-            let count = keys.iter().filter(|key: &&PublicKey| key.phase == phase).count();
+        // A key begins to sign without a command.
+        let now = service.now(&service.group.standing());
+        let (keys, nodes) = service.plane.read(|state| (state.keys(now), state.nodes()));
+        for (state, name) in [
+            (KeyState::Published, "published"),
+            (KeyState::Signing, "signing"),
+            (KeyState::Retiring, "retiring"),
+        ] {
+            let count = keys.iter().filter(|key: &&PublicKey| key.state == state).count();
             self.keys.with_label_values(&[name]).set(number(count as u64));
         }
         let current = nodes.iter().filter(|node: &&NodeLease| node.is_current).count();

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use hiveops_control::state::{Phase, PublicKey};
+use hiveops_control::state::{KeyState, PublicKey};
 use hiveops_proto::path::{CONTROL_KEYS, CONTROL_KEYS_ROTATE};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -64,10 +64,10 @@ async fn list(api: &ControlApi, json: bool) -> anyhow::Result<ExitCode> {
 fn row(key: &PublicKey) -> String {
     let (kid, from) = (&key.kid, key.sign_from);
     let retired = key.retire_after.map_or(String::new(), |end| format!(", is retired at {end}"));
-    match key.phase {
-        Phase::Published => format!("{kid}  published, signs from {from}{retired}"),
-        Phase::Signing => format!("{kid}  signing since {from}{retired}"),
-        Phase::Retiring => format!("{kid}  retiring, signed from {from}{retired}"),
+    match key.state {
+        KeyState::Published => format!("{kid}  published, signs from {from}{retired}"),
+        KeyState::Signing => format!("{kid}  signing since {from}{retired}"),
+        KeyState::Retiring => format!("{kid}  retiring, signed from {from}{retired}"),
     }
 }
 

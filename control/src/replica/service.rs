@@ -114,8 +114,8 @@ impl Service {
         decided(self.ask(Ask::Rotate { request, rotation }).await?)
     }
 
-    /// The time of this replica, if it leads.
-    pub(super) fn now(&self, standing: &Standing) -> Timestamp {
+    /// The time in the plane, as this replica reckons it; that of commands, if it leads.
+    pub(crate) fn now(&self, standing: &Standing) -> Timestamp {
         self.clock.now(standing.term, self.plane.read(|state| state.clock()))
     }
 

@@ -64,7 +64,7 @@ pub struct SigningKey {
 /// How far a key has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Phase {
+pub enum KeyState {
     /// Nodes know it, and nothing is signed with it yet.
     Published,
     /// It signs.
@@ -81,7 +81,7 @@ pub struct PublicKey {
     /// The public key.
     pub x: String,
     /// How far it has come.
-    pub phase: Phase,
+    pub state: KeyState,
     /// When it was published.
     pub not_before: Timestamp,
     /// When it begins to sign, or began.
@@ -156,12 +156,12 @@ impl KeySet {
         let listed = self.verifying(now).into_iter().filter_map(|key| {
             let VerifyingKey { kid, x, not_before, retire_after } = key;
             let sign_from = self.0.get(&kid)?.sign_from;
-            let phase = match sign_from > now {
-                true => Phase::Published,
-                false if signing.as_ref() == Some(&kid) => Phase::Signing,
-                false => Phase::Retiring,
+            let state = match sign_from > now {
+                true => KeyState::Published,
+                false if signing.as_ref() == Some(&kid) => KeyState::Signing,
+                false => KeyState::Retiring,
             };
-            Some(PublicKey { kid, x, phase, not_before, sign_from, retire_after })
+            Some(PublicKey { kid, x, state, not_before, sign_from, retire_after })
         });
         listed.collect()
     }
@@ -224,11 +224,11 @@ mod tests {
         keys.rotate(key(1), Rotation::Overlapping, at(0)).unwrap();
         assert_eq!(keys.next_end(), None, "the only key has no end");
         keys.rotate(key(2), Rotation::Overlapping, at(10)).unwrap();
-        let phases = |ms| -> Vec<Phase> { keys.list(at(ms)).iter().map(|key| key.phase).collect() };
-        assert_eq!(phases(9 + PUBLISH_WAIT_MS), [Phase::Signing, Phase::Published]);
-        assert_eq!(phases(10 + PUBLISH_WAIT_MS), [Phase::Retiring, Phase::Signing]);
+        let states = |ms| -> Vec<KeyState> { keys.list(at(ms)).iter().map(|key| key.state).collect() };
+        assert_eq!(states(9 + PUBLISH_WAIT_MS), [KeyState::Signing, KeyState::Published]);
+        assert_eq!(states(10 + PUBLISH_WAIT_MS), [KeyState::Retiring, KeyState::Signing]);
         let end = 10 + PUBLISH_WAIT_MS + RETIRE_WAIT_MS;
-        assert_eq!(phases(end), [Phase::Signing]);
+        assert_eq!(states(end), [KeyState::Signing]);
         assert_eq!(keys.next_end(), Some(at(end)));
     }
 

@@ -34,7 +34,9 @@ pub use contract::{
 pub use families::{
     FAMILIES_MAX, FAMILIES_PER_USER_MAX, Family, GRACE_MS, IDLE_MS, LOGIN_MS, NewFamily, Refreshed,
 };
-pub use keys::{KEYS_MAX, NewKey, PUBLISH_WAIT_MS, Phase, PublicKey, RETIRE_WAIT_MS, Rotation, SigningKey};
+pub use keys::{
+    KEYS_MAX, KeyState, NewKey, PUBLISH_WAIT_MS, PublicKey, RETIRE_WAIT_MS, Rotation, SigningKey,
+};
 pub use leases::{HOLDERS_MAX, LEASE_MS, LEASE_MS_RANGE, NodeLease, USERS_PER_ASK_MAX, USERS_PER_NODE_MAX};
 pub use outcome::{LimitChange, Outcome, Refusal, RefusalCode, Reply};
 pub use revocations::{REVOKED_MS, SINGLE_MAX};

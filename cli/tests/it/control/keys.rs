@@ -35,7 +35,7 @@ fn a_new_cluster_has_a_key_and_a_rotated_one_is_on_every_node_before_it_signs() 
     cluster.first_key();
     let nodes = Nodes::start(&cluster);
     let first = list(&cluster);
-    assert_eq!(words(&first, "phase"), ["signing"]);
+    assert_eq!(words(&first, "state"), ["signing"]);
     let begun = nodes.until(JWKS, "the first key", |set| set["keys"].as_array().unwrap().len() == 1);
 
     let rotated = run(&cluster, &["rotate"]);
@@ -43,7 +43,7 @@ fn a_new_cluster_has_a_key_and_a_rotated_one_is_on_every_node_before_it_signs() 
     let kid = rotated.out.split(' ').nth(1).unwrap();
     let sets = nodes.until(JWKS, "both keys", |set| set["keys"].as_array().unwrap().len() == 2);
     let keys = list(&cluster);
-    assert_eq!(words(&keys, "phase"), ["signing", "published"], "every node had it before it signs");
+    assert_eq!(words(&keys, "state"), ["signing", "published"], "every node had it before it signs");
     assert_eq!(words(&keys, "kid")[1], kid);
     for set in &sets {
         assert_eq!(set, &sets[0], "the nodes agree");
@@ -65,7 +65,7 @@ fn a_new_cluster_has_a_key_and_a_rotated_one_is_on_every_node_before_it_signs() 
     let kid = urgent.out.split(' ').nth(1).unwrap();
     let only = |set: &Value| set["keys"].as_array().unwrap().len() == 1 && set["keys"][0]["kid"] == kid;
     nodes.until(JWKS, "only the urgent key", only);
-    assert_eq!(words(&list(&cluster), "phase"), ["signing"]);
+    assert_eq!(words(&list(&cluster), "state"), ["signing"]);
 }
 
 #[test]

@@ -73,7 +73,7 @@ fn the_figures_follow_what_happens() {
     let sum = |series: &str| (1..=3).map(|id| figure(&cluster, id, series)).sum::<f64>();
     assert_eq!(sum("hiveops_control_is_leader"), 1.0);
     assert!(sum("hiveops_control_quorum") == 3.0 && sum("hiveops_control_watchers") == 3.0);
-    assert!(is("hiveops_control_keys{phase=\"signing\"}", 1.0));
+    assert!(is("hiveops_control_keys{state=\"signing\"}", 1.0));
     wait_for("everybody to know both leaders", || {
         (1..=3).all(|id| figure(&cluster, id, "hiveops_control_leader_changes_total") >= 2.0)
     })
