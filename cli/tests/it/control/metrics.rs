@@ -87,10 +87,12 @@ fn the_figures_follow_what_happens() {
     }
     assert_eq!(cluster.set_limit(leader, LIMIT, 630, "again").unwrap().0, 200);
     assert_eq!(cluster.set_limit(leader, LIMIT, 0, "bad").unwrap().0, 422);
-    assert!(is(done, before + 30.0));
-    assert!(is("hiveops_control_proposals_total{outcome=\"unchanged\"}", 1.0));
-    assert!(is("hiveops_control_proposals_total{outcome=\"refused\"}", 1.0));
-    assert!(is("hiveops_control_refused_total{code=\"invalid_data\"}", 1.0));
+    // At least: nodes may have asked for something as well.
+    let moved = |series: &str, by: f64| figure(&cluster, leader, series) >= by;
+    assert!(moved(done, before + 30.0));
+    assert!(moved("hiveops_control_proposals_total{outcome=\"unchanged\"}", 1.0));
+    assert!(moved("hiveops_control_proposals_total{outcome=\"refused\"}", 1.0));
+    assert!(moved("hiveops_control_refused_total{code=\"invalid_data\"}", 1.0));
     assert!(figure(&cluster, leader, "hiveops_control_proposal_seconds_count") >= before + 32.0);
     assert!(sum("hiveops_control_log_bytes") != bytes);
     let snapshots = "hiveops_control_snapshots_total{source=\"built\"}";
