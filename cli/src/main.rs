@@ -21,7 +21,8 @@ use clap::{Parser, Subcommand};
 use hiveops_node::config::Mistakes;
 
 use command::{
-    completions, config, control, dev, doctor, drain, healthcheck, limits, node, publish, status, tied, watch,
+    completions, config, contract, control, dev, doctor, drain, healthcheck, keys, limits, node, publish,
+    status, tied, watch,
 };
 use output::{Usage, is_broken_pipe};
 
@@ -56,6 +57,10 @@ enum Command {
     Status(status::Args),
     /// Show the limits in force on a node, and who set them; or change them
     Limits(limits::Args),
+    /// Show the contract versions, or put another one in force
+    Contract(contract::Args),
+    /// Show the keys that sign access tokens, or let a new one take over
+    Keys(keys::Args),
     /// Let a node go away: its sessions are sent off one after the other, then it ends
     Drain(drain::Args),
     /// Check that a node can run here with this configuration
@@ -80,6 +85,8 @@ fn main() -> ExitCode {
         Command::Watch(args) => watch::run(args),
         Command::Status(args) => status::run(args),
         Command::Limits(args) => limits::run(args),
+        Command::Contract(args) => contract::run(args),
+        Command::Keys(args) => keys::run(args),
         Command::Drain(args) => drain::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Healthcheck(args) => healthcheck::run(args),

@@ -9,6 +9,8 @@
 mod api;
 mod clock;
 pub mod config;
+mod key_pair;
+mod metrics;
 mod raft;
 mod replica;
 pub mod standalone;

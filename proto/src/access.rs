@@ -13,6 +13,10 @@ pub const ACCESS_TOKEN_MS: u64 = 10 * 60 * 1_000;
 /// By how much the clocks of whoever issues a token and whoever checks it may differ.
 pub const TOKEN_LEEWAY_MS: u64 = 30 * 1_000;
 
+/// From publishing a signing key to signing with it. Every node that is not cut off has it by then, and so
+/// has whoever keeps a node's answer for less than that.
+pub const KEY_PUBLISH_WAIT_MS: u64 = 60 * 1_000;
+
 words! {
     /// What a user may do, in one word; from the most to the least.
     Role {

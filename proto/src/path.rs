@@ -94,6 +94,8 @@ pub const TASKS: &str = "/api/v1/tasks";
 pub const TASK: &str = "/api/v1/tasks/{id}";
 /// Several changes of tasks at once.
 pub const TASKS_SYNC: &str = "/api/v1/sync/tasks";
+/// The public keys that tokens are checked with, as a JSON Web Key Set.
+pub const JWKS: &str = "/.well-known/jwks.json";
 /// The description of the HTTP surface.
 pub const OPENAPI: &str = "/api/openapi.json";
 /// The description of the WebSocket surface.
@@ -107,6 +109,12 @@ pub const CONTROL_VIEW: &str = "/api/control/view";
 pub const CONTROL_WATCH: &str = "/api/control/watch";
 /// Changes limits.
 pub const CONTROL_LIMITS: &str = "/api/control/limits";
+/// Shows the contract versions, or puts another one in force.
+pub const CONTROL_CONTRACT: &str = "/api/control/contract";
+/// Shows the signing keys, without their private halves.
+pub const CONTROL_KEYS: &str = "/api/control/keys";
+/// Lets a new signing key take over.
+pub const CONTROL_KEYS_ROTATE: &str = "/api/control/keys/rotate";
 /// Does anything that the control plane can be asked for.
 pub const CONTROL_COMMANDS: &str = "/api/control/commands";
 /// Adds a control replica, as one that does not vote yet.

@@ -2,11 +2,13 @@
 
 pub(crate) mod completions;
 pub(crate) mod config;
+pub(crate) mod contract;
 pub(crate) mod control;
 pub(crate) mod dev;
 pub(crate) mod doctor;
 pub(crate) mod drain;
 pub(crate) mod healthcheck;
+pub(crate) mod keys;
 pub(crate) mod limits;
 pub(crate) mod node;
 pub(crate) mod publish;

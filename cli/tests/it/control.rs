@@ -2,7 +2,11 @@
 
 mod bad_input;
 pub(crate) mod cluster;
+mod contract;
+mod keys;
 mod kill;
 mod members;
+mod metrics;
 mod partition;
 mod quorum;
+mod watching;

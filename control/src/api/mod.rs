@@ -3,6 +3,9 @@
 //! It knows HTTP; what is asked for is done by `replica::service`.
 
 mod access;
+mod contract;
+mod keys;
+mod metrics;
 mod problem;
 mod public;
 mod replicas;
@@ -15,7 +18,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::DefaultBodyLimit;
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::middleware::from_fn_with_state;
 use axum::routing::{delete, get, post};
 use bytes::Bytes;
 use hiveops_proto::http::ProblemKind;
@@ -55,6 +58,10 @@ fn router(app: App) -> Router {
         .route(path::CONTROL_VIEW, get(public::view))
         .route(path::CONTROL_WATCH, get(watch::watch))
         .route(path::CONTROL_LIMITS, post(public::limits))
+        .route(path::CONTROL_CONTRACT, get(contract::show).post(contract::push))
+        .route(path::CONTROL_KEYS, get(keys::list))
+        .route(path::CONTROL_KEYS_ROTATE, post(keys::rotate))
+        .route(path::METRICS, get(metrics::show))
         .route(path::CONTROL_COMMANDS, post(public::command))
         .route(path::CONTROL_MEMBERS, post(public::add))
         .route(path::CONTROL_MEMBER, delete(public::remove))
@@ -78,8 +85,8 @@ fn router(app: App) -> Router {
         .route(wire::HELLO, get(replicas::hello))
         .layer(from_fn_with_state(app.clone(), access::secret))
         .route(path::LIVEZ, get(|| async { "live" }))
-        .with_state(app)
-        .layer(from_fn(problem::carry))
+        .with_state(app.clone())
+        .layer(from_fn_with_state(app, problem::carry))
 }
 
 /// Reads a JSON body; what is wrong with it is said.

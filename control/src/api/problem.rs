@@ -1,7 +1,7 @@
 //! Refusals: the one place where a status is chosen and where a problem document is made. Every response
 //! carries the correlation id of its request.
 
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use hiveops_proto::CorrelationId;
@@ -11,6 +11,7 @@ use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, StatusCode};
 use uuid::Uuid;
 
+use super::App;
 use crate::replica::ask::Refused;
 
 const CORRELATION: HeaderName = HeaderName::from_static("x-correlation-id");
@@ -43,7 +44,7 @@ impl IntoResponse for Problem {
 }
 
 /// The outermost layer.
-pub(crate) async fn carry(request: Request, next: Next) -> Response {
+pub(crate) async fn carry(State(app): State<App>, request: Request, next: Next) -> Response {
     let (id, wrong) = match wished(request.headers()) {
         Ok(wished) => (wished.unwrap_or_else(|| Uuid::now_v7().into()), None),
         Err(problem) => (Uuid::now_v7().into(), Some(problem)),
@@ -55,6 +56,7 @@ pub(crate) async fn carry(request: Request, next: Next) -> Response {
     };
     let refused = response.extensions_mut().remove::<Problem>().map(|problem| problem.0);
     if let Some(refused) = refused.or_else(|| bare(&response)) {
+        app.service.metrics.refused(refused.kind);
         match refused.kind {
             ProblemKind::Internal => {
                 tracing::error!(correlation_id = %id, %method, path, cause = refused.detail, "request failed");

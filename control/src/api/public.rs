@@ -160,13 +160,13 @@ fn done(told: Result<Told, Refused>) -> Result<Response, Problem> {
 }
 
 /// The asker's own name for the request.
-fn request(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Problem> {
+pub(super) fn request(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Problem> {
     let Some(value) = headers.get(IDEMPOTENCY_HEADER) else { return Ok(None) };
     let key = value.to_str().ok().and_then(|text| IdempotencyKey::new(text).ok());
     let detail = || format!("{IDEMPOTENCY_HEADER} must be {}", IdempotencyKey::RULE);
     key.map(Some).ok_or_else(|| Problem::new(ProblemKind::BadRequest, detail()))
 }
 
-fn unexpected(told: &Told) -> Problem {
+pub(super) fn unexpected(told: &Told) -> Problem {
     Problem::new(ProblemKind::Internal, format!("the leader answered something else: {told:?}"))
 }

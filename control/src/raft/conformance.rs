@@ -34,7 +34,9 @@ impl Machine for Memory {
 fn open(place: &TempDir) -> (LogStore, MachineStore, Fault) {
     let fault = Fault::default();
     let log = LogStore::open(place.path(), &fault).unwrap();
-    let machine = MachineStore::open(place.path(), Box::<Memory>::default(), &fault).unwrap();
+    let machine =
+        MachineStore::open(place.path(), Box::<Memory>::default(), &fault, &std::sync::Arc::default())
+            .unwrap();
     (log, machine, fault)
 }
 

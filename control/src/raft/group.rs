@@ -13,10 +13,11 @@ use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tokio::time::{Instant as Deadline, timeout_at};
 
+use super::counts::count;
 use super::log_store::{LogError, LogStore};
 use super::machine_store::{MachineError, MachineStore};
 use super::network::Network;
-use super::{Answer, Fault, Machine, Proposal, Types, codec};
+use super::{Answer, Counts, Fault, Machine, Proposal, Types, codec};
 use crate::wire::Link;
 
 /// Also how long a message with entries may take, so that it leaves room for a slow disk.
@@ -38,6 +39,7 @@ pub(crate) struct Group {
     raft: Raft<Types>,
     log: LogStore,
     fault: Fault,
+    counts: Arc<Counts>,
     /// When a leader's message was last accepted, or a vote given to a candidate.
     heard: Arc<Mutex<Option<Instant>>>,
     opened: Instant,
@@ -101,9 +103,9 @@ impl Group {
         link: Link,
         snapshot_entries: u64,
     ) -> Result<Self, OpenError> {
-        let fault = Fault::default();
+        let (fault, counts) = (Fault::default(), Arc::new(Counts::default()));
         let log = LogStore::open(directory, &fault)?;
-        let machine = MachineStore::open(directory, machine, &fault)?;
+        let machine = MachineStore::open(directory, machine, &fault, &counts)?;
         let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         let config = openraft::Config {
             cluster_name: "hiveops".to_owned(),
@@ -119,10 +121,17 @@ impl Group {
             ..openraft::Config::default()
         };
         let config = config.validate().map_err(|error| OpenError::Library(error.to_string()))?;
-        let raft = Raft::new(id, Arc::new(config), Network { link }, log.clone(), machine).await;
+        let raft = Raft::new(
+            id,
+            Arc::new(config),
+            Network { link, counts: Arc::clone(&counts) },
+            log.clone(),
+            machine,
+        )
+        .await;
         let raft =
             raft.map_err(|error| OpenError::Library(fault.get().unwrap_or_else(|| error.to_string())))?;
-        Ok(Self { id, raft, log, fault, heard: Arc::default(), opened: Instant::now() })
+        Ok(Self { id, raft, log, fault, counts, heard: Arc::default(), opened: Instant::now() })
     }
 
     /// Has never been part of anything.
@@ -133,6 +142,16 @@ impl Group {
     /// Term and index of the last entry.
     pub(crate) fn last_entry(&self) -> Option<(u64, u64)> {
         self.log.last().map(|log_id| (log_id.leader_id.term, log_id.index))
+    }
+
+    /// What happened beneath the agreement.
+    pub(crate) fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// The size of the log's files.
+    pub(crate) fn log_bytes(&self) -> u64 {
+        self.log.bytes()
     }
 
     /// Makes a cluster of replicas that are all pristine. Doing it on several of them with the same list is
@@ -249,6 +268,7 @@ impl Group {
 
     /// Asks the others for their votes now.
     pub(crate) async fn elect(&self) -> Result<(), Undecided> {
+        count(&self.counts.elections);
         self.raft.trigger().elect().await.map_err(|_| Undecided::Stopped)
     }
 

@@ -86,6 +86,11 @@ impl LogStore {
         inner.last.max(inner.purged)
     }
 
+    /// The size of its files.
+    pub(super) fn bytes(&self) -> u64 {
+        self.inner.lock().log.bytes()
+    }
+
     /// Does something on a thread that may block.
     async fn blocking<T: Send + 'static>(
         &self,

@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use hiveops_proto::control::Revision;
 use openraft::storage::RaftStateMachine;
@@ -12,6 +13,7 @@ use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder, Snapshot, Storag
 use parking_lot::Mutex;
 
 use super::codec::{self, Unreadable};
+use super::counts::{Counts, count};
 use super::{
     Answer, AnyError, Entry, Fault, LogId, Machine, Proposal, SnapshotMeta, StorageError, StoredMembership,
     Types, Unusable, fatal,
@@ -28,6 +30,7 @@ pub(crate) struct MachineStore {
     applied: Arc<Mutex<Applied>>,
     file: Arc<SnapshotFile>,
     fault: Fault,
+    counts: Arc<Counts>,
 }
 
 struct Applied {
@@ -62,11 +65,13 @@ impl MachineStore {
         directory: &Path,
         mut machine: Box<dyn Machine>,
         fault: &Fault,
+        counts: &Arc<Counts>,
     ) -> Result<Self, MachineError> {
         let path = directory.join(SNAPSHOT);
         let (mut last, mut membership) = (None, StoredMembership::default());
         if let Some(bytes) = read(&path, SNAPSHOT_MAGIC)? {
             let (meta, data) = codec::read_snapshot(&bytes)?;
+            counts.snapshot_bytes.store(bytes.len() as u64, Ordering::Relaxed);
             machine.restore(&data).map_err(MachineError::Snapshot)?;
             (last, membership) = (meta.last_log_id, meta.last_membership);
         }
@@ -74,15 +79,18 @@ impl MachineStore {
             applied: Arc::new(Mutex::new(Applied { machine, last, membership })),
             file: Arc::new(SnapshotFile { path, last: Mutex::new(last) }),
             fault: fault.clone(),
+            counts: Arc::clone(counts),
         })
     }
 
     pub(super) async fn write(&self, meta: SnapshotMeta, data: Vec<u8>) -> Result<Vec<u8>, StorageError> {
-        let file = Arc::clone(&self.file);
+        let (file, counts) = (Arc::clone(&self.file), Arc::clone(&self.counts));
         let write = move || {
             let mut last = file.last.lock();
             if *last <= meta.last_log_id {
-                replace(&file.path, SNAPSHOT_MAGIC, &codec::snapshot(&meta, &data))?;
+                let bytes = codec::snapshot(&meta, &data);
+                replace(&file.path, SNAPSHOT_MAGIC, &bytes)?;
+                counts.snapshot_bytes.store(bytes.len() as u64, Ordering::Relaxed);
                 *last = meta.last_log_id;
             }
             Ok::<_, MachineError>(data)
@@ -136,6 +144,7 @@ impl RaftSnapshotBuilder<Types> for MachineStore {
             (meta, applied.machine.snapshot())
         };
         let data = self.write(meta.clone(), data).await?;
+        count(&self.counts.snapshots_built);
         Ok(Snapshot { meta, snapshot: Box::new(data) })
     }
 }
@@ -179,6 +188,7 @@ impl RaftStateMachine<Types> for MachineStore {
         restored.map_err(fatal(&self.fault, writing))?;
         applied.last = meta.last_log_id;
         applied.membership = meta.last_membership.clone();
+        count(&self.counts.snapshots_installed);
         Ok(())
     }
 

@@ -7,6 +7,7 @@
 mod codec;
 #[cfg(test)]
 mod conformance;
+mod counts;
 mod group;
 mod log_store;
 mod machine_store;
@@ -20,6 +21,7 @@ use openraft::{BasicNode, StorageIOError};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use counts::Counts;
 pub(crate) use group::{Group, OpenError, Standing, Undecided};
 
 openraft::declare_raft_types!(
@@ -41,8 +43,15 @@ type SnapshotMeta = openraft::SnapshotMeta<u64, BasicNode>;
 type StorageError = openraft::StorageError<u64>;
 
 /// What is proposed: a command as JSON.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Proposal(pub(crate) String);
+
+/// A command may carry a private key or a password's hash, and the library writes what it handles into its log.
+impl fmt::Debug for Proposal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Proposal({} bytes)", self.0.len())
+    }
+}
 
 /// What became of an entry: the outcome of a proposal as JSON, nothing for entries of the library's own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -112,3 +121,13 @@ fn fatal<E: std::error::Error + 'static>(
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct AnyError(String);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proposal_does_not_show_what_it_carries() {
+        assert_eq!(format!("{:?}", Proposal("S3CRET".to_owned())), "Proposal(6 bytes)");
+    }
+}

@@ -3,6 +3,8 @@
 //! Each message names the cluster, its sender and its receiver, so that a wrong address does no harm.
 
 use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,6 +21,7 @@ use openraft::{BasicNode, Snapshot};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::counts::{Counts, count};
 use super::{AnyError, Types, Vote, chain, codec};
 use crate::wire::{APPEND, Link, SNAPSHOT, VOTE};
 
@@ -30,11 +33,13 @@ const RETRY: Duration = Duration::from_millis(200);
 #[derive(Clone)]
 pub(super) struct Network {
     pub(super) link: Link,
+    pub(super) counts: Arc<Counts>,
 }
 
 /// The way to one replica.
 pub(super) struct Peer {
     link: Link,
+    counts: Arc<Counts>,
     id: u64,
     address: String,
 }
@@ -45,12 +50,31 @@ impl RaftNetworkFactory<Types> for Network {
     type Network = Peer;
 
     async fn new_client(&mut self, id: u64, node: &BasicNode) -> Peer {
-        Peer { link: self.link.clone(), id, address: node.addr.clone() }
+        let (link, counts) = (self.link.clone(), Arc::clone(&self.counts));
+        Peer { link, counts, id, address: node.addr.clone() }
     }
 }
 
 impl Peer {
     async fn call<A: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: Vec<u8>,
+        timeout: Duration,
+    ) -> Result<Result<A, Fatal<u64>>, CallError> {
+        let called = self.send(path, body, timeout).await;
+        called.inspect_err(|_| count(self.failures(path)))
+    }
+
+    fn failures(&self, path: &str) -> &AtomicU64 {
+        match path {
+            APPEND => &self.counts.append_failures,
+            VOTE => &self.counts.vote_failures,
+            _ => &self.counts.snapshot_failures,
+        }
+    }
+
+    async fn send<A: DeserializeOwned>(
         &self,
         path: &str,
         body: Vec<u8>,

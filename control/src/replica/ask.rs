@@ -9,7 +9,7 @@ use hiveops_proto::id::IdempotencyKey;
 use serde::{Deserialize, Serialize};
 
 use crate::raft::Undecided;
-use crate::state::{Action, LimitChange, Refusal, RefusalCode, Reply};
+use crate::state::{Action, LimitChange, PublicKey, Push, Pushed, Refusal, RefusalCode, Reply, Rotation};
 
 /// Within this a decision is made or refused with `no_quorum`; it leaves room for the way there and back in
 /// the second that is promised.
@@ -21,13 +21,36 @@ const MEMBERS: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Ask {
-    Propose { request: Option<IdempotencyKey>, action: Action },
-    PreviewLimits { patch: BTreeMap<String, u64> },
+    Propose {
+        request: Option<IdempotencyKey>,
+        action: Action,
+    },
+    PreviewLimits {
+        patch: BTreeMap<String, u64>,
+    },
+    PreviewContract {
+        push: Push,
+    },
+    /// The leader makes the key, so that its private half is nowhere before it is in the log.
+    Rotate {
+        request: Option<IdempotencyKey>,
+        rotation: Rotation,
+    },
+    Keys,
     View,
-    Add { id: u64, address: String },
-    Promote { id: u64 },
-    Remove { id: u64 },
-    Transfer { to: u64 },
+    Add {
+        id: u64,
+        address: String,
+    },
+    Promote {
+        id: u64,
+    },
+    Remove {
+        id: u64,
+    },
+    Transfer {
+        to: u64,
+    },
 }
 
 /// What came of it.
@@ -36,6 +59,8 @@ pub(crate) enum Ask {
 pub(crate) enum Told {
     Decided(Decided),
     Limits(Vec<LimitChange>),
+    Contract(Box<Pushed>),
+    Keys(Vec<PublicKey>),
     View(Box<ControlView>),
     Done,
 }
@@ -96,7 +121,12 @@ impl Ask {
     /// How long to wait for it.
     pub(super) fn patience(&self) -> Duration {
         match self {
-            Self::Propose { .. } | Self::PreviewLimits { .. } | Self::View => DECISION,
+            Self::Propose { .. }
+            | Self::PreviewLimits { .. }
+            | Self::PreviewContract { .. }
+            | Self::Rotate { .. }
+            | Self::Keys
+            | Self::View => DECISION,
             Self::Add { .. } | Self::Promote { .. } | Self::Remove { .. } | Self::Transfer { .. } => MEMBERS,
         }
     }

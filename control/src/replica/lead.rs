@@ -1,34 +1,105 @@
-//! What a leader does by itself: it makes the cluster's first state when there is none.
+//! What a leader does by itself: it makes the cluster's first state and its first key when there are none, and
+//! lets time pass when something that nodes see has ended and no command comes that would do it.
 
 use std::convert::Infallible;
 use std::time::Duration;
 
-use hiveops_proto::id::ClusterId;
+use hiveops_proto::Timestamp;
+use hiveops_proto::http::ProblemKind;
+use hiveops_proto::id::{ClusterId, IdempotencyKey};
 
+use super::ask::Refused;
 use super::service::Service;
-use crate::state::{Action, Init, LEASE_MS};
+use crate::state::{Action, Init, LEASE_MS, Rotation, State};
 
-/// Before another try, when a decision did not come about.
-const PAUSE: Duration = Duration::from_millis(200);
+/// Between two looks at what there is to do.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// After a tick, and after a failure: this is how often a command of the leader's own can come at most.
+const PAUSE: Duration = Duration::from_secs(1);
+/// The first key has one name, so that two leaders that follow each other quickly make one.
+const FIRST_KEY: &str = "hiveops-first-key";
+
+/// What there is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Duty {
+    /// The first state.
+    Begin,
+    /// The first key.
+    Key,
+    /// A command that says what time it is.
+    Tick,
+}
+
+impl Duty {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Begin => "begin",
+            Self::Key => "key",
+            Self::Tick => "tick",
+        }
+    }
+}
 
 /// Runs as long as the replica does.
 pub(super) async fn keep(service: &Service) -> Infallible {
     let mut changes = service.group.changes();
     loop {
-        let missing = service.plane.read(|state| state.cluster_id().is_none());
-        if missing && service.group.standing().leads {
-            make(service).await;
-            tokio::time::sleep(PAUSE).await;
-        } else {
+        let standing = service.group.standing();
+        if !standing.leads {
             changes.next().await;
+            continue;
+        }
+        // Without a quorum each try would only make the log longer.
+        let duty = service.group.is_fresh().then(|| {
+            let now = service.now(&standing);
+            service.plane.read(|state| duty(state, now))
+        });
+        match duty.flatten() {
+            Some(duty) => perform(service, duty).await,
+            None => tokio::time::sleep(LOOK_EVERY).await,
         }
     }
 }
 
+fn duty(state: &State, now: Timestamp) -> Option<Duty> {
+    if state.cluster_id().is_none() {
+        return Some(Duty::Begin);
+    }
+    if state.verifying_keys(now).is_empty() {
+        return Some(Duty::Key);
+    }
+    state.next_end().is_some_and(|end| end <= now).then_some(Duty::Tick)
+}
+
+async fn perform(service: &Service, duty: Duty) {
+    let replica = service.config.id;
+    let done = match duty {
+        Duty::Begin => begin(service).await,
+        Duty::Key => {
+            let name = IdempotencyKey::new(FIRST_KEY).ok();
+            service.rotate(name, Rotation::Overlapping).await.map(|_| ())
+        }
+        Duty::Tick => service.propose(None, Action::Tick).await.map(|_| ()),
+    };
+    match (&done, duty) {
+        (Ok(()), Duty::Begin) => tracing::info!(replica, "cluster has its first state"),
+        (Ok(()), Duty::Key) => tracing::info!(replica, "cluster has its first signing key"),
+        (Ok(()), Duty::Tick) => tracing::debug!(replica, "what has ended is gone from the view"),
+        (Err(refused), duty) => {
+            let (duty, reason) = (duty.as_str(), &refused.detail);
+            tracing::warn!(replica, duty, reason, "leader could not do what falls to it");
+        }
+    }
+    if done.is_err() || duty == Duty::Tick {
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
 /// Whoever leads first gives the cluster the limits and the contract that it was started with.
-async fn make(service: &Service) {
+async fn begin(service: &Service) -> Result<(), Refused> {
     let cluster = service.link.cluster().and_then(|cluster| ClusterId::new(&cluster).ok());
-    let Some(cluster_id) = cluster else { return };
+    let unnamed = || Refused::new(ProblemKind::NoQuorum, "the cluster has no name yet");
+    let cluster_id = cluster.ok_or_else(unnamed)?;
     let start = service.config.start.clone();
     let init = Init {
         cluster_id,
@@ -39,8 +110,83 @@ async fn make(service: &Service) {
         schema_digest: start.schema_digest,
         lease_ms: LEASE_MS,
     };
-    match service.propose(None, Action::Init(Box::new(init))).await {
-        Ok(_) => tracing::info!(replica = service.config.id, "cluster has its first state"),
-        Err(refused) => tracing::warn!(reason = %refused.detail, "cluster has no first state yet"),
+    service.propose(None, Action::Init(Box::new(init))).await.map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use hiveops_proto::Limits;
+    use hiveops_proto::control::{DeprecationPolicy, Revision};
+
+    use super::*;
+    use crate::key_pair;
+    use crate::state::{Command, Outcome, PUBLISH_WAIT_MS, RETIRE_WAIT_MS};
+
+    /// A state that a leader looks after, second by second.
+    struct Led {
+        state: State,
+        now: Timestamp,
+        index: u64,
+    }
+
+    impl Led {
+        fn apply(&mut self, action: Action) {
+            self.index += 1;
+            let at = Revision { term: 1, index: self.index };
+            let outcome = self.state.apply(at, Command::new(self.now, None, action));
+            assert!(matches!(outcome, Outcome::Done { .. }), "{outcome:?}");
+        }
+
+        fn rotate(&mut self) {
+            let (key, rotation) = (key_pair::make().unwrap(), Rotation::Overlapping);
+            self.apply(Action::RotateKey { key, rotation });
+        }
+
+        /// Does what a leader would at once, and says what that was.
+        fn look(&mut self) -> Option<Duty> {
+            let duty = duty(&self.state, self.now)?;
+            match duty {
+                Duty::Begin => self.apply(Action::Init(Box::new(init()))),
+                Duty::Key => self.rotate(),
+                Duty::Tick => self.apply(Action::Tick),
+            }
+            Some(duty)
+        }
+
+        fn kids(&self) -> usize {
+            self.state.view().unwrap().access.keys.len()
+        }
+    }
+
+    fn init() -> Init {
+        Init {
+            cluster_id: ClusterId::new("c1").unwrap(),
+            limits: Limits::default(),
+            sources: BTreeMap::new(),
+            contract: hiveops_proto::CONTRACT.to_owned(),
+            deprecation_policy: DeprecationPolicy::default(),
+            schema_digest: "sha256:00".to_owned(),
+            lease_ms: LEASE_MS,
+        }
+    }
+
+    #[test]
+    fn a_new_cluster_gets_its_state_and_its_key_and_a_retired_key_goes_when_nobody_asks_for_anything() {
+        let mut led = Led { state: State::new(), now: Timestamp::from_millis(1_000_000), index: 0 };
+        let done: Vec<Duty> = std::iter::from_fn(|| led.look()).collect();
+        assert_eq!(done, [Duty::Begin, Duty::Key]);
+        led.rotate();
+        let (rotated, revision) = (led.now, led.state.view_revision());
+        let end = rotated.plus_millis(PUBLISH_WAIT_MS + RETIRE_WAIT_MS);
+        let mut ticks = Vec::new();
+        while led.now < end.plus_millis(10_000) {
+            assert_eq!(led.kids(), if led.now < end { 2 } else { 1 }, "at {}", led.now);
+            led.now = led.now.plus_millis(1_000);
+            ticks.extend(led.look().map(|duty| (duty, led.now)));
+        }
+        assert_eq!(ticks, [(Duty::Tick, end)], "one command, and not before it is due");
+        assert!(led.state.view_revision() > revision, "nodes are told");
     }
 }

@@ -5,6 +5,7 @@ pub(crate) mod ask;
 mod elect;
 mod join;
 mod lead;
+mod notice;
 pub(crate) mod peers;
 pub(crate) mod plane;
 pub(crate) mod service;
@@ -193,6 +194,7 @@ async fn start(
         ended = join::keep(&service) => ended,
         never = lead::keep(&service) => match never {},
         never = elect::keep(&service) => match never {},
+        never = notice::keep(&service) => match never {},
         () = &mut server => Ok(()),
     };
     stop.send_replace(true);

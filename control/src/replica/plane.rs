@@ -29,6 +29,11 @@ impl Plane {
         self.view.subscribe()
     }
 
+    /// How many watch.
+    pub(crate) fn watchers(&self) -> usize {
+        self.view.receiver_count()
+    }
+
     /// Reads something small.
     pub(crate) fn read<T>(&self, read: impl FnOnce(&State) -> T) -> T {
         read(&self.state.lock())

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use hiveops_proto::Timestamp;
 use hiveops_proto::control::{ControlMember, ControlStatus};
 use hiveops_proto::http::ProblemKind;
 use hiveops_proto::id::IdempotencyKey;
@@ -20,8 +21,10 @@ use super::peers::{Peers, check_address};
 use super::plane::Plane;
 use crate::clock::TermClock;
 use crate::config::Config;
+use crate::key_pair;
+use crate::metrics::{Metrics, ProposalOutcome};
 use crate::raft::{Group, Standing};
-use crate::state::{Action, Command, Outcome};
+use crate::state::{Action, Command, Outcome, Rotation};
 use crate::storage::Directory;
 use crate::wire::{ADOPT, ASK, HELLO, Link};
 
@@ -37,6 +40,7 @@ pub(crate) struct Service {
     pub(crate) group: Group,
     pub(crate) plane: Plane,
     pub(crate) link: Link,
+    pub(crate) metrics: Metrics,
     /// Tells this process from another one that says it is the same replica.
     pub(crate) incarnation: String,
     directory: Mutex<Directory>,
@@ -82,6 +86,7 @@ impl Service {
             group,
             plane,
             link,
+            metrics: Metrics::new(),
             incarnation,
             directory,
             clock,
@@ -95,13 +100,23 @@ impl Service {
         request: Option<IdempotencyKey>,
         action: Action,
     ) -> Result<Decided, Refused> {
-        // With a name it can be sent again when it is not known what became of it.
-        let made = || IdempotencyKey::new(&Uuid::now_v7().to_string()).ok();
-        let request = request.or_else(made);
-        match self.ask(Ask::Propose { request, action }).await? {
-            Told::Decided(decided) => Ok(decided),
-            other => Err(unexpected(&other)),
-        }
+        let request = request.or_else(name);
+        decided(self.ask(Ask::Propose { request, action }).await?)
+    }
+
+    /// Lets a new key take over the signing of tokens.
+    pub(crate) async fn rotate(
+        &self,
+        request: Option<IdempotencyKey>,
+        rotation: Rotation,
+    ) -> Result<Decided, Refused> {
+        let request = request.or_else(name);
+        decided(self.ask(Ask::Rotate { request, rotation }).await?)
+    }
+
+    /// The time in the plane, as this replica reckons it; that of commands, if it leads.
+    pub(crate) fn now(&self, standing: &Standing) -> Timestamp {
+        self.clock.now(standing.term, self.plane.read(|state| state.clock()))
     }
 
     /// Does what only a leader can, here or there.
@@ -176,6 +191,21 @@ impl Service {
                 let changes = self.plane.read(|state| state.preview_limits(&patch));
                 Ok(Told::Limits(changes.map_err(refused)?))
             }
+            Ask::PreviewContract { push } => {
+                self.group.catch_up(deadline).await?;
+                let pushed = self.plane.read(|state| state.preview_contract(&push));
+                Ok(Told::Contract(Box::new(pushed.map_err(refused)?)))
+            }
+            Ask::Rotate { request, rotation } => {
+                let made = key_pair::make();
+                let key = made.map_err(|error| Refused::new(ProblemKind::Internal, error.to_string()))?;
+                self.decide(&standing, request, Action::RotateKey { key, rotation }, deadline).await
+            }
+            Ask::Keys => {
+                self.group.catch_up(deadline).await?;
+                let now = self.now(&standing);
+                Ok(Told::Keys(self.plane.read(|state| state.keys(now))))
+            }
             Ask::View => {
                 self.group.catch_up(deadline).await?;
                 let view = self.plane.read(|state| state.view());
@@ -200,11 +230,14 @@ impl Service {
             // The refusal would be remembered as the answer to this request; the first state is on its way.
             return Err(Asked::NotLeader);
         }
-        let reached = self.plane.read(|state| state.clock());
-        let command = Command::new(self.clock.now(standing.term, reached), request, action);
+        let command = Command::new(self.now(standing), request, action);
         let command = serde_json::to_string(&command).expect("a command has only text as keys");
-        let outcome = self.group.propose(command, deadline).await?;
+        let begun = Instant::now();
+        let outcome = self.group.propose(command, deadline).await.inspect_err(|undecided| {
+            self.metrics.proposed(undecided.into(), begun.elapsed());
+        })?;
         let outcome: Outcome = serde_json::from_str(&outcome).expect("we have just written it");
+        self.metrics.proposed(ProposalOutcome::of(&outcome), begun.elapsed());
         match outcome {
             Outcome::Done { revision, changed, reply } => {
                 let (leader, term) = (self.config.id, standing.term);
@@ -346,6 +379,18 @@ impl Service {
 
     pub(super) fn peers(&self) -> &Peers {
         &self.config.peers
+    }
+}
+
+/// With a name a request can be sent again when it is not known what became of it.
+fn name() -> Option<IdempotencyKey> {
+    IdempotencyKey::new(&Uuid::now_v7().to_string()).ok()
+}
+
+fn decided(told: Told) -> Result<Decided, Refused> {
+    match told {
+        Told::Decided(decided) => Ok(decided),
+        other => Err(unexpected(&other)),
     }
 }
 

@@ -89,6 +89,11 @@ impl Cluster {
         self.revocations.expire(now) || keys
     }
 
+    /// When something that nodes see ends by itself, if nothing happens before.
+    pub(super) fn next_end(&self) -> Option<Timestamp> {
+        self.keys.next_end().into_iter().chain(self.revocations.next_end()).min()
+    }
+
     pub(super) fn decide(&mut self, action: Action, now: Timestamp) -> Decision {
         match action {
             Action::Init(init) => self.init_again(&init),
@@ -106,9 +111,12 @@ impl Cluster {
                 Ok(Effect::view_if(self.registry.support(versions, policy)?, Reply::Empty))
             }
             Action::RotateKey { key, rotation } => {
+                let kid = key.kid.clone();
                 let sign_from = self.keys.rotate(key, rotation, now)?;
-                Ok(Effect::view(Reply::Rotation { sign_from }))
+                Ok(Effect::view(Reply::Rotation { kid, sign_from }))
             }
+            // The time of the command has done it already.
+            Action::Tick => Ok(Effect::nothing()),
             Action::AddUser(new) => self.add_user(*new, now),
             Action::BootstrapAdmin(_) if !self.users.is_empty() => Ok(Effect::nothing()),
             Action::BootstrapAdmin(new) => self.add_user(NewUser { role: Role::SuperAdmin, ..*new }, now),

@@ -159,6 +159,8 @@ pub enum Action {
         /// The user.
         user: UserId,
     },
+    /// Let go of what has ended by itself. A leader asks for it when something has and no other command comes.
+    Tick,
     /// Renew a node's lease, and lend it what it asks for.
     RenewLease(Box<LeaseAsk>),
     /// A node has closed its sessions and goes away.

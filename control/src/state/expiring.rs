@@ -59,6 +59,11 @@ impl<K: Ord + Clone, V> Expiring<K, V> {
         Some((key, entry.value))
     }
 
+    /// When the entry that ends first does.
+    pub(crate) fn first_end(&self) -> Option<Timestamp> {
+        self.order.first().map(|(until, _)| *until)
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }

@@ -5,15 +5,16 @@
 use std::collections::BTreeMap;
 
 use hiveops_proto::Timestamp;
-use hiveops_proto::access::{ACCESS_TOKEN_MS, TOKEN_LEEWAY_MS, VerifyingKey};
+use hiveops_proto::access::{ACCESS_TOKEN_MS, KEY_PUBLISH_WAIT_MS, TOKEN_LEEWAY_MS, VerifyingKey};
 use hiveops_proto::id::KeyId;
 use serde::{Deserialize, Serialize};
 
 use super::outcome::{Refusal, RefusalCode};
 use super::secret::Secret;
 
-/// From publishing a key to signing with it: within this time every node that is not cut off has seen it.
-pub const PUBLISH_WAIT_MS: u64 = 60 * 1_000;
+/// From publishing a key to signing with it: within this time every node that is not cut off has seen it,
+/// also when a new leader's clock is ahead of the last one's by as much as the leeway allows.
+pub const PUBLISH_WAIT_MS: u64 = KEY_PUBLISH_WAIT_MS;
 
 /// From the last signature of a key to its end: what it signed has expired, also for a node whose clock is
 /// behind by as much as the leeway allows, and another such time for clocks of replicas.
@@ -57,6 +58,35 @@ pub struct SigningKey {
     /// When it begins to sign.
     pub sign_from: Timestamp,
     /// When nothing that it signed is good any more.
+    pub retire_after: Option<Timestamp>,
+}
+
+/// How far a key has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KeyState {
+    /// Nodes know it, and nothing is signed with it yet.
+    Published,
+    /// It signs.
+    Signing,
+    /// It signs no more; what it signed is good until it is retired.
+    Retiring,
+}
+
+/// The public part of a key, for people.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublicKey {
+    /// Its name.
+    pub kid: KeyId,
+    /// The public key.
+    pub x: String,
+    /// How far it has come.
+    pub state: KeyState,
+    /// When it was published.
+    pub not_before: Timestamp,
+    /// When it begins to sign, or began.
+    pub sign_from: Timestamp,
+    /// When nothing that it signed is good any more; open until another key is to take its place.
     pub retire_after: Option<Timestamp>,
 }
 
@@ -120,6 +150,27 @@ impl KeySet {
         keys
     }
 
+    /// What people may see of the keys, oldest first.
+    pub(crate) fn list(&self, now: Timestamp) -> Vec<PublicKey> {
+        let signing = self.signing(now).map(|(kid, _)| kid.clone());
+        let listed = self.verifying(now).into_iter().filter_map(|key| {
+            let VerifyingKey { kid, x, not_before, retire_after } = key;
+            let sign_from = self.0.get(&kid)?.sign_from;
+            let state = match sign_from > now {
+                true => KeyState::Published,
+                false if signing.as_ref() == Some(&kid) => KeyState::Signing,
+                false => KeyState::Retiring,
+            };
+            Some(PublicKey { kid, x, state, not_before, sign_from, retire_after })
+        });
+        listed.collect()
+    }
+
+    /// When the next key is retired, if one is to be.
+    pub(crate) fn next_end(&self) -> Option<Timestamp> {
+        self.0.values().filter_map(|key| key.retire_after).min()
+    }
+
     /// Forgets retired keys; true if there were any.
     pub(crate) fn expire(&mut self, now: Timestamp) -> bool {
         let before = self.0.len();
@@ -168,6 +219,20 @@ mod tests {
     }
 
     #[test]
+    fn a_key_is_published_then_signs_then_retires() {
+        let mut keys = KeySet::default();
+        keys.rotate(key(1), Rotation::Overlapping, at(0)).unwrap();
+        assert_eq!(keys.next_end(), None, "the only key has no end");
+        keys.rotate(key(2), Rotation::Overlapping, at(10)).unwrap();
+        let states = |ms| -> Vec<KeyState> { keys.list(at(ms)).iter().map(|key| key.state).collect() };
+        assert_eq!(states(9 + PUBLISH_WAIT_MS), [KeyState::Signing, KeyState::Published]);
+        assert_eq!(states(10 + PUBLISH_WAIT_MS), [KeyState::Retiring, KeyState::Signing]);
+        let end = 10 + PUBLISH_WAIT_MS + RETIRE_WAIT_MS;
+        assert_eq!(states(end), [KeyState::Signing]);
+        assert_eq!(keys.next_end(), Some(at(end)));
+    }
+
+    #[test]
     fn one_rotation_at_a_time_and_not_too_many_keys() {
         let mut keys = KeySet::default();
         keys.rotate(key(0), Rotation::Overlapping, at(0)).unwrap();
@@ -199,7 +264,15 @@ mod tests {
         assert_eq!(refusal.code, RefusalCode::Invalid);
     }
 
+    /// 0 to `max`, and often one of the two.
+    fn edges(max: u64) -> impl Strategy<Value = u64> {
+        prop_oneof![Just(0), Just(max), 0..=max]
+    }
+
     proptest! {
+        // Cheap, and what matters are seconds within minutes.
+        #![proptest_config(ProptestConfig::with_cases(4_096))]
+
         /// Nodes see a view late, by less than the wait, and their clocks are off by up to the leeway.
         #[test]
         fn no_valid_token_is_refused_during_rotations(
@@ -231,6 +304,48 @@ mod tests {
             let seen = as_of(presented.saturating_sub(lag));
             for node_clock in [presented + skew, presented.saturating_sub(skew)] {
                 let good = seen.verifying(at(node_clock));
+                prop_assert!(good.iter().any(|key| key.kid == kid), "{kid} is not among {good:?}");
+            }
+        }
+
+        /// The same when leaders follow each other and no two clocks, of leaders or nodes, differ by more than
+        /// the leeway. What is left of the wait is what a node may be behind.
+        #[test]
+        fn no_valid_token_is_refused_when_leaders_with_other_clocks_take_over(
+            leads in prop::collection::vec((0_u64..3 * PUBLISH_WAIT_MS, edges(TOKEN_LEEWAY_MS), any::<bool>()), 1..16),
+            near in any::<prop::sample::Index>(),
+            after in 0_u64..2 * PUBLISH_WAIT_MS,
+            age in prop_oneof![edges(TOKEN_LEEWAY_MS), ACCESS_TOKEN_MS..=ACCESS_TOKEN_MS + 2 * TOKEN_LEEWAY_MS],
+            lag in edges(PUBLISH_WAIT_MS - TOKEN_LEEWAY_MS - 1),
+            node_ahead in edges(TOKEN_LEEWAY_MS),
+        ) {
+            // By real time: from when on a leader's clock runs from what, and the keys then.
+            let mut keys = KeySet::default();
+            keys.rotate(key(0), Rotation::Overlapping, at(0)).unwrap();
+            let mut history = vec![(0, 0, keys.clone())];
+            let (mut real, mut reached) = (0, 0);
+            for (number, (wait, ahead, rotates)) in leads.into_iter().enumerate() {
+                real += wait;
+                // As the clock of a term does: on from what earlier commands carried.
+                reached = u64::max(real + ahead, reached);
+                keys.expire(at(reached));
+                if rotates {
+                    let _ = keys.rotate(key(number + 1), Rotation::Overlapping, at(reached));
+                }
+                history.push((real, reached, keys.clone()));
+            }
+            // Tokens are most in danger soon after somebody took over.
+            let issued = history[near.index(history.len())].0 + after;
+            let led = |ms: u64| history.iter().rev().find(|(from, ..)| *from <= ms).unwrap();
+            let plane = |ms: u64| { let (from, clock, _) = led(ms); clock + (ms - from) };
+            let kid = led(issued).2.signing(at(plane(issued))).unwrap().0.clone();
+            let presented = issued + age;
+            let node = presented + node_ahead;
+            if node < plane(issued) + ACCESS_TOKEN_MS + TOKEN_LEEWAY_MS {
+                let seen = presented.saturating_sub(lag);
+                let mut view = led(seen).2.clone();
+                view.expire(at(plane(seen)));
+                let good = view.verifying(at(node));
                 prop_assert!(good.iter().any(|key| key.kid == kid), "{kid} is not among {good:?}");
             }
         }

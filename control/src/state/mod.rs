@@ -34,7 +34,9 @@ pub use contract::{
 pub use families::{
     FAMILIES_MAX, FAMILIES_PER_USER_MAX, Family, GRACE_MS, IDLE_MS, LOGIN_MS, NewFamily, Refreshed,
 };
-pub use keys::{KEYS_MAX, NewKey, PUBLISH_WAIT_MS, RETIRE_WAIT_MS, Rotation, SigningKey};
+pub use keys::{
+    KEYS_MAX, KeyState, NewKey, PUBLISH_WAIT_MS, PublicKey, RETIRE_WAIT_MS, Rotation, SigningKey,
+};
 pub use leases::{HOLDERS_MAX, LEASE_MS, LEASE_MS_RANGE, NodeLease, USERS_PER_ASK_MAX, USERS_PER_NODE_MAX};
 pub use outcome::{LimitChange, Outcome, Refusal, RefusalCode, Reply};
 pub use revocations::{REVOKED_MS, SINGLE_MAX};
@@ -128,6 +130,18 @@ impl State {
     pub fn verifying_keys(&self, now: Timestamp) -> Vec<VerifyingKey> {
         let cluster = self.cluster.as_ref();
         cluster.map(|cluster| cluster.keys.verifying(now.max(self.clock))).unwrap_or_default()
+    }
+
+    /// What people may see of the keys that are good at `now`, oldest first.
+    pub fn keys(&self, now: Timestamp) -> Vec<PublicKey> {
+        let cluster = self.cluster.as_ref();
+        cluster.map(|cluster| cluster.keys.list(now.max(self.clock))).unwrap_or_default()
+    }
+
+    /// When something that nodes see ends by itself, if no command comes before. The next command from then
+    /// on lets go of it, whatever it asks for.
+    pub fn next_end(&self) -> Option<Timestamp> {
+        self.cluster.as_ref()?.next_end()
     }
 
     /// A user by id.

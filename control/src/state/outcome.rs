@@ -4,7 +4,7 @@ use std::fmt;
 
 use hiveops_proto::Timestamp;
 use hiveops_proto::control::{Revision, Source};
-use hiveops_proto::id::UserId;
+use hiveops_proto::id::{KeyId, UserId};
 use hiveops_proto::lease::LeaseGrant;
 use serde::{Deserialize, Serialize};
 
@@ -39,9 +39,11 @@ pub enum Reply {
     Limits(Vec<LimitChange>),
     /// How the contract in force differs from the one before.
     Contract(Box<Pushed>),
-    /// When the new key begins to sign.
+    /// Which key takes over, and when.
     Rotation {
-        /// The time.
+        /// The key.
+        kid: KeyId,
+        /// When it begins to sign.
         sign_from: Timestamp,
     },
     /// What using the refresh token led to, and for whom.

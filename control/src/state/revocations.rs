@@ -51,6 +51,12 @@ impl Revocations {
         tokens + self.families.expire(now).len() + self.users.expire(now).len() > 0
     }
 
+    /// When the next one can be forgotten.
+    pub(crate) fn next_end(&self) -> Option<Timestamp> {
+        let ends = [self.tokens.first_end(), self.families.first_end(), self.users.first_end()];
+        ends.into_iter().flatten().min()
+    }
+
     pub(crate) fn view(&self) -> Vec<Revocation> {
         let tokens = self.tokens.iter().map(|(jti, (), until)| Revocation {
             subject: RevokedSubject::Token { jti: jti.clone() },

@@ -1,6 +1,6 @@
 //! A replica's data directory: one process at a time, one replica and one cluster for ever.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use super::{Error, file};
@@ -29,9 +29,10 @@ pub(crate) struct Directory {
 impl Directory {
     /// Takes the directory for a replica, and makes it when it is not there.
     pub(crate) fn open(path: &Path, replica: u64) -> Result<Self, Error> {
-        fs::create_dir_all(path).map_err(Error::io("create", path))?;
+        file::make_directory(path)?;
         let lock_path = path.join(LOCK);
-        let lock = File::create(&lock_path).map_err(Error::io("create", &lock_path))?;
+        let lock = file::private().create(true).truncate(true).write(true).open(&lock_path);
+        let lock = lock.map_err(Error::io("create", &lock_path))?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(Error::Locked { path: path.to_owned() }),
@@ -84,6 +85,9 @@ fn decode(path: &Path, bytes: &[u8]) -> Result<Identity, Error> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]
@@ -98,6 +102,23 @@ mod tests {
         assert!(error.contains("belongs to replica 2, not to replica 3"), "{error}");
         let directory = Directory::open(&path, 2).unwrap();
         assert_eq!(directory.identity().cluster.as_deref(), Some("c-1"));
+    }
+
+    #[test]
+    fn nobody_else_can_look_into_it() {
+        let place = tempfile::tempdir().unwrap();
+        // One that is made, and one that was there and open to all.
+        let (made, found) = (place.path().join("made"), place.path().join("found"));
+        fs::create_dir(&found).unwrap();
+        fs::set_permissions(&found, fs::Permissions::from_mode(0o755)).unwrap();
+        for path in [made, found] {
+            let _directory = Directory::open(&path, 1).unwrap();
+            let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+            assert_eq!(mode(&path), 0o700);
+            let mut files = fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()).peekable();
+            assert!(files.peek().is_some());
+            files.for_each(|file| assert_eq!(mode(&file), 0o600, "{}", file.display()));
+        }
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! Small files: those that are replaced whole, and those that are overwritten in place because losing the
 //! last write of them does no harm.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::Write as _;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use super::Error;
@@ -13,10 +13,38 @@ const HEAD_BYTES: usize = 8 + 8 + 4;
 /// What a file is called until it is whole.
 const UNFINISHED: &str = "tmp";
 
+/// Private keys and hashes of passwords are among what is stored: only the owner reads it.
+const FILE_MODE: u32 = 0o600;
+const DIRECTORY_MODE: u32 = 0o700;
+
+/// How files are made and opened.
+pub(super) fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.mode(FILE_MODE);
+    options
+}
+
+/// Makes a directory when it is not there, and keeps others out of it.
+pub(super) fn make_directory(path: &Path) -> Result<(), Error> {
+    DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(path).map_err(Error::io("create", path))?;
+    let mode = fs::metadata(path).map_err(Error::io("look at", path))?.permissions().mode();
+    if mode & 0o077 == 0 {
+        return Ok(());
+    }
+    // It was there before. A volume may belong to somebody else, who cannot be overruled; the files in it are
+    // private all the same.
+    if let Err(error) = fs::set_permissions(path, Permissions::from_mode(DIRECTORY_MODE)) {
+        let directory = path.display();
+        tracing::warn!(%directory, error = %error, "others can list the data directory");
+    }
+    Ok(())
+}
+
 /// Puts a file in the place of the one of that name, whole or not at all, and on the disk before it returns.
 pub(crate) fn replace(path: &Path, magic: [u8; 8], payload: &[u8]) -> Result<(), Error> {
     let unfinished = path.with_extension(UNFINISHED);
-    let mut file = File::create(&unfinished).map_err(Error::io("create", &unfinished))?;
+    let file = private().create(true).truncate(true).write(true).open(&unfinished);
+    let mut file = file.map_err(Error::io("create", &unfinished))?;
     let written = file.write_all(&head(magic, payload)).and_then(|()| file.write_all(payload));
     written.map_err(Error::io("write", &unfinished))?;
     file.sync_all().map_err(Error::io("sync", &unfinished))?;
@@ -89,7 +117,7 @@ pub(crate) struct Overwritten {
 
 impl Overwritten {
     pub(crate) fn open(path: PathBuf, magic: [u8; 8]) -> Result<Self, Error> {
-        let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path);
+        let file = private().create(true).truncate(false).read(true).write(true).open(&path);
         let file = file.map_err(Error::io("open", &path))?;
         Ok(Self { file, path, magic })
     }

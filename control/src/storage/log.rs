@@ -53,7 +53,7 @@ pub(crate) struct Recovered {
 impl Log {
     /// Reads and checks everything. `next` is the index after the last one that was removed at the front.
     pub(crate) fn open(directory: &Path, next: u64) -> Result<(Self, Option<Recovered>), Error> {
-        fs::create_dir_all(directory).map_err(Error::io("create", directory))?;
+        file::make_directory(directory)?;
         let mut log = Self {
             directory: directory.to_owned(),
             segments: VecDeque::new(),
@@ -86,6 +86,11 @@ impl Log {
     /// The index of the record that comes next.
     pub(crate) fn next(&self) -> u64 {
         self.segments.back().map_or(self.first, Segment::end).max(self.first)
+    }
+
+    /// The size of the files.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.bytes).sum()
     }
 
     /// Appends records, the first with the index [`Log::next`]. They are on the disk when it returns.
@@ -163,8 +168,8 @@ impl Log {
     fn begin_segment(&mut self) -> Result<(), Error> {
         let first = self.next();
         let path = self.directory.join(format!("{first:020}.{ENDING}"));
-        let options = OpenOptions::new().create(true).truncate(true).read(true).write(true).open(&path);
-        let file = options.map_err(Error::io("create", &path))?;
+        let file = file::private().create(true).truncate(true).read(true).write(true).open(&path);
+        let file = file.map_err(Error::io("create", &path))?;
         file.write_all_at(&segment::head(first), 0).map_err(Error::io("write", &path))?;
         file.sync_all().map_err(Error::io("sync", &path))?;
         file::sync_parent(&path)?;

@@ -56,6 +56,7 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .route(path::WS_SCHEMA, get(routes::documents::schema))
         .route(path::WS_CONTRACT, get(routes::contract::show))
         .route(path::WS_LIMITS, get(routes::limits::show))
+        .route(path::JWKS, get(routes::jwks::show))
         .route(path::WS_METRICS, get(routes::metrics::show))
         .route(path::METRICS, get(routes::metrics::show));
     let admin = Router::new()

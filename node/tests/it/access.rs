@@ -86,9 +86,10 @@ async fn without_a_credential_the_open_routes_stay_open_and_all_others_are_refus
         }
     }
     open.sort();
-    // CONTRACT section 1; the keys come with user accounts.
+    // CONTRACT section 1.
     let expected = [
         "/",
+        "/.well-known/jwks.json",
         "/api/dashboard/metrics/websockets",
         "/api/dashboard/schema/ws_messages.schema.json",
         "/api/dashboard/websocket/contract",

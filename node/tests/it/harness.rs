@@ -209,7 +209,7 @@ fn view(config: &Config, limits: Limits, index: u64) -> ControlView {
             supported_versions: vec![config.contract.version],
             deprecation_policy: DeprecationPolicy::default(),
             schema_digest: hiveops_proto::schema_digest(),
-            contract_digest: None,
+            contract_digest: Some(hiveops_proto::contract_digest()),
         },
         access: Default::default(),
     }

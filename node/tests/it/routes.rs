@@ -142,6 +142,7 @@ async fn contract_shows_the_version_in_force_and_the_digest_of_the_schema_that_i
         &contract,
         &[
             "age_seconds",
+            "contract_digest",
             "current_version",
             "deprecation_policy",
             "revision",
@@ -159,6 +160,20 @@ async fn contract_shows_the_version_in_force_and_the_digest_of_the_schema_that_i
     assert_eq!(schema.header("content-type"), "application/schema+json");
     assert_eq!(schema.text, include_str!("../../../schemas/ws_messages.schema.json"));
     assert_eq!(contract["schema_digest"], hiveops_proto::schema_digest());
+    assert_eq!(contract["contract_digest"], hiveops_proto::contract_digest());
+}
+
+#[tokio::test]
+async fn a_node_without_a_control_plane_has_an_empty_key_set_that_can_be_kept() {
+    // Open also where everything else needs a credential.
+    let node = Node::start(&[("WS_AUTH_REQUIRED", "true"), ("WS_AUTH_TOKEN", "0123456789abcdef")]).await;
+    let answer = node.call("GET", "/.well-known/jwks.json").send().await;
+    assert_eq!((answer.status, answer.json()), (200, json!({"keys": []})));
+    assert_eq!(answer.header("content-type"), "application/jwk-set+json");
+    assert_eq!(answer.header("cache-control"), "public, max-age=30");
+    let tag = answer.header("etag");
+    let again = node.call("GET", "/.well-known/jwks.json").header("If-None-Match", tag).send().await;
+    assert_eq!((again.status, again.text.as_str(), again.header("etag")), (304, "", tag));
 }
 
 #[tokio::test]
@@ -226,7 +241,7 @@ async fn an_unknown_path_is_a_problem_and_no_page() {
         assert_eq!(node.call("GET", path).send().await.refusal(), (404, "not_found".to_owned()), "{path}");
     }
     // Those of a later version are as unknown.
-    for path in ["/api/auth/login", "/api/dashboard/trace/c1", "/.well-known/jwks.json"] {
+    for path in ["/api/auth/login", "/api/dashboard/trace/c1"] {
         assert_eq!(node.call("GET", path).send().await.status, 404, "{path}");
     }
 }

@@ -130,6 +130,19 @@ impl Cluster {
         .unwrap();
     }
 
+    /// Waits for the key that a new cluster gives itself, so that the view stays as it is.
+    pub(crate) fn first_key(&self) {
+        wait_for_some("the first key on every replica", PATIENCE, || {
+            let keys = (1..=self.ports.len()).map(|id| {
+                let (_, view) = call(self.addr(id), "GET", "/api/control/view", &[], "")?;
+                Ok::<_, io::Error>(view["access"]["keys"].as_array().map_or(0, Vec::len))
+            });
+            let keys = keys.collect::<io::Result<Vec<usize>>>()?;
+            Ok(keys.iter().all(|keys| *keys == 1).then_some(()))
+        })
+        .unwrap();
+    }
+
     /// Asks a replica for another value of a limit.
     pub(crate) fn set_limit(
         &self,

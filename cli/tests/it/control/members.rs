@@ -91,6 +91,7 @@ fn a_replica_joins_the_lead_is_handed_over_and_a_replica_leaves() {
 #[test]
 fn a_watcher_gets_the_view_each_change_and_a_sign_of_life() {
     let cluster = Cluster::started();
+    cluster.first_key();
     let follower = (1..=3).find(|id| *id != cluster.leader()).unwrap();
     cluster.caught_up(follower);
     let stream = send(cluster.addr(follower), "GET", "/api/control/watch", &[], "").unwrap();

@@ -9,17 +9,20 @@ use super::{check, read, root, sources};
 use crate::harness::hiveops;
 
 #[test]
-fn the_metrics_page_lists_exactly_what_a_node_exports() {
-    let named = names(&read("node/src/telemetry/metrics.rs"), "\"hiveops_");
-    assert!(named.len() > 20, "the table of metrics was not found");
+fn the_metrics_page_lists_exactly_what_nodes_and_replicas_export() {
+    let mut named = names(&read("node/src/telemetry/metrics.rs"), "\"hiveops_");
+    assert!(named.len() > 20, "the table of a node's metrics was not found");
+    let replicas = exported_by_replicas();
+    assert!(replicas.len() > 15, "the table of a replica's metrics was not found");
+    named.extend(replicas);
     let rows = read("docs/metrics.md");
     let rows: Vec<&str> = rows.lines().filter(|line| line.starts_with("| `hiveops_")).collect();
     let listed = names(&rows.join("\n"), "| `hiveops_");
     let broken = named.symmetric_difference(&listed).map(|name| {
-        let place = if listed.contains(name) { "no node exports it" } else { "the page lacks it" };
+        let place = if listed.contains(name) { "nobody exports it" } else { "the page lacks it" };
         format!("{name}: {place}")
     });
-    check("docs/metrics.md and node/src/telemetry/metrics.rs differ", &broken.collect::<Vec<_>>());
+    check("docs/metrics.md and the tables of metrics differ", &broken.collect::<Vec<_>>());
     assert_eq!(rows.len(), listed.len(), "a metric stands twice in docs/metrics.md");
 }
 
@@ -104,6 +107,13 @@ fn a_file_that_the_architecture_names_exists() {
     let files = quoted.filter(|text| text.contains('/') && text.ends_with(".rs"));
     let missing: Vec<String> = files.filter(|file| !root().join(file).exists()).map(str::to_owned).collect();
     check("docs/ARCHITECTURE.md names files that are not there", &missing);
+}
+
+/// The names of the table; its tests have series of them.
+fn exported_by_replicas() -> BTreeSet<String> {
+    let source = read("control/src/metrics.rs");
+    let table = source.split("#[cfg(test)]").next().unwrap_or_default();
+    names(table, "\"hiveops_")
 }
 
 /// The names after each `before`, which ends with the first part of the name.

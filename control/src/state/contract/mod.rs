@@ -31,6 +31,13 @@ pub const SUPPORTED_MAX: usize = 16;
 /// How many changes an answer names; there can be thousands.
 const CHANGES_TOLD_MAX: usize = 100;
 
+/// How many of them a refusal names: enough to begin with.
+const CHANGES_REFUSED_MAX: usize = 10;
+
+/// Longest word and longest sentence of the policy; every view carries them.
+const POLICY_BYTES_MAX: usize = 64;
+const NOTICE_BYTES_MAX: usize = 1_024;
+
 /// A contract version on its way into force.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -127,21 +134,19 @@ impl Registry {
         let next = read(&push.document)?;
         let now = self.contract();
         let Classification { level, mut changes } = classify(&now, &next);
-        let changes_total = changes.len();
         changes.sort_by_key(|change| std::cmp::Reverse(change.level));
-        changes.truncate(CHANGES_TOLD_MAX);
-        if level != Level::Same || next.version != now.version {
-            let mut reasons = self.label_reasons(push, level);
-            reasons.extend(self.version_reasons(level.max(push.label.unwrap_or(level)), next.version));
+        let digest = crate::digest(&push.document);
+        if next.version != now.version || digest != self.active().1.digest {
+            let claimed = level.max(push.label.unwrap_or(level));
+            let mut reasons = self.label_reasons(push, level, &changes);
+            reasons.extend(self.version_reasons(claimed, next.version, &digest));
             reasons.extend(self.support_reasons(push.supported.as_ref(), next.version));
             if !reasons.is_empty() {
                 return Err(Refusal { code: RefusalCode::Invalid, reasons });
             }
         }
-        let digest = match next.version == now.version {
-            true => self.active().1.digest.clone(),
-            false => crate::digest(&push.document),
-        };
+        let changes_total = changes.len();
+        changes.truncate(CHANGES_TOLD_MAX);
         Ok(Pushed { version: next.version, previous: now.version, digest, level, changes, changes_total })
     }
 
@@ -173,7 +178,15 @@ impl Registry {
         supported: Option<BTreeSet<ContractVersion>>,
         policy: Option<DeprecationPolicy>,
     ) -> Result<bool, Refusal> {
-        let reasons = self.support_reasons(supported.as_ref(), self.active);
+        let mut reasons = self.support_reasons(supported.as_ref(), self.active);
+        if let Some(DeprecationPolicy { policy, notice }) = &policy {
+            if !(1..=POLICY_BYTES_MAX).contains(&policy.len()) {
+                reasons.push(format!("a policy has 1 to {POLICY_BYTES_MAX} bytes"));
+            }
+            if notice.len() > NOTICE_BYTES_MAX {
+                reasons.push(format!("a notice has at most {NOTICE_BYTES_MAX} bytes"));
+            }
+        }
         if !reasons.is_empty() {
             return Err(Refusal { code: RefusalCode::Invalid, reasons });
         }
@@ -191,15 +204,17 @@ impl Registry {
         Contract::parse(&self.active().1.document).expect("it was parsed when it was pushed")
     }
 
-    fn label_reasons(&self, push: &Push, level: Level) -> Vec<String> {
+    /// `changes` are in the order of how far they go, the farthest first.
+    fn label_reasons(&self, push: &Push, level: Level, changes: &[Change]) -> Vec<String> {
         let mut reasons = Vec::new();
         match push.label {
             None if level == Level::Major => {
-                reasons.push("this is a major change and must be labelled as one".to_owned());
+                let places = places(changes, level);
+                reasons.push(format!("this is a major change and must be labelled as one ({places})"));
             }
             Some(label) if label < level => {
-                let (label, level) = (word(label), word(level));
-                reasons.push(format!("it is labelled {label}, but it is a {level} change"));
+                let (label, places, level) = (word(label), places(changes, level), word(level));
+                reasons.push(format!("it is labelled {label}, but it is a {level} change ({places})"));
             }
             _ => {}
         }
@@ -213,22 +228,35 @@ impl Registry {
         reasons
     }
 
-    fn version_reasons(&self, level: Level, next: ContractVersion) -> Vec<String> {
+    fn version_reasons(&self, level: Level, next: ContractVersion, digest: &str) -> Vec<String> {
         let ContractVersion { major, minor, patch } = self.active;
+        let mut reasons = Vec::new();
+        if let Some(published) = self.versions.get(&next)
+            && published.digest != digest
+        {
+            let there = &published.digest;
+            reasons.push(format!(
+                "there is a version {next} already, and it is another document ({there}, this one {digest})"
+            ));
+        }
         let wanted = match level {
-            Level::Same => return vec![format!("nothing is different from {}", self.active)],
+            Level::Same => {
+                reasons.push(format!("nothing is different from {}", self.active));
+                return reasons;
+            }
             Level::Patch => patch.checked_add(1).map(|patch| ContractVersion { major, minor, patch }),
             Level::Minor => minor.checked_add(1).map(|minor| ContractVersion { major, minor, patch: 0 }),
             Level::Major => major.checked_add(1).map(|major| ContractVersion { major, minor: 0, patch: 0 }),
         };
         match wanted {
-            Some(wanted) if wanted == next => Vec::new(),
+            Some(wanted) if wanted == next => {}
             Some(wanted) => {
                 let (level, active) = (word(level), self.active);
-                vec![format!("after {active}, a {level} change is version {wanted}, not {next}")]
+                reasons.push(format!("after {active}, a {level} change is version {wanted}, not {next}"));
             }
-            None => vec![format!("there is no version after {}", self.active)],
+            None => reasons.push(format!("there is no version after {}", self.active)),
         }
+        reasons
     }
 
     fn support_reasons(
@@ -279,6 +307,21 @@ fn read(document: &str) -> Result<Contract, Refusal> {
     });
     let reasons: Vec<String> = faults.collect();
     if reasons.is_empty() { Ok(contract) } else { Err(Refusal { code: RefusalCode::Invalid, reasons }) }
+}
+
+/// The places that make a change as far as it is, for a refusal.
+fn places(changes: &[Change], level: Level) -> String {
+    let so_far = changes.iter().filter(|change| change.level == level);
+    let mut named: Vec<String> = so_far
+        .clone()
+        .take(CHANGES_REFUSED_MAX)
+        .map(|change| format!("{}: {}", change.path, change.what))
+        .collect();
+    let more = so_far.count() - named.len();
+    if more > 0 {
+        named.push(format!("{more} more"));
+    }
+    named.join("; ")
 }
 
 fn word(level: Level) -> &'static str {

@@ -96,9 +96,36 @@ fn a_change_of_meaning_can_be_labelled_more_than_it_looks() {
 fn pushing_what_is_in_force_changes_nothing() {
     let mut registry = registry();
     let before = registry.clone();
-    let pushed = registry.push(push(document("1.0.0", |_| {})), Timestamp::default()).unwrap();
+    let pushed = registry.push(push(hiveops_proto::CONTRACT.to_owned()), Timestamp::default()).unwrap();
     assert_eq!((pushed.level, pushed.version), (Level::Same, version("1.0.0")));
     assert_eq!(registry, before);
+}
+
+#[test]
+fn a_version_is_one_document_for_ever() {
+    let mut registry = registry();
+    // The same meaning in other bytes would have another digest than the one that every node shows.
+    refused(
+        &registry,
+        &push(document("1.0.0", |_| {})),
+        "there is a version 1.0.0 already, and it is another",
+    );
+    registry.push(push(document("1.1.0", builds)), Timestamp::default()).unwrap();
+    let old = push(document("1.0.0", builds));
+    refused(&registry, &old, "there is a version 1.0.0 already, and it is another document (sha256:");
+    refused(&registry, &push(hiveops_proto::CONTRACT.to_owned()), "is version 2.0.0, not 1.0.0");
+}
+
+#[test]
+fn a_refusal_names_the_changes_that_led_to_it() {
+    let registry = registry();
+    refused(&registry, &push(document("2.0.0", without_tasks)), "(tasks: the subscription is gone)");
+    let all = |subscriptions: &mut Value| {
+        let builds = json!([{"name": "builds", "messages": []}]);
+        *subscriptions = builds;
+    };
+    let refusal = registry.preview(&push(document("2.0.0", all))).unwrap_err().to_string();
+    assert_eq!(refusal.matches("the subscription is gone").count(), 6, "{refusal}");
 }
 
 #[test]
@@ -137,6 +164,9 @@ fn the_supported_set_holds_the_version_in_force_and_only_versions_that_exist() {
     assert!(registry.support(Some(both.clone()), None).unwrap());
     assert!(!registry.support(Some(both), None).unwrap(), "it was like that already");
     assert!(registry.support(Some(BTreeSet::from([version("1.0.0")])), None).is_err());
+    let policy = DeprecationPolicy { policy: "x".repeat(65), notice: "x".repeat(1_025) };
+    let refusal = registry.support(None, Some(policy)).unwrap_err();
+    assert_eq!(refusal.reasons.len(), 2, "{refusal}");
 }
 
 #[test]

@@ -6,6 +6,7 @@ pub(super) mod disconnect;
 pub(super) mod documents;
 pub(super) mod drain;
 pub(super) mod health;
+pub(super) mod jwks;
 pub(super) mod limits;
 pub(super) mod metrics;
 pub(super) mod stats;
