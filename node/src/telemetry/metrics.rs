@@ -22,6 +22,12 @@ const LATENCY: &[f64] =
 /// Bytes; the soft cap (65,536) is an edge.
 const BYTES: &[f64] = &[64.0, 256.0, 1_024.0, 4_096.0, 16_384.0, 65_536.0, 262_144.0, 1_048_576.0];
 
+/// Seconds of one batch on one shard; its own work is far below the sends.
+const FANOUT_SECONDS: &[f64] = &[
+    0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25,
+    1.0,
+];
+
 /// Sessions that one publication went to.
 const FANOUT: &[f64] = &[0.0, 1.0, 10.0, 100.0, 1_000.0, 10_000.0, 100_000.0];
 
@@ -212,6 +218,7 @@ pub(crate) struct Metrics {
     pub(crate) bus_seconds: Histogram,
     pub(crate) outbox_wait: Histogram,
     pub(crate) message_bytes: HistogramVec,
+    pub(crate) fanout: HistogramVec,
     pub(crate) fanout_size: Histogram,
     pub(crate) publications: IntCounterVec,
     pub(crate) publications_refused: IntCounterVec,
@@ -329,6 +336,9 @@ impl Metrics {
         }
         metrics.backpressure_disconnects.with_label_values(&["outbox_full"]);
         metrics.declare(subscriptions);
+        for part in ["wait", "send", "own"] {
+            metrics.fanout.with_label_values(&[part]);
+        }
         for direction in ["in", "out"] {
             metrics.message_bytes.with_label_values(&[direction]);
         }
@@ -378,6 +388,7 @@ impl Metrics {
             bus_seconds = histogram("hiveops_ws_bus_seconds", "From the publication's own timestamp to the node's receipt.", LATENCY);
             outbox_wait = histogram("hiveops_ws_outbox_wait_seconds", "How long frames waited in an outbox.", LATENCY);
             message_bytes = histograms("hiveops_ws_message_bytes", "Size of messages, by direction.", "direction", BYTES);
+            fanout = histograms("hiveops_ws_fanout_seconds", "Where the time of a fan-out goes, once per shard and batch: waiting for the shard, the sends, the node's own work.", "part", FANOUT_SECONDS);
             fanout_size = histogram("hiveops_ws_fanout_size", "Sessions that a publication was due to.", FANOUT);
             publications = counters("hiveops_bus_publications_total", "Publications received from the bus, by subscription.", "subscription");
             publications_refused = counters("hiveops_bus_publications_refused_total", "Publications that did not enter the log, by reason.", "reason");

@@ -6,7 +6,7 @@
 use std::io::{self, ErrorKind, IoSlice, Write};
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hiveops_proto::{DisconnectReason, SubscriptionName};
 use mio::net::TcpStream;
@@ -36,6 +36,13 @@ pub(super) struct Local {
     pub(super) received: LocalIntCounter,
     pub(super) bytes_received: LocalIntCounter,
     delivery: LocalHistogram,
+    /// From the node's receipt of a publication to a shard's beginning with it.
+    wait: LocalHistogram,
+    /// A batch's time in the sends, and all of its other time.
+    send: LocalHistogram,
+    own: LocalHistogram,
+    /// Of the batch that is going out.
+    sending: Duration,
     pub(super) outbox_wait: LocalHistogram,
     pub(super) bytes_out: LocalHistogram,
     pub(super) bytes_in: LocalHistogram,
@@ -49,6 +56,10 @@ impl Local {
             received: metrics.messages_received.local(),
             bytes_received: metrics.bytes_received.local(),
             delivery: metrics.delivery.local(),
+            wait: metrics.fanout.with_label_values(&["wait"]).local(),
+            send: metrics.fanout.with_label_values(&["send"]).local(),
+            own: metrics.fanout.with_label_values(&["own"]).local(),
+            sending: Duration::ZERO,
             outbox_wait: metrics.outbox_wait.local(),
             bytes_out: metrics.message_bytes.with_label_values(&["out"]).local(),
             bytes_in: metrics.message_bytes.with_label_values(&["in"]).local(),
@@ -61,6 +72,9 @@ impl Local {
         self.received.flush();
         self.bytes_received.flush();
         self.delivery.flush();
+        self.wait.flush();
+        self.send.flush();
+        self.own.flush();
         self.outbox_wait.flush();
         self.bytes_out.flush();
         self.bytes_in.flush();
@@ -138,6 +152,11 @@ impl Shard {
         if publications.is_empty() {
             return;
         }
+        let begun = Instant::now();
+        for publication in publications {
+            self.local.wait.observe(begun.duration_since(publication.received()).as_secs_f64());
+        }
+        self.local.sending = Duration::ZERO;
         let holes = self.append(publications);
         let skipped = self.hold_back(&holes);
         self.stamp += 1;
@@ -174,12 +193,16 @@ impl Shard {
             self.on_attempts(key, attempts);
         }
         self.catch_up_over(skipped);
+        let sending = self.local.sending;
+        self.local.send.observe(sending.as_secs_f64());
+        self.local.own.observe(begun.elapsed().saturating_sub(sending).as_secs_f64());
     }
 
     /// Sends to the sessions of a group what is due to them, and empties it.
     fn send_group(&mut self, group: &mut Group, batch: &mut Batch<'_>, refused: &mut Vec<(u32, Attempts)>) {
         let mut sent = std::mem::take(&mut self.sent);
         sent.clear();
+        let mut at = Instant::now();
         if let Some(ring) = &mut self.ring
             && group.keys.len() > 1
         {
@@ -188,7 +211,12 @@ impl Shard {
                 .iter()
                 .filter_map(|key| Some(self.connections.get(*key as usize)?.socket.as_fd()))
                 .collect();
-            if let Err(error) = ring.send(&sockets, &batch.part(group.part).slices, &mut sent) {
+            let slices = &batch.part(group.part).slices;
+            let begun = Instant::now();
+            let done = ring.send(&sockets, slices, &mut sent);
+            at = Instant::now();
+            self.local.sending += at.duration_since(begun);
+            if let Err(error) = done {
                 tracing::error!(error = %error, "io_uring has failed, sockets are written to one by one");
                 self.ring = None;
             }
@@ -196,7 +224,7 @@ impl Shard {
         let results = sent.iter().copied().chain(std::iter::repeat(Sent::NotTried));
         for (key, sent) in group.keys.drain(..).zip(results) {
             let Some(connection) = self.connections.get_mut(key as usize) else { continue };
-            let visit = visit(connection, batch, group.part, sent, &mut self.local);
+            let visit = visit(connection, batch, group.part, (sent, at), &mut self.local);
             self.visited(key, visit, refused);
         }
         self.sent = sent;
@@ -314,7 +342,7 @@ fn visit(
     connection: &mut Connection,
     batch: &mut Batch<'_>,
     part: (SubMask, Coding),
-    sent: Sent,
+    (sent, mut at): (Sent, Instant),
     local: &mut Local,
 ) -> Visit {
     let (subs, coding) = part;
@@ -322,7 +350,13 @@ fn visit(
     let written = match sent {
         Sent::Bytes(written) => Ok(written),
         Sent::Broken => return Visit::Gone,
-        Sent::NotTried => write(&mut connection.socket, &part.slices),
+        Sent::NotTried => {
+            let begun = Instant::now();
+            let written = write(&mut connection.socket, &part.slices);
+            at = Instant::now();
+            local.sending += at.duration_since(begun);
+            written
+        }
     };
     let Ok(written) = written else { return Visit::Gone };
     local.bytes_sent.inc_by(written as u64);
@@ -331,7 +365,6 @@ fn visit(
     }
     local.sent.inc_by(part.slices.len() as u64);
     let due = batch.publications.iter().filter(|publication| subs.contains(publication.sub()));
-    let at = Instant::now();
     for publication in due {
         local.delivery.observe(at.duration_since(publication.received()).as_secs_f64());
         local.bytes_out.observe(publication.live().bytes(coding).len() as f64);
