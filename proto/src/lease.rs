@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::control::Revision;
 use crate::id::{NodeId, UserId};
 
 /// What a node wants to hold, in whole numbers rather than differences: asking again changes nothing.
@@ -61,4 +62,13 @@ pub struct LeaseGrant {
     pub users: Option<BTreeMap<UserId, u64>>,
     /// Whether nodes want more than there is: then hold nothing that is not used.
     pub scarce: bool,
+}
+
+/// How control answers an ask.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseAnswer {
+    /// What the node may hold.
+    pub grant: LeaseGrant,
+    /// When that was decided: a view that is older than this does not know better whether there is a limit.
+    pub revision: Revision,
 }

@@ -3,6 +3,7 @@
 //! It knows HTTP; what is asked for is done by `replica::service`.
 
 mod access;
+mod lease;
 mod problem;
 mod public;
 mod replicas;
@@ -56,6 +57,8 @@ fn router(app: App) -> Router {
         .route(path::CONTROL_WATCH, get(watch::watch))
         .route(path::CONTROL_LIMITS, post(public::limits))
         .route(path::CONTROL_COMMANDS, post(public::command))
+        .route(path::CONTROL_LEASE, post(lease::renew))
+        .route(path::CONTROL_LEASE_END, delete(lease::end))
         .route(path::CONTROL_MEMBERS, post(public::add))
         .route(path::CONTROL_MEMBER, delete(public::remove))
         .route(path::CONTROL_PROMOTE, post(public::promote))

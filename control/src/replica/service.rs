@@ -97,8 +97,17 @@ impl Service {
     ) -> Result<Decided, Refused> {
         // With a name it can be sent again when it is not known what became of it.
         let made = || IdempotencyKey::new(&Uuid::now_v7().to_string()).ok();
-        let request = request.or_else(made);
-        match self.ask(Ask::Propose { request, action }).await? {
+        self.decided(Ask::Propose { request: request.or_else(made), action }).await
+    }
+
+    /// Has something decided that is not remembered by a name: a repetition is told by what it says. Nodes
+    /// renew their leases all the time, and would push out the names that people rely on.
+    pub(crate) async fn propose_unnamed(&self, action: Action) -> Result<Decided, Refused> {
+        self.decided(Ask::Propose { request: None, action }).await
+    }
+
+    async fn decided(&self, ask: Ask) -> Result<Decided, Refused> {
+        match self.ask(ask).await? {
             Told::Decided(decided) => Ok(decided),
             other => Err(unexpected(&other)),
         }

@@ -32,7 +32,7 @@ pub(crate) struct Control {
 
 impl Control {
     pub(super) fn new(source: ControlSource, clock: Clock) -> Self {
-        let ControlSource { views, confirmed, begun_at_age } = source;
+        let ControlSource { views, confirmed, begun_at_age, lender: _ } = source;
         Self { view: views, confirmed, begun_at_age, lost_at: Arc::default(), started: clock.moment(), clock }
     }
 

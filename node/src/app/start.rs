@@ -16,6 +16,7 @@ use super::probe::Probe;
 use super::receive::Receive;
 use super::resume::Received;
 use super::{App, Control, Drain, drain, intake, local, open_bus};
+use crate::admission::{Budget, Renewal};
 use crate::board::leases;
 use crate::board::reporter::Reporter;
 use crate::board::{BoardHandle, BoardService};
@@ -40,6 +41,9 @@ const DESCRIPTORS_RESERVED: u64 = 256;
 
 /// How long the logs may take to be read at the start, and the first probe to come back.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long the end of the lease may take. It ends by itself when nobody hears of it.
+const END_LEASE: Duration = Duration::from_secs(3);
 
 /// How long requests that are being answered may take after the last session has gone.
 const STOP_REQUESTS: Duration = Duration::from_secs(2);
@@ -130,6 +134,11 @@ async fn assemble(
     stopped: watch::Receiver<bool>,
 ) -> Result<(Assembled, Threads, watch::Receiver<usize>), Cause> {
     let clock = Clock::start();
+    let lender = control.lender.clone();
+    let budget = match &lender {
+        Some(_) => Budget::lent(config.node_id.clone(), clock),
+        None => Budget::standalone(clock),
+    };
     let link = Control::new(control, clock);
     let view = link.view();
     let catalog = Catalog::compile(view.contract.current.clone())?;
@@ -150,6 +159,7 @@ async fn assemble(
         node_id: config.node_id.clone(),
         clock,
         registry: Registry::default(),
+        budget: budget.clone(),
         hints: Hints::default(),
         metrics: Arc::clone(&metrics),
         answers: Box::new(answers),
@@ -173,6 +183,10 @@ async fn assemble(
         cluster: cluster.clone(),
     };
     tasks.spawn(TaskKind::Receive, receive.run(tasks.shutdown()));
+    let (node, views) = (config.node_id.clone(), link.receiver());
+    let (hub_to_tell, counts) = (hub.clone(), Arc::clone(&metrics));
+    let renewal = Renewal { budget, lender, node, views, hub: hub_to_tell, clock, metrics: counts };
+    tasks.spawn(TaskKind::Admission, renewal.run(tasks.shutdown()));
     let publisher = Publisher::new(Arc::clone(&bus), catalog, link.receiver(), clock, Arc::clone(&metrics));
     let probe = Probe { bus: Arc::clone(&bus), seen, live: bus_live, metrics: Arc::clone(&metrics) };
     let app = Arc::new(App {
@@ -266,7 +280,9 @@ pub(super) async fn task_ended(app: &App) -> &'static str {
 
 /// Sessions first, so that they hear why; then the other nodes and requests; the bus last, so that nothing accepted is lost.
 async fn stop_node(app: &Arc<App>, threads: Threads, stop: &watch::Sender<bool>) {
+    app.budget().drain();
     drain::send_off(app, threads).await;
+    app.budget().end(END_LEASE).await;
     app.cluster.leave().await;
     stop.send_replace(true);
     let requests = async {

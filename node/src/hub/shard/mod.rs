@@ -7,6 +7,7 @@ mod drain;
 mod env;
 mod fan_out;
 mod io;
+mod lease;
 mod sessions;
 
 use std::io::ErrorKind;
@@ -32,6 +33,7 @@ use super::gauges::Gauges;
 use super::registry::{Registration, Registry};
 use super::view::View;
 use super::wheel::Wheel;
+use crate::admission::{Budget, Era};
 use crate::bus::Reset;
 use crate::catalog::Catalog;
 use crate::log::CompactedLog;
@@ -60,6 +62,8 @@ pub(crate) struct Shared {
     pub(crate) node_id: NodeId,
     pub(crate) clock: Clock,
     pub(crate) registry: Registry,
+    /// What the node has borrowed of the limits of the cluster.
+    pub(crate) budget: Budget,
     /// When each session that is sent off is to come back.
     pub(crate) hints: Hints,
     pub(crate) metrics: Arc<Metrics>,
@@ -97,6 +101,8 @@ pub(crate) enum Command {
     Publish(Arc<Publication>),
     Reset(Arc<Reset>, Arc<[Arc<Publication>]>),
     Control(Arc<ControlView>),
+    /// Sessions may have lost their place.
+    Review,
     Disconnect {
         id: ConnectionId,
         ending: Ending,
@@ -192,6 +198,8 @@ struct Shard {
     outbox_frames: usize,
     sessions: usize,
     expired_at: Moment,
+    /// The era of the budget that was looked at last.
+    era: Era,
     stopping: Option<Stopping>,
     local: fan_out::Local,
 }
@@ -227,6 +235,7 @@ pub(super) fn start(index: usize, shared: Arc<Shared>) -> Result<Handle, ShardEr
         outbox_frames: 0,
         sessions: 0,
         expired_at: now,
+        era: Era::default(),
         stopping: None,
         local: fan_out::Local::new(&shared.metrics),
         shared,
@@ -249,6 +258,8 @@ impl Shard {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 result => result.map_err(ShardError::Poll)?,
             }
+            // The thread may have stood still for long: nobody is served on a lease that has run out.
+            self.look_at_lease();
             for event in events.iter().filter(|event| event.token() != WAKE) {
                 self.on_ready(event);
             }
@@ -273,6 +284,7 @@ impl Shard {
             let next = stopping.plan.next_due().unwrap_or(stopping.until);
             due.min(next).min(stopping.until)
         });
+        let due = self.shared.budget.good_until().map_or(due, |until| due.min(until));
         Some(Duration::from_millis(due.millis_since(now)))
     }
 
@@ -326,6 +338,7 @@ impl Shard {
             Command::Admit(admission) => self.admit(*admission),
             Command::Reset(reset, entries) => self.reset(&reset, &entries),
             Command::Control(view) => self.set_control(view),
+            Command::Review => self.review(),
             Command::Disconnect { id, ending, reply } => {
                 let found = self.disconnect(&id, ending);
                 // Who asked may have gone away meanwhile.

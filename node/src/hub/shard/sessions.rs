@@ -25,11 +25,10 @@ use crate::ws::{self, Parser};
 impl Shard {
     pub(super) fn admit(&mut self, admission: Admission) {
         let Admission { socket, read, intent } = admission;
-        let intent = match &self.stopping {
-            // Its handshake was under way when the node was told to stop.
-            Some(stopping) => Intent::Refuse(stopping.stop.reason),
-            None => intent,
-        };
+        // Its handshake was under way when the node was told to stop, or when its place was lost.
+        let refused = self.stopping.as_ref().map(|stopping| stopping.stop.reason);
+        let refused = refused.or_else(|| self.place_lost(&intent));
+        let intent = refused.map_or(intent, Intent::Refuse);
         let mut socket = TcpStream::from_std(socket);
         let entry = self.connections.vacant_entry();
         let key = entry.key() as u32;
@@ -248,6 +247,9 @@ impl Shard {
             "session ended"
         );
         let joined: Vec<SubId> = connection.places.iter().map(|(sub, _)| *sub).collect();
+        if let Some(registration) = &mut connection.registration {
+            registration.ends();
+        }
         for sub in joined {
             self.leave_list(key, sub);
         }

@@ -118,7 +118,9 @@ impl Bench {
         let limits = Limits::default();
         let registry = &self.shared.registry;
         let made = || unreachable!("names are unique here");
-        let registration = registry.register(Some(&wanted), made, address, (info, 0), &limits).unwrap();
+        let place = self.shared.budget.place();
+        let registration =
+            registry.register(Some(&wanted), made, address, (info, 0), place, &limits).unwrap();
         let intent = Intent::Open(Box::new(setup), registration);
         self.tell(Command::Admit(Box::new(Admission { socket, read: Bytes::copy_from_slice(read), intent })))
             .await;
