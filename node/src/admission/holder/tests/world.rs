@@ -120,44 +120,60 @@ impl World {
         let life = &mut self.nodes[number];
         let acts = !life.frozen;
         match what {
-            0..=2 if acts => {
+            0 if acts => {
                 let ask = life.holder.ask(now);
                 self.asks.push((number, ask));
             }
-            3..=5 if !self.asks.is_empty() => {
+            1..=4 if acts => self.exchange(number, who(which), amount),
+            5 | 6 if !self.asks.is_empty() => {
                 self.hear(which, false);
             }
-            6 if !self.asks.is_empty() => {
+            7 if !self.asks.is_empty() => {
                 self.hear(which, true);
             }
-            7..=9 if !self.answers.is_empty() => self.deliver(which, amount.is_multiple_of(7)),
+            8 | 9 if !self.answers.is_empty() => self.deliver(which, amount.is_multiple_of(7)),
             10 if !self.asks.is_empty() => drop(self.asks.remove(which % self.asks.len())),
             11 if !self.answers.is_empty() => drop(self.answers.remove(which % self.answers.len())),
             12..=15 if acts => (0..amount).for_each(|_| self.admit(number, who(which))),
-            16 if acts => life.holder.wait(who(which).as_ref()),
-            17 if acts => life.holder.wait_no_more(who(which).as_ref()),
-            18 if acts && !life.sessions.is_empty() => {
-                let gone = life.sessions.remove(which % life.sessions.len());
-                life.holder.leave(gone.user.as_ref(), gone.era, gone.told);
-            }
-            19 | 20 => self.pass(amount * 3),
-            21 => self.set_limit(1 + amount, 1 + amount / 4),
-            22 if acts => self.show(number),
-            23 => {
+            16 if acts => (0..amount).for_each(|_| life.holder.wait(who(which).as_ref())),
+            17 if acts => (0..amount).for_each(|_| life.holder.wait_no_more(who(which).as_ref())),
+            18 | 19 if acts => (0..=which).for_each(|_| self.leave(number, which)),
+            20..=23 => self.pass(amount * if which == 0 { 5 } else { 1 }),
+            24 => self.set_limit(1 + amount, 1 + amount / 4),
+            25 if acts => self.show(number),
+            26 => {
                 let incarnation = life.holder.incarnation() + 1;
                 self.nodes[number] = self.born(number, incarnation);
             }
-            24 => {
+            27 => {
                 self.at.term += 1;
                 self.ahead += amount * 1_000;
             }
-            25 => {
-                life.frozen = !life.frozen;
-                self.tick(number);
-            }
+            28 => life.frozen = !life.frozen,
             _ => {}
         }
         (0..self.nodes.len()).for_each(|number| self.tick(number));
+    }
+
+    /// Somebody waits, control is asked and answers at once.
+    fn exchange(&mut self, number: usize, user: Option<UserId>, waiting: u64) {
+        let life = &mut self.nodes[number];
+        (0..waiting).for_each(|_| life.holder.wait(user.as_ref()));
+        let ask = life.holder.ask(at(self.now));
+        self.asks.push((number, ask));
+        if self.hear(self.asks.len() - 1, false).is_some() {
+            self.deliver(self.answers.len() - 1, false);
+        }
+        let life = &mut self.nodes[number];
+        (0..waiting).for_each(|_| life.holder.wait_no_more(user.as_ref()));
+    }
+
+    fn leave(&mut self, number: usize, which: usize) {
+        let life = &mut self.nodes[number];
+        if !life.sessions.is_empty() {
+            let gone = life.sessions.remove(which % life.sessions.len());
+            life.holder.leave(gone.user.as_ref(), gone.era, gone.told);
+        }
     }
 
     fn admit(&mut self, number: usize, user: Option<UserId>) {
@@ -281,7 +297,8 @@ impl World {
     pub(super) fn used(&self) -> [u64; THINGS] {
         std::array::from_fn(|thing| {
             let counts = |session: &&Session| {
-                !session.is_unserved && (thing == 0 || session.user == Some(user(thing)))
+                let has_gone = session.gone_at.is_some_and(|at| at <= self.now);
+                !session.is_unserved && !has_gone && (thing == 0 || session.user == Some(user(thing)))
             };
             let has_lease = |life: &&Life| {
                 !life.frozen || life.holder.good_until().is_none_or(|until| until > at(self.now))
