@@ -1,7 +1,7 @@
 //! The control plane as real processes: three replicas that are killed, cut off and misconfigured.
 
 mod bad_input;
-mod cluster;
+pub(crate) mod cluster;
 mod kill;
 mod members;
 mod partition;

@@ -208,7 +208,7 @@ proptest! {
 
     #[test]
     fn never_is_more_in_use_than_the_limit(
-        steps in prop::collection::vec((0_u8..29, 0_usize..3, 0_usize..8, 0_u64..30), 1..250),
+        steps in prop::collection::vec((0_u8..30, 0_usize..3, 0_usize..8, 0_u64..30), 1..250),
     ) {
         let mut world = World::new();
         for step in steps {

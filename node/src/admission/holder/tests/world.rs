@@ -116,16 +116,13 @@ impl World {
     }
 
     pub(super) fn step(&mut self, (what, number, which, amount): (u8, usize, usize, u64)) {
-        let now = at(self.now);
         let life = &mut self.nodes[number];
         let acts = !life.frozen;
         match what {
-            0 if acts => {
-                let ask = life.holder.ask(now);
-                self.asks.push((number, ask));
-            }
-            1..=4 if acts => self.exchange(number, who(which), amount),
-            5 | 6 if !self.asks.is_empty() => {
+            0..=2 if acts => self.ask(number, who(which), if what == 0 { 0 } else { amount }),
+            3 | 4 if acts => self.exchange(number, who(which), amount, 0),
+            5 if acts => self.exchange(number, who(which), 20, amount),
+            6 | 29 if !self.asks.is_empty() => {
                 self.hear(which, false);
             }
             7 if !self.asks.is_empty() => {
@@ -138,7 +135,7 @@ impl World {
             16 if acts => (0..amount).for_each(|_| life.holder.wait(who(which).as_ref())),
             17 if acts => (0..amount).for_each(|_| life.holder.wait_no_more(who(which).as_ref())),
             18 | 19 if acts => (0..=which).for_each(|_| self.leave(number, which)),
-            20..=23 => self.pass(amount * if which == 0 { 5 } else { 1 }),
+            20..=23 => self.pass(amount * [5, 3, 1, 1, 1, 1, 1, 1][which]),
             24 => self.set_limit(1 + amount, 1 + amount / 4),
             25 if acts => self.show(number),
             26 => {
@@ -155,17 +152,22 @@ impl World {
         (0..self.nodes.len()).for_each(|number| self.tick(number));
     }
 
-    /// Somebody waits, control is asked and answers at once.
-    fn exchange(&mut self, number: usize, user: Option<UserId>, waiting: u64) {
+    /// So many wait while control is asked; then they go away.
+    fn ask(&mut self, number: usize, user: Option<UserId>, waiting: u64) {
         let life = &mut self.nodes[number];
         (0..waiting).for_each(|_| life.holder.wait(user.as_ref()));
         let ask = life.holder.ask(at(self.now));
+        (0..waiting).for_each(|_| life.holder.wait_no_more(user.as_ref()));
         self.asks.push((number, ask));
+    }
+
+    /// Control is asked and answers, after some time.
+    fn exchange(&mut self, number: usize, user: Option<UserId>, waiting: u64, ticks: u64) {
+        self.ask(number, user, waiting);
         if self.hear(self.asks.len() - 1, false).is_some() {
+            self.pass(ticks);
             self.deliver(self.answers.len() - 1, false);
         }
-        let life = &mut self.nodes[number];
-        (0..waiting).for_each(|_| life.holder.wait_no_more(user.as_ref()));
     }
 
     fn leave(&mut self, number: usize, which: usize) {
