@@ -149,7 +149,7 @@ fn a_node_that_stood_still_serves_nobody_on_the_lease_that_it_has_lost() {
 
 #[test]
 fn a_limit_that_is_switched_on_or_lowered_ends_the_youngest_and_one_that_is_taken_back_lets_all_in() {
-    let mut fleet = Fleet::alone(2);
+    let fleet = Fleet::alone(2);
     let mut sessions: Vec<Vec<Socket>> =
         (0..2).map(|node| (0..10).map(|_| session(&fleet.url(node))).collect()).collect();
     for limit in [12, 5] {

@@ -3,6 +3,7 @@
 mod bad_input;
 pub(crate) mod cluster;
 mod kill;
+mod leases;
 mod members;
 mod partition;
 mod quorum;

@@ -84,20 +84,12 @@ struct Waiting<'a> {
 }
 
 impl Budget {
-    /// Borrows nothing.
-    pub(crate) fn standalone(clock: Clock) -> Self {
-        Self::of(None, clock)
-    }
-
-    /// Borrows from control.
-    pub(crate) fn lent(node: NodeId, clock: Clock) -> Self {
+    /// Borrows for a node; for none, when there is nobody to borrow from.
+    pub(crate) fn new(borrower: Option<NodeId>, clock: Clock) -> Self {
         // A later start has a greater number; the random part tells twins apart that start together.
         let millis = u64::try_from(clock.timestamp().as_millis()).unwrap_or(0);
         let incarnation = millis * 1_024 + (crate::time::random() * 1_024.0) as u64;
-        Self::of(Some(Mutex::new(Holder::new(node, incarnation))), clock)
-    }
-
-    fn of(holder: Option<Mutex<Holder>>, clock: Clock) -> Self {
+        let holder = borrower.map(|node| Mutex::new(Holder::new(node, incarnation)));
         let inner = Inner {
             clock,
             holder,

@@ -11,6 +11,7 @@ use hiveops_proto::lease::{LeaseAnswer, LeaseAsk};
 use tokio::sync::watch;
 
 use super::{Budget, Era, Phase};
+use crate::app::App;
 use crate::control::{AskError, Lender};
 use crate::hub::Hub;
 use crate::telemetry::Chain;
@@ -63,14 +64,14 @@ impl AskOutcome {
 
 /// What the task needs.
 pub(crate) struct Renewal {
-    pub(crate) budget: Budget,
+    budget: Budget,
     /// None when nothing is borrowed.
-    pub(crate) lender: Option<Lender>,
-    pub(crate) node: NodeId,
-    pub(crate) views: watch::Receiver<Arc<ControlView>>,
-    pub(crate) hub: Hub,
-    pub(crate) clock: Clock,
-    pub(crate) metrics: Arc<Metrics>,
+    lender: Option<Lender>,
+    node: NodeId,
+    views: watch::Receiver<Arc<ControlView>>,
+    hub: Hub,
+    clock: Clock,
+    metrics: Arc<Metrics>,
 }
 
 type Call = Pin<Box<dyn Future<Output = (LeaseAsk, Result<LeaseAnswer, AskError>)> + Send>>;
@@ -83,6 +84,18 @@ struct Failures {
 }
 
 impl Renewal {
+    pub(crate) fn new(app: &App, lender: Option<Lender>) -> Self {
+        Self {
+            budget: app.budget().clone(),
+            lender,
+            node: app.config.node_id.clone(),
+            views: app.control.receiver(),
+            hub: app.hub.clone(),
+            clock: app.clock,
+            metrics: Arc::clone(&app.metrics),
+        }
+    }
+
     pub(crate) async fn run(self, shutdown: impl Future<Output = ()>) {
         match &self.lender {
             None => shutdown.await,

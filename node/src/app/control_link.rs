@@ -40,7 +40,7 @@ impl Control {
         Arc::clone(&self.view.borrow())
     }
 
-    pub(super) fn receiver(&self) -> watch::Receiver<Arc<ControlView>> {
+    pub(crate) fn receiver(&self) -> watch::Receiver<Arc<ControlView>> {
         self.view.clone()
     }
 

@@ -24,7 +24,7 @@ use crate::bus::Unavailable;
 use crate::catalog::{Catalog, CompileError};
 use crate::cluster::Answering;
 use crate::config::{Config, DrainWindow};
-use crate::control::ControlSource;
+use crate::control::{ControlSource, Lender};
 use crate::http::handshakes::Handshakes;
 use crate::http::{Accepting, router, server};
 use crate::hub::{Hints, Hub, Registry, ShardError, Shared, Threads};
@@ -126,6 +126,7 @@ struct Assembled {
     app: Arc<App>,
     probe: Probe,
     answering: Answering,
+    lender: Option<Lender>,
 }
 
 async fn assemble(
@@ -135,10 +136,6 @@ async fn assemble(
 ) -> Result<(Assembled, Threads, watch::Receiver<usize>), Cause> {
     let clock = Clock::start();
     let lender = control.lender.clone();
-    let budget = match &lender {
-        Some(_) => Budget::lent(config.node_id.clone(), clock),
-        None => Budget::standalone(clock),
-    };
     let link = Control::new(control, clock);
     let view = link.view();
     let catalog = Catalog::compile(view.contract.current.clone())?;
@@ -159,7 +156,7 @@ async fn assemble(
         node_id: config.node_id.clone(),
         clock,
         registry: Registry::default(),
-        budget: budget.clone(),
+        budget: Budget::new(lender.is_some().then(|| config.node_id.clone()), clock),
         hints: Hints::default(),
         metrics: Arc::clone(&metrics),
         answers: Box::new(answers),
@@ -183,10 +180,6 @@ async fn assemble(
         cluster: cluster.clone(),
     };
     tasks.spawn(TaskKind::Receive, receive.run(tasks.shutdown()));
-    let (node, views) = (config.node_id.clone(), link.receiver());
-    let (hub_to_tell, counts) = (hub.clone(), Arc::clone(&metrics));
-    let renewal = Renewal { budget, lender, node, views, hub: hub_to_tell, clock, metrics: counts };
-    tasks.spawn(TaskKind::Admission, renewal.run(tasks.shutdown()));
     let publisher = Publisher::new(Arc::clone(&bus), catalog, link.receiver(), clock, Arc::clone(&metrics));
     let probe = Probe { bus: Arc::clone(&bus), seen, live: bus_live, metrics: Arc::clone(&metrics) };
     let app = Arc::new(App {
@@ -208,19 +201,20 @@ async fn assemble(
         started: clock.moment(),
         sockets_max: raise_descriptors().saturating_sub(DESCRIPTORS_RESERVED),
     });
-    Ok((Assembled { app, probe, answering }, threads, read))
+    Ok((Assembled { app, probe, answering, lender }, threads, read))
 }
 
 impl Assembled {
     /// Spawns everything that runs as long as the node does.
     fn start(self, listener: TcpListener) -> Arc<App> {
-        let Self { app, probe, answering } = self;
+        let Self { app, probe, answering, lender } = self;
         let tasks = &app.tasks;
         let timeout = Duration::from_secs(app.limits().handshake_timeout_seconds);
         let (head_timeout, accepting) = watch::channel(timeout);
         let accepting = Accepting { head_timeout: accepting, metrics: Arc::clone(&app.metrics) };
         let link = app.control.clone().run(app.hub.clone(), head_timeout, tasks.shutdown());
         tasks.spawn(TaskKind::ControlLink, link);
+        tasks.spawn(TaskKind::Admission, Renewal::new(&app, lender).run(tasks.shutdown()));
         tasks.spawn(TaskKind::Probe, probe.run(tasks.shutdown()));
         let node = Arc::new(local::AppLocal::new(Arc::clone(&app)));
         tasks.spawn(TaskKind::Cluster, answering.run(node, tasks.shutdown()));

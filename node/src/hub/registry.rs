@@ -222,7 +222,7 @@ mod tests {
         let info = SessionInfo { endpoint: Endpoint::Dashboard, connected_at: Timestamp::from_millis(7) };
         let wanted = ConnectionId::new(id).unwrap();
         let made = || ConnectionId::new("made").unwrap();
-        let place = Budget::standalone(Clock::start()).place();
+        let place = Budget::new(None, Clock::start()).place();
         registry.register(Some(&wanted), made, address.parse().unwrap(), (info, 0), place, limits)
     }
 

@@ -112,7 +112,7 @@ pub(super) fn shared(limits: Limits, answers: Box<dyn Answers>) -> Arc<Shared> {
         node_id: NodeId::new("node-1").unwrap(),
         clock,
         registry: Registry::default(),
-        budget: Budget::standalone(clock),
+        budget: Budget::new(None, clock),
         hints: Hints::default(),
         metrics: Metrics::new(catalog.names()).unwrap(),
         answers,
