@@ -10,7 +10,9 @@
 //!    node closes the sessions that count, with `lease_lost`, and begins again with nothing: an answer that
 //!    comes later counts only for what it names. Control lends the budget again no sooner than half a
 //!    lease after that.
-//! 4. A grant below what it uses makes the node close sessions; its next ask keeps no more than the grant.
+//! 4. A grant below what it uses makes the node close sessions, and admit none. Its asks keep what is left of
+//!    them, and no more than the grant once they have gone.
+//! 5. A session counts from its admission until its connection has gone, closing included.
 
 use std::collections::BTreeMap;
 

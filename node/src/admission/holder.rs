@@ -40,6 +40,10 @@ const ASK_AGAIN_MS: u64 = 200;
 /// What is not used is given back after that, when it is scarce.
 const GIVE_BACK_MS: u64 = 1_000;
 
+/// The same for a node that goes away: its clients are told to come back after 250 ms at the earliest, and
+/// need their places at another node then.
+const GIVE_BACK_DRAINING_MS: u64 = 100;
+
 /// A user's share is asked about for so many at once; control takes no more (`USERS_PER_ASK_MAX`).
 const USERS_PER_ASK: usize = 1_000;
 
@@ -244,7 +248,7 @@ impl Holder {
                 after = after.min(ASK_EVERY_MS);
             }
             if (self.scarce || self.draining) && self.total.spare() > 0 {
-                after = after.min(GIVE_BACK_MS);
+                after = after.min(if self.draining { GIVE_BACK_DRAINING_MS } else { GIVE_BACK_MS });
             }
         } else if self.total.used() > self.total.wanted {
             after = after.min(GIVE_BACK_MS);

@@ -129,6 +129,19 @@ impl Budget {
         tokio::time::timeout(WAIT_MAX, freed).await.ok()
     }
 
+    /// Grants so many places, for so long from now.
+    #[cfg(test)]
+    pub(crate) fn grant(&self, total: u64, lease_ms: u64) {
+        use hiveops_proto::control::Revision;
+        use hiveops_proto::lease::{LeaseAnswer, LeaseGrant};
+        self.view(Revision::default(), &Limits { max_connections_total: total, ..Limits::default() });
+        self.inner.with(|holder, now| {
+            let seq = holder.ask(now).seq;
+            let grant = LeaseGrant { seq, lease_ms, total: Some(total), users: None, scarce: false };
+            assert!(holder.answer(&LeaseAnswer { grant, revision: Revision::default() }, now));
+        });
+    }
+
     /// A place that is there.
     #[cfg(test)]
     pub(crate) fn place(&self) -> Place {

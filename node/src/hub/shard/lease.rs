@@ -1,10 +1,12 @@
 //! What a shard does when the node has lost what it borrowed of the limits of the cluster, or has too much.
 
-use hiveops_proto::DisconnectReason;
 use std::time::Duration;
+
+use hiveops_proto::DisconnectReason;
 
 use super::{Intent, Shard};
 use crate::session::{Ending, Event};
+use crate::telemetry::metrics::HandshakeRefusal;
 
 impl Shard {
     /// Ends the sessions whose place is lost, as soon as the time says so. Cheap when it does not.
@@ -35,11 +37,21 @@ impl Shard {
     /// Why a socket gets no session although its handshake had a place.
     pub(super) fn place_lost(&mut self, intent: &Intent) -> Option<DisconnectReason> {
         self.look_at_lease();
-        match intent {
-            Intent::Open(_, registration) => registration.verdict(),
-            Intent::Refuse(_) => None,
+        let (setup, verdict) = match intent {
+            Intent::Open(setup, registration) => (setup, registration.verdict()?),
+            Intent::Refuse(_) => return None,
             #[cfg(feature = "echo-endpoint")]
-            Intent::Echo => None,
-        }
+            Intent::Echo => return None,
+        };
+        let refusal = [HandshakeRefusal::ClusterFull.as_str()];
+        self.shared.metrics.handshakes_refused.with_label_values(&refusal).inc();
+        tracing::info!(
+            correlation_id = %setup.correlation_id,
+            node_id = %self.shared.node_id,
+            reason = verdict.as_str(),
+            code = verdict.close_code().as_u16(),
+            "handshake denied"
+        );
+        Some(verdict)
     }
 }

@@ -264,6 +264,7 @@ impl Shard {
                 self.on_ready(event);
             }
             self.read_again();
+            self.look_at_lease();
             more = self.take_commands();
             self.tick();
             self.send_off();

@@ -19,7 +19,7 @@ use crate::hub::frame::{Publication, SealedFrame};
 use crate::hub::outbox::{Pushed, Room};
 use crate::session::{Action, Ending, Event, Session, Start};
 use crate::telemetry::metrics::{Discarded, SnapshotReason};
-use crate::ws::closing::{Cause, Closing, LINGER_MAX};
+use crate::ws::closing::{Cause, Closing, LINGER_LEASE_LOST, LINGER_MAX};
 use crate::ws::{self, Parser};
 
 impl Shard {
@@ -223,7 +223,8 @@ impl Shard {
         pending.outbox.push_close(frame, now);
         self.generation = self.generation.wrapping_add(1);
         connection.generation = self.generation;
-        self.wheel.insert((key, self.generation), now.plus(LINGER_MAX));
+        let linger = if reason == DisconnectReason::LeaseLost { LINGER_LEASE_LOST } else { LINGER_MAX };
+        self.wheel.insert((key, self.generation), now.plus(linger));
         self.flush(key);
     }
 
