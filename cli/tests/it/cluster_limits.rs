@@ -6,6 +6,7 @@ mod fleet;
 
 use std::time::Duration;
 
+use hiveops_testkit::proxy::{Direction, Fault};
 use hiveops_testkit::wait::wait_for_some;
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -145,6 +146,35 @@ fn a_node_that_stood_still_serves_nobody_on_the_lease_that_it_has_lost() {
     assert_eq!(Socket::refused(&fleet.url(0), "dashboard"), (1013, "connection_limit".to_owned()));
     crowd.stop();
     assert_eq!(crowd.most(), 5);
+}
+
+#[test]
+fn a_node_that_hears_nothing_from_control_has_lost_its_sessions_before_others_get_its_places() {
+    // Silence, and then a link that loses only the answers: control hears the asks, and goes on lending.
+    for (what, direction) in [("silence", Direction::Both), ("lost answers", Direction::ToClient)] {
+        let fleet = Fleet::with_a_weak_link(2);
+        fleet.set(TOTAL, 20);
+        let mut weak: Vec<Socket> = (0..5).map(|_| session(&fleet.url(0))).collect();
+        let crowd = Crowd::new(&fleet.urls()[1..], 40);
+        crowd.await_live(15, PATIENCE);
+        fleet.fail(direction, Fault::Blackhole);
+        let (most, lost) = timed(|| {
+            weak.iter_mut().for_each(|socket| assert_ended(socket, "lease_lost"));
+            crowd.most()
+        });
+        let ((), took) = timed(|| crowd.await_live(20, LENT_AGAIN_WITHIN));
+        println!("{what}: lost after {lost:?}, the other node had all places {took:?} later");
+        // What was under way arrives now, and changes nothing.
+        fleet.fail(Direction::Both, Fault::Pass);
+        if direction == Direction::Both {
+            assert_eq!(most, 15, "nobody came before everybody had been told");
+        }
+        drop(weak);
+        wait("the node to be lent to again", || metric(&fleet.url(0), "hiveops_ws_lease_age_seconds") >= 0.0);
+        assert_eq!(Socket::refused(&fleet.url(0), "dashboard"), (1013, "connection_limit".to_owned()));
+        crowd.stop();
+        assert_eq!(crowd.most(), 20, "never more at once");
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Control replicas, a bus and nodes, as processes of the binary.
 
 use hiveops_testkit::broker::NatsServer;
+use hiveops_testkit::proxy::{Direction, Fault, FaultProxy};
 use serde_json::Value;
 
 use crate::control::cluster::Cluster;
@@ -12,10 +13,24 @@ pub(super) struct Fleet {
     pub(super) control: Cluster,
     nodes: Vec<(Running, String)>,
     nats: Option<NatsServer>,
+    /// What is between the first node and each replica, when something is.
+    proxies: Vec<FaultProxy>,
     place: Place,
 }
 
 impl Fleet {
+    /// Nodes that share a bus; the first one reaches control by proxies that can fail.
+    pub(super) fn with_a_weak_link(nodes: usize) -> Self {
+        let control = Cluster::started();
+        let proxies = (1..=3).map(|id| FaultProxy::start(control.addr(id), id as u64).unwrap()).collect();
+        Self::run_all(nodes, control, Some(NatsServer::start().unwrap()), proxies)
+    }
+
+    /// Breaks the link of the first node, or heals it.
+    pub(super) fn fail(&self, direction: Direction, fault: Fault) {
+        self.proxies.iter().for_each(|proxy| proxy.set(direction, fault));
+    }
+
     /// Nodes that share a bus.
     pub(super) fn with_nats(nodes: usize) -> Self {
         Self::start(nodes, Some(NatsServer::start().unwrap()))
@@ -27,7 +42,11 @@ impl Fleet {
     }
 
     fn start(nodes: usize, nats: Option<NatsServer>) -> Self {
-        let mut fleet = Self { control: Cluster::started(), nodes: Vec::new(), nats, place: Place::new() };
+        Self::run_all(nodes, Cluster::started(), nats, Vec::new())
+    }
+
+    fn run_all(nodes: usize, control: Cluster, nats: Option<NatsServer>, proxies: Vec<FaultProxy>) -> Self {
+        let mut fleet = Self { control, nodes: Vec::new(), nats, proxies, place: Place::new() };
         for index in 0..nodes {
             let node = fleet.run(index);
             fleet.nodes.push(node);
@@ -37,7 +56,9 @@ impl Fleet {
 
     fn run(&self, index: usize) -> (Running, String) {
         let bus = self.nats.as_ref().map_or("embedded".to_owned(), NatsServer::url);
-        let (name, data, urls) = (format!("n{index}"), format!("node-{index}"), self.control.urls());
+        let (name, data) = (format!("n{index}"), format!("node-{index}"));
+        let weak: Vec<String> = self.proxies.iter().map(|proxy| format!("http://{}", proxy.addr())).collect();
+        let urls = if index == 0 && !weak.is_empty() { weak.join(",") } else { self.control.urls() };
         let env = [
             ("HIVEOPS_CONTROL", urls.as_str()),
             ("HIVEOPS_BUS", &bus),
