@@ -2,6 +2,7 @@
 //!
 //! The binary loads a `Config` and calls `run`; nothing else is public.
 
+mod admission;
 mod app;
 mod board;
 mod bus;

@@ -34,14 +34,16 @@ pub(crate) enum TaskKind {
     Lease,
     /// Follows the control view.
     ControlLink,
+    /// Borrows from the limits of the cluster.
+    Admission,
 }
 
 impl TaskKind {
     /// How many kinds there are; the last one's place and one.
-    const COUNT: usize = Self::ControlLink as usize + 1;
+    const COUNT: usize = Self::Admission as usize + 1;
 
     /// Those that must run as long as the node does; health lists them.
-    const ESSENTIAL: [Self; 7] = [
+    const ESSENTIAL: [Self; 8] = [
         Self::Accept,
         Self::Receive,
         Self::Probe,
@@ -49,6 +51,7 @@ impl TaskKind {
         Self::Report,
         Self::Lease,
         Self::ControlLink,
+        Self::Admission,
     ];
 
     pub(crate) fn as_str(self) -> &'static str {
@@ -64,6 +67,7 @@ impl TaskKind {
             Self::Report => "report",
             Self::Lease => "lease",
             Self::ControlLink => "control_link",
+            Self::Admission => "admission",
         }
     }
 }

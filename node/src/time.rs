@@ -1,7 +1,7 @@
 //! Time and ids for the shells of this crate. Pure code takes a [`Moment`], a [`Timestamp`] or an id as an
 //! argument; only shells hold a [`Clock`].
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hiveops_proto::{ConnectionId, CorrelationId, Timestamp};
 use uuid::Uuid;
@@ -45,16 +45,30 @@ pub(crate) fn random() -> f64 {
 /// Reads the machine's clocks.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Clock {
-    started: Instant,
+    started: Duration,
+}
+
+/// A clock that only runs forwards, also while the machine is suspended: a lease runs out in its sleep.
+#[cfg(target_os = "linux")]
+fn monotonic() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    Duration::new(u64::try_from(now.tv_sec).unwrap_or(0), u32::try_from(now.tv_nsec).unwrap_or(0))
+}
+
+/// A clock that only runs forwards; it may stand still while the machine is suspended.
+#[cfg(not(target_os = "linux"))]
+fn monotonic() -> Duration {
+    static BASE: std::sync::LazyLock<std::time::Instant> = std::sync::LazyLock::new(std::time::Instant::now);
+    BASE.elapsed()
 }
 
 impl Clock {
     pub(crate) fn start() -> Self {
-        Self { started: Instant::now() }
+        Self { started: monotonic() }
     }
 
     pub(crate) fn moment(&self) -> Moment {
-        Moment(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX))
+        Moment(u64::try_from(monotonic().saturating_sub(self.started).as_millis()).unwrap_or(u64::MAX))
     }
 
     /// Wall-clock time, for people and for other machines.

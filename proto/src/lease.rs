@@ -10,12 +10,15 @@
 //!    node closes the sessions that count, with `lease_lost`, and begins again with nothing: an answer that
 //!    comes later counts only for what it names. Control lends the budget again no sooner than half a
 //!    lease after that.
-//! 4. A grant below what it uses makes the node close sessions; its next ask keeps no more than the grant.
+//! 4. A grant below what it uses makes the node close sessions, and admit none. Its asks keep what is left of
+//!    them, and no more than the grant once they have gone.
+//! 5. A session counts from its admission until its connection has gone, closing included.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::control::Revision;
 use crate::id::{NodeId, UserId};
 
 /// What a node wants to hold, in whole numbers rather than differences: asking again changes nothing.
@@ -61,4 +64,13 @@ pub struct LeaseGrant {
     pub users: Option<BTreeMap<UserId, u64>>,
     /// Whether nodes want more than there is: then hold nothing that is not used.
     pub scarce: bool,
+}
+
+/// How control answers an ask.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseAnswer {
+    /// What the node may hold.
+    pub grant: LeaseGrant,
+    /// When that was decided: a view that is older than this does not know better whether there is a limit.
+    pub revision: Revision,
 }

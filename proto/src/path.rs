@@ -117,6 +117,10 @@ pub const CONTROL_KEYS: &str = "/api/control/keys";
 pub const CONTROL_KEYS_ROTATE: &str = "/api/control/keys/rotate";
 /// Does anything that the control plane can be asked for.
 pub const CONTROL_COMMANDS: &str = "/api/control/commands";
+/// A node renews its lease, and borrows from the cluster-wide limits.
+pub const CONTROL_LEASE: &str = "/api/control/lease";
+/// A life of a node gives everything back.
+pub const CONTROL_LEASE_END: &str = "/api/control/lease/{node}";
 /// Adds a control replica, as one that does not vote yet.
 pub const CONTROL_MEMBERS: &str = "/api/control/members";
 /// Removes a control replica.

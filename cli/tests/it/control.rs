@@ -5,6 +5,7 @@ pub(crate) mod cluster;
 mod contract;
 mod keys;
 mod kill;
+mod leases;
 mod members;
 mod metrics;
 mod partition;

@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod chaos;
 #[cfg(test)]
+mod cluster_limits;
+#[cfg(test)]
 mod config;
 #[cfg(test)]
 mod contract;

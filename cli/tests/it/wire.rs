@@ -29,6 +29,11 @@ impl Http {
         headers: &[(&str, &str)],
         body: &str,
     ) -> io::Result<(u16, Value)> {
+        let (status, body) = self.exchange(head, headers, body)?;
+        Ok((status, serde_json::from_slice(&body).unwrap_or(Value::Null)))
+    }
+
+    fn exchange(&mut self, head: &str, headers: &[(&str, &str)], body: &str) -> io::Result<(u16, Vec<u8>)> {
         let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
         let length = body.len();
         let request =
@@ -50,7 +55,13 @@ impl Http {
         assert!(length <= BODY_BYTES_MAX, "an answer of {length} bytes");
         let mut body = vec![0; length];
         self.stream.read_exact(&mut body)?;
-        Ok((status, serde_json::from_slice(&body).unwrap_or(Value::Null)))
+        Ok((status, body))
+    }
+
+    /// What is no JSON.
+    pub(crate) fn text(&mut self, head: &str) -> io::Result<String> {
+        let (_, body) = self.exchange(head, &[], "")?;
+        String::from_utf8(body).map_err(io::Error::other)
     }
 
     pub(crate) fn publish(
@@ -90,6 +101,24 @@ impl Socket {
         }
         let (socket, _) = tungstenite::client(request, connect(url)).unwrap();
         Self { socket }
+    }
+
+    /// A session, or the code and the reason that a handshake was closed with.
+    pub(crate) fn try_connect(url: &str, path: &str) -> Result<Self, (u16, String)> {
+        let mut socket = Self::connect(url, path, None);
+        match socket.socket.read().unwrap() {
+            Message::Text(text) => {
+                assert!(text.contains("connection_established"), "{text}");
+                Ok(socket)
+            }
+            Message::Close(Some(frame)) => Err((frame.code.into(), frame.reason.to_string())),
+            other => panic!("{other:?} after the handshake"),
+        }
+    }
+
+    /// How a handshake that gets no session is closed.
+    pub(crate) fn refused(url: &str, path: &str) -> (u16, String) {
+        Self::try_connect(url, path).err().expect("the handshake got a session")
     }
 
     pub(crate) fn send(&mut self, text: &str) {

@@ -5,6 +5,7 @@
 mod access;
 mod contract;
 mod keys;
+mod lease;
 mod metrics;
 mod problem;
 mod public;
@@ -63,6 +64,8 @@ fn router(app: App) -> Router {
         .route(path::CONTROL_KEYS_ROTATE, post(keys::rotate))
         .route(path::METRICS, get(metrics::show))
         .route(path::CONTROL_COMMANDS, post(public::command))
+        .route(path::CONTROL_LEASE, post(lease::renew))
+        .route(path::CONTROL_LEASE_END, delete(lease::end))
         .route(path::CONTROL_MEMBERS, post(public::add))
         .route(path::CONTROL_MEMBER, delete(public::remove))
         .route(path::CONTROL_PROMOTE, post(public::promote))

@@ -104,6 +104,12 @@ impl Service {
         decided(self.ask(Ask::Propose { request, action }).await?)
     }
 
+    /// Has something decided that is not remembered by a name: a repetition is told by what it says. Nodes
+    /// renew their leases all the time, and would push out the names that people rely on.
+    pub(crate) async fn propose_unnamed(&self, action: Action) -> Result<Decided, Refused> {
+        decided(self.ask(Ask::Propose { request: None, action }).await?)
+    }
+
     /// Lets a new key take over the signing of tokens.
     pub(crate) async fn rotate(
         &self,

@@ -78,7 +78,7 @@ enum Contract {
 
 impl Control {
     pub(super) fn new(source: ControlSource, clock: Clock) -> Self {
-        let ControlSource { views, confirmed, begun_at_age } = source;
+        let ControlSource { views, confirmed, begun_at_age, lender: _ } = source;
         let view = Arc::clone(&views.borrow());
         Self {
             latest: views,
@@ -96,7 +96,7 @@ impl Control {
         Arc::clone(&self.view.borrow())
     }
 
-    pub(super) fn receiver(&self) -> watch::Receiver<Arc<ControlView>> {
+    pub(crate) fn receiver(&self) -> watch::Receiver<Arc<ControlView>> {
         self.view.subscribe()
     }
 

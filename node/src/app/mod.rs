@@ -25,6 +25,7 @@ pub(crate) use drain::Drain;
 use resume::Received;
 pub use start::{RunError, run};
 
+use crate::admission::{Budget, Standing};
 use crate::board::BoardService;
 use crate::bus::Bus;
 use crate::cluster::Cluster;
@@ -96,6 +97,17 @@ impl App {
         &self.shared.registry
     }
 
+    pub(crate) fn budget(&self) -> &Budget {
+        &self.shared.budget
+    }
+
+    /// What health says of control: the view, and what is borrowed.
+    pub(crate) fn control_component(&self) -> Value {
+        let mut component = self.control.component();
+        component["lease"] = self.budget().component();
+        component
+    }
+
     pub(crate) fn bus_live(&self) -> bool {
         self.shared.bus_live.load(Ordering::Relaxed)
     }
@@ -127,6 +139,12 @@ impl App {
         metrics.cluster_nodes.set(count(self.cluster.nodes()));
         metrics.bus_live.set(i64::from(self.bus_live()));
         metrics.control_view_age.set(self.control.age_seconds() as f64);
+        if let Some(Standing { held, used, scarce, age_ms }) = self.budget().standing() {
+            metrics.lease_held.set(held.map_or(-1, |held| i64::try_from(held).unwrap_or(i64::MAX)));
+            metrics.lease_used.set(i64::try_from(used).unwrap_or(i64::MAX));
+            metrics.lease_scarce.set(i64::from(scarce));
+            metrics.lease_age.set(age_ms.map_or(-1.0, |ms| ms as f64 / 1_000.0));
+        }
         let catalog = self.publisher.catalog();
         for (sub, name) in catalog.interned().iter() {
             let gauge = metrics.subscriptions.with_label_values(&[name.as_str()]);

@@ -16,6 +16,7 @@ use super::probe::Probe;
 use super::receive::Receive;
 use super::resume::Received;
 use super::{App, Control, Drain, control_link, drain, intake, local, open_bus};
+use crate::admission::{Budget, Renewal};
 use crate::board::leases;
 use crate::board::reporter::Reporter;
 use crate::board::{BoardHandle, BoardService};
@@ -23,7 +24,7 @@ use crate::bus::Unavailable;
 use crate::catalog::{Catalog, CompileError};
 use crate::cluster::Answering;
 use crate::config::{Config, DrainWindow};
-use crate::control::ControlSource;
+use crate::control::{ControlSource, Lender};
 use crate::http::handshakes::Handshakes;
 use crate::http::{Accepting, router, server};
 use crate::hub::{Hints, Hub, Registry, ShardError, Shared, Threads};
@@ -40,6 +41,9 @@ const DESCRIPTORS_RESERVED: u64 = 256;
 
 /// How long the logs may take to be read at the start, and the first probe to come back.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long the end of the lease may take. It ends by itself when nobody hears of it.
+const END_LEASE: Duration = Duration::from_secs(3);
 
 /// How long requests that are being answered may take after the last session has gone.
 const STOP_REQUESTS: Duration = Duration::from_secs(2);
@@ -123,6 +127,7 @@ struct Assembled {
     probe: Probe,
     answering: Answering,
     catalogs: watch::Sender<Arc<Catalog>>,
+    lender: Option<Lender>,
 }
 
 async fn assemble(
@@ -131,6 +136,7 @@ async fn assemble(
     stopped: watch::Receiver<bool>,
 ) -> Result<(Assembled, Threads, watch::Receiver<usize>), Cause> {
     let clock = Clock::start();
+    let lender = control.lender.clone();
     let link = Control::new(control, clock);
     let view = link.view();
     let catalog = Catalog::compile(view.contract.current.clone())?;
@@ -151,6 +157,7 @@ async fn assemble(
         node_id: config.node_id.clone(),
         clock,
         registry: Registry::default(),
+        budget: Budget::new(lender.is_some().then(|| config.node_id.clone()), clock),
         hints: Hints::default(),
         metrics: Arc::clone(&metrics),
         answers: Box::new(answers),
@@ -197,13 +204,13 @@ async fn assemble(
         started: clock.moment(),
         sockets_max: raise_descriptors().saturating_sub(DESCRIPTORS_RESERVED),
     });
-    Ok((Assembled { app, probe, answering, catalogs }, threads, read))
+    Ok((Assembled { app, probe, answering, catalogs, lender }, threads, read))
 }
 
 impl Assembled {
     /// Spawns everything that runs as long as the node does.
     fn start(self, listener: TcpListener) -> Arc<App> {
-        let Self { app, probe, answering, catalogs } = self;
+        let Self { app, probe, answering, catalogs, lender } = self;
         let tasks = &app.tasks;
         let timeout = Duration::from_secs(app.limits().handshake_timeout_seconds);
         let (head_timeout, accepting) = watch::channel(timeout);
@@ -218,6 +225,7 @@ impl Assembled {
         };
         let link = app.control.clone().run(parts, tasks.shutdown());
         tasks.spawn(TaskKind::ControlLink, link);
+        tasks.spawn(TaskKind::Admission, Renewal::new(&app, lender).run(tasks.shutdown()));
         tasks.spawn(TaskKind::Probe, probe.run(tasks.shutdown()));
         let node = Arc::new(local::AppLocal::new(Arc::clone(&app)));
         tasks.spawn(TaskKind::Cluster, answering.run(node, tasks.shutdown()));
@@ -277,7 +285,9 @@ pub(super) async fn task_ended(app: &App) -> &'static str {
 
 /// Sessions first, so that they hear why; then the other nodes and requests; the bus last, so that nothing accepted is lost.
 async fn stop_node(app: &Arc<App>, threads: Threads, stop: &watch::Sender<bool>) {
+    app.budget().drain();
     drain::send_off(app, threads).await;
+    app.budget().end(END_LEASE).await;
     app.cluster.leave().await;
     stop.send_replace(true);
     let requests = async {

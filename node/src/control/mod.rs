@@ -4,6 +4,7 @@
 //! keeps the last view on disk, so that it can start while all of them are away.
 
 mod cache;
+mod lender;
 mod remote;
 
 use std::path::{Path, PathBuf};
@@ -14,6 +15,7 @@ use hiveops_proto::control::ControlView;
 use tokio::sync::watch;
 
 pub use cache::CacheError;
+pub(crate) use lender::{AskError, Lender};
 pub use remote::{Following, follow};
 
 /// The views, and how fresh they are.
@@ -25,6 +27,8 @@ pub struct ControlSource {
     pub(crate) confirmed: Option<watch::Receiver<Option<Instant>>>,
     /// How old the view was when the node began with it.
     pub(crate) begun_at_age: Duration,
+    /// Who lends the node its share of the limits of the cluster; none when it is alone.
+    pub(crate) lender: Option<Lender>,
 }
 
 impl ControlSource {
@@ -37,7 +41,7 @@ impl ControlSource {
 /// The plane of this process.
 impl From<watch::Receiver<Arc<ControlView>>> for ControlSource {
     fn from(views: watch::Receiver<Arc<ControlView>>) -> Self {
-        Self { views, confirmed: None, begun_at_age: Duration::ZERO }
+        Self { views, confirmed: None, begun_at_age: Duration::ZERO, lender: None }
     }
 }
 

@@ -9,7 +9,7 @@ use hiveops_proto::path::CONTROL_WATCH;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::{ControlError, ControlSource, Replicas, cache};
+use super::{ControlError, ControlSource, Lender, Replicas, cache};
 use crate::telemetry::Chain;
 
 /// A replica says something every second; one that is silent for a few of these is left.
@@ -66,6 +66,7 @@ pub async fn follow(replicas: Replicas) -> Result<(ControlSource, impl Future<Ou
         .build()
         .map_err(ControlError::Setup)?;
     let (urls, dir) = (replicas.urls.join(", "), replicas.data_dir.clone());
+    let lender = Some(Lender::new(http.clone(), replicas.clone()));
     let following = Following {
         http,
         replicas,
@@ -97,7 +98,7 @@ pub async fn follow(replicas: Replicas) -> Result<(ControlSource, impl Future<Ou
     let run = async move {
         tokio::join!(driver, relay);
     };
-    Ok((ControlSource { views, confirmed: Some(confirmed), begun_at_age }, run))
+    Ok((ControlSource { views, confirmed: Some(confirmed), begun_at_age, lender }, run))
 }
 
 impl Following {

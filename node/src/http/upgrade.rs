@@ -24,6 +24,7 @@ use super::correlation::Correlation;
 use super::naming::named;
 use super::patient::Patient;
 use super::problem::ApiError;
+use crate::admission::Place;
 use crate::app::{App, resume};
 use crate::hub::{Admission, Full, Intent, Registration, SessionInfo};
 use crate::session::{Setup, WantedVersion};
@@ -68,7 +69,7 @@ pub(super) async fn open(
             count_denied(&app, reason, &correlation_id);
             Intent::Refuse(reason)
         }
-        Ok(()) => match named(&app, wished.as_ref(), |id| register(&app, id, peer, endpoint, shard)).await? {
+        Ok(()) => match enter(&app, wished.as_ref(), peer, endpoint, shard).await? {
             None => {
                 let reason = DisconnectReason::ConnectionLimit;
                 count_refused(&app, HandshakeRefusal::ClusterFull);
@@ -143,17 +144,29 @@ fn overloaded(limit: &str) -> ApiError {
     ApiError::new(ProblemKind::Overloaded, detail).retry_after_seconds(RETRY_SECONDS)
 }
 
-/// A place in the registry; none when the cluster is full, which is told by a close code.
-fn register(
+/// A place under the limits of the cluster and one in the registry; none when the cluster is full.
+async fn enter(
     app: &App,
     wished: Option<&ConnectionId>,
     peer: SocketAddr,
     endpoint: Endpoint,
     shard: usize,
 ) -> Result<Option<Registration>, ApiError> {
+    let Some(place) = app.budget().enter(None).await else { return Ok(None) };
+    named(app, wished, |id| register(app, id, peer, (endpoint, shard), place)).await
+}
+
+/// A place in the registry; none when the cluster is full, which is told by a close code.
+fn register(
+    app: &App,
+    wished: Option<&ConnectionId>,
+    peer: SocketAddr,
+    (endpoint, shard): (Endpoint, usize),
+    place: Place,
+) -> Result<Option<Registration>, ApiError> {
     let info = SessionInfo { endpoint, connected_at: app.clock.timestamp() };
     let made = || app.clock.connection_id();
-    match app.registry().register(wished, made, peer.ip(), (info, shard), &app.limits()) {
+    match app.registry().register(wished, made, peer.ip(), (info, shard), place, &app.limits()) {
         Ok(registration) => Ok(Some(registration)),
         Err(Full::Cluster) => Ok(None),
         Err(full @ Full::Node) => {

@@ -29,6 +29,7 @@ pub(crate) use gauges::Gauges;
 pub(crate) use registry::{Full, Registration, Registry, SessionInfo};
 pub(crate) use shard::{Admission, Answers, Command, Hints, Intent, Mailbox, ShardError, Shared, Stop};
 
+use crate::admission::Era;
 use crate::bus::Reset;
 use crate::catalog::{Catalog, SubId};
 use crate::session::Ending;
@@ -107,6 +108,17 @@ impl Hub {
     /// Puts another control view in force, and the contract that goes with it.
     pub(crate) async fn control(&self, view: &Arc<ControlView>, catalog: &Arc<Catalog>) -> Result<(), Ended> {
         self.inner.tell_all(|| Command::Control(Arc::clone(view), Arc::clone(catalog))).await
+    }
+
+    /// Chooses so many sessions of an era to end for a limit of the cluster, the youngest first, and returns
+    /// how many there were. [`Hub::review`] ends them.
+    pub(crate) fn condemn(&self, count: u64, era: Era) -> u64 {
+        self.inner.registry.condemn(count, era)
+    }
+
+    /// Has every session ended that has lost its place.
+    pub(crate) async fn review(&self) -> Result<(), Ended> {
+        self.inner.tell_all(|| Command::Review).await
     }
 
     /// The shard that the next session goes to.

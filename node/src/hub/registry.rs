@@ -1,4 +1,5 @@
-//! Who is connected to this node: names are unique here, and caps are counted here.
+//! Who is connected to this node: names are unique here, and the caps of the node are counted here. Places
+//! under the limits of the whole cluster are counted by `admission`, unless the node is alone.
 //!
 //! A [`Registration`] is a place in the registry; it ends when it is dropped, however the session ends.
 
@@ -7,8 +8,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use hiveops_proto::path::Endpoint;
-use hiveops_proto::{ConnectionId, Limits, Timestamp};
+use hiveops_proto::{ConnectionId, DisconnectReason, Limits, Timestamp};
 use parking_lot::Mutex;
+
+use crate::admission::{Era, Place};
 
 /// What the registry tells about a session.
 #[derive(Debug, Clone)]
@@ -28,12 +31,21 @@ pub(crate) struct Registry {
 struct State {
     sessions: HashMap<ConnectionId, Entry>,
     per_address: HashMap<IpAddr, u64>,
+    /// The number of the next place.
+    next: u64,
 }
 
 #[derive(Debug)]
 struct Entry {
     info: SessionInfo,
     shard: usize,
+    /// A later place has a greater number.
+    number: u64,
+    era: Era,
+    /// There are more sessions than the cluster allows, and this is one of those that end for it.
+    is_condemned: bool,
+    /// It ends anyhow.
+    is_ending: bool,
 }
 
 /// Which cap is reached.
@@ -61,6 +73,8 @@ pub(crate) struct Registration {
     state: Arc<Mutex<State>>,
     id: ConnectionId,
     address: IpAddr,
+    /// Its place under the limits of the whole cluster; dropped after it has left the registry.
+    place: Place,
 }
 
 impl Registry {
@@ -70,7 +84,8 @@ impl Registry {
         wanted: Option<&ConnectionId>,
         otherwise: impl FnOnce() -> ConnectionId,
         address: IpAddr,
-        place: (SessionInfo, usize),
+        (info, shard): (SessionInfo, usize),
+        place: Place,
         limits: &Limits,
     ) -> Result<Registration, Full> {
         let mut state = self.state.lock();
@@ -82,15 +97,32 @@ impl Registry {
         if limits.max_connections_per_address > 0 && from_address >= limits.max_connections_per_address {
             return Err(Full::Address);
         }
-        if limits.max_connections_total > 0 && count >= limits.max_connections_total {
+        // A place that is lent is one of the whole cluster already; else this node is the cluster.
+        let is_capped = limits.max_connections_total > 0 && !place.is_lent();
+        if is_capped && count >= limits.max_connections_total {
             return Err(Full::Cluster);
         }
         let free = wanted.filter(|id| !state.sessions.contains_key(*id));
         let id = free.cloned().unwrap_or_else(otherwise);
-        let (info, shard) = place;
-        state.sessions.insert(id.clone(), Entry { info, shard });
+        let number = state.next;
+        state.next += 1;
+        let era = place.era();
+        let entry = Entry { info, shard, number, era, is_condemned: false, is_ending: false };
+        state.sessions.insert(id.clone(), entry);
         *state.per_address.entry(address).or_default() += 1;
-        Ok(Registration { state: Arc::clone(&self.state), id, address })
+        Ok(Registration { state: Arc::clone(&self.state), id, address, place })
+    }
+
+    /// Chooses so many sessions of an era to end, the youngest first, among those that do not end anyhow.
+    /// Returns how many were found.
+    pub(super) fn condemn(&self, count: u64, era: Era) -> u64 {
+        let mut state = self.state.lock();
+        let stays = |entry: &&mut Entry| entry.era == era && !entry.is_ending && !entry.is_condemned;
+        let mut young: Vec<&mut Entry> = state.sessions.values_mut().filter(stays).collect();
+        young.sort_unstable_by_key(|entry| std::cmp::Reverse(entry.number));
+        young.truncate(usize::try_from(count).unwrap_or(usize::MAX));
+        young.iter_mut().for_each(|entry| entry.is_condemned = true);
+        young.len() as u64
     }
 
     /// The shard that holds a session.
@@ -130,6 +162,30 @@ impl Registration {
         &self.id
     }
 
+    /// Why its session has to end, if it has to.
+    pub(super) fn verdict(&self) -> Option<DisconnectReason> {
+        if self.place.is_lost() {
+            return Some(DisconnectReason::LeaseLost);
+        }
+        let state = self.state.lock();
+        let is_condemned = state.sessions.get(&self.id).is_some_and(|entry| entry.is_condemned);
+        is_condemned.then_some(DisconnectReason::ConnectionLimit)
+    }
+
+    /// The session ends. Its name and its share of the caps are taken until the connection has gone.
+    pub(super) fn ends(&mut self) {
+        if self.mark_ending() == Some(false) {
+            self.place.ends();
+        }
+    }
+
+    /// Whether it was condemned; none when it is not there or ended before.
+    fn mark_ending(&self) -> Option<bool> {
+        let mut state = self.state.lock();
+        let entry = state.sessions.get_mut(&self.id)?;
+        (!std::mem::replace(&mut entry.is_ending, true)).then_some(entry.is_condemned)
+    }
+
     /// Gives the place another name, one that no session has. Whatever it holds of the caps stays held.
     pub(crate) fn rename(&mut self, id: ConnectionId) {
         let mut state = self.state.lock();
@@ -143,7 +199,10 @@ impl Registration {
 impl Drop for Registration {
     fn drop(&mut self) {
         let mut state = self.state.lock();
-        state.sessions.remove(&self.id);
+        let entry = state.sessions.remove(&self.id);
+        if entry.is_some_and(|entry| entry.is_condemned) {
+            self.place.was_told();
+        }
         if let Some(count) = state.per_address.get_mut(&self.address) {
             *count -= 1;
             if *count == 0 {
@@ -156,12 +215,15 @@ impl Drop for Registration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admission::Budget;
+    use crate::time::Clock;
 
     fn register(registry: &Registry, id: &str, address: &str, limits: &Limits) -> Result<Registration, Full> {
         let info = SessionInfo { endpoint: Endpoint::Dashboard, connected_at: Timestamp::from_millis(7) };
         let wanted = ConnectionId::new(id).unwrap();
         let made = || ConnectionId::new("made").unwrap();
-        registry.register(Some(&wanted), made, address.parse().unwrap(), (info, 0), limits)
+        let place = Budget::new(None, Clock::start()).place();
+        registry.register(Some(&wanted), made, address.parse().unwrap(), (info, 0), place, limits)
     }
 
     #[test]

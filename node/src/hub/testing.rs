@@ -14,6 +14,7 @@ use super::frame::Publication;
 use super::registry::Registry;
 use super::shard::{Answers, Hints, Shared};
 use super::view::View;
+use crate::admission::Budget;
 use crate::board::testing::catalog;
 use crate::bus::{Reset, Stored};
 use crate::catalog::SubId;
@@ -106,11 +107,12 @@ pub(crate) fn control(limits: Limits) -> Arc<ControlView> {
 
 /// What a shard needs of its node.
 pub(super) fn shared(io_uring: bool, limits: Limits, answers: Box<dyn Answers>) -> Arc<Shared> {
-    let catalog = catalog();
+    let (catalog, clock) = (catalog(), Clock::start());
     Arc::new(Shared {
         node_id: NodeId::new("node-1").unwrap(),
-        clock: Clock::start(),
+        clock,
         registry: Registry::default(),
+        budget: Budget::new(None, clock),
         hints: Hints::default(),
         metrics: Metrics::new(catalog.names()).unwrap(),
         answers,

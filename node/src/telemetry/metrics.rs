@@ -12,6 +12,7 @@ use prometheus::{
 };
 
 use super::quantile::Bucket;
+use crate::admission::AskOutcome;
 use crate::bus::IntakeSource;
 use crate::cluster::SignalDropped;
 
@@ -214,6 +215,11 @@ pub(crate) struct Metrics {
     pub(crate) bus_live: IntGauge,
     pub(crate) control_view_age: Gauge,
     pub(crate) contract_waiting: IntGauge,
+    pub(crate) lease_held: IntGauge,
+    pub(crate) lease_used: IntGauge,
+    pub(crate) lease_scarce: IntGauge,
+    pub(crate) lease_age: Gauge,
+    pub(crate) lease_asks: IntCounterVec,
     pub(crate) delivery: Histogram,
     pub(crate) bus_seconds: Histogram,
     pub(crate) outbox_wait: Histogram,
@@ -334,6 +340,9 @@ impl Metrics {
         for reason in [DisconnectReason::CredentialMissing, DisconnectReason::CredentialInvalid] {
             metrics.auth_denied.with_label_values(&[reason.as_str()]);
         }
+        for outcome in AskOutcome::ALL {
+            metrics.lease_asks.with_label_values(&[outcome.as_str()]);
+        }
         metrics.backpressure_disconnects.with_label_values(&["outbox_full"]);
         metrics.declare(subscriptions);
         for part in ["wait", "send", "own"] {
@@ -384,6 +393,11 @@ impl Metrics {
             bus_live = gauge("hiveops_ws_bus_live", "1 while the bus has lately proved that it delivers.");
             control_view_age = seconds("hiveops_ws_control_view_age_seconds", "Age of the control view.");
             contract_waiting = gauge("hiveops_ws_contract_waiting", "1 while the contract version in force in the cluster is not in force on this node.");
+            lease_held = gauge("hiveops_ws_lease_held", "Connections of the cluster-wide limit that this node may hold; -1 without a limit.");
+            lease_used = gauge("hiveops_ws_lease_used", "Connections of this node that count, those that are being closed included.");
+            lease_scarce = gauge("hiveops_ws_lease_scarce", "1 while nodes want more connections than the limit allows.");
+            lease_age = seconds("hiveops_ws_lease_age_seconds", "Since the last ask that control answered was sent; -1 without a lease.");
+            lease_asks = counters("hiveops_ws_lease_asks_total", "Asks for a share of the cluster-wide limits, by outcome.", "outcome");
             delivery = histogram("hiveops_ws_delivery_seconds", "From the node's receipt of a publication to the socket's taking it.", LATENCY);
             bus_seconds = histogram("hiveops_ws_bus_seconds", "From the publication's own timestamp to the node's receipt.", LATENCY);
             outbox_wait = histogram("hiveops_ws_outbox_wait_seconds", "How long frames waited in an outbox.", LATENCY);

@@ -15,6 +15,9 @@ use super::{Caps, Incoming, Parser, close_frame, empty_close_frame};
 /// How long a closing connection may stay, from the moment it begins to close. A peer that reads at all
 /// has our frame by then.
 pub(crate) const LINGER_MAX: Duration = Duration::from_secs(5);
+/// The same when the node has lost its share of a limit of the cluster. Control lends it again half a lease
+/// later, 5 s; by then everybody has gone, whatever the timers cost.
+pub(crate) const LINGER_LEASE_LOST: Duration = Duration::from_secs(3);
 /// What is read and discarded meanwhile: more than both kernels' default buffers hold (4 MiB to send,
 /// 6 MiB to receive), so that a peer which only reads after it has written gets there.
 pub(crate) const DISCARD_BYTES_MAX: usize = 16 << 20;

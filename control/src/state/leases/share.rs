@@ -42,9 +42,13 @@ pub(crate) fn lower<'a>(shares: impl Iterator<Item = &'a mut Share>, limit: u64)
     if granted <= u128::from(limit) {
         return;
     }
+    // Each gets what its end is on the scale less what its beginning is, so that all of the limit is lent.
+    let scaled = |end: u128| end * u128::from(limit) / granted;
+    let mut begin = 0;
     for share in shares {
-        let scaled = u128::from(share.granted) * u128::from(limit) / granted;
-        share.granted = u64::try_from(scaled).unwrap_or(share.granted);
+        let end = begin + u128::from(share.granted);
+        share.granted = u64::try_from(scaled(end) - scaled(begin)).unwrap_or(share.granted);
+        begin = end;
     }
 }
 
@@ -75,6 +79,13 @@ mod tests {
         assert_eq!((told.held, told.granted), (30, 15), "the answer may be lost");
         let confirmed = told.ask(wanted(15, 30), 50, 70);
         assert_eq!((confirmed.held, confirmed.granted), (15, 15));
+    }
+
+    #[test]
+    fn a_lowered_limit_is_lent_to_the_last_place() {
+        let mut shares = [6, 6, 0].map(|held| Share { held, granted: held, asked: held });
+        lower(shares.iter_mut(), 5);
+        assert_eq!(shares.map(|share| share.granted), [2, 3, 0]);
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub(crate) async fn sockets(State(app): State<Arc<App>>) -> Json<Value> {
         "connection_stats": app.socket_figures(),
         "overall_health": { "score": health.score, "status": health.status() },
         "bus": app.bus_component(),
-        "control": app.control.component(),
+        "control": app.control_component(),
         "node_id": app.config.node_id,
         "timestamp": app.clock.timestamp(),
     }))
@@ -36,7 +36,7 @@ pub(crate) async fn overall(State(app): State<Arc<App>>) -> Json<Value> {
         "components": {
             "websocket": { "status": health.status(), "connections": app.hub.sessions() },
             "bus": app.bus_component(),
-            "control": app.control.component(),
+            "control": app.control_component(),
         },
         "timestamp": app.clock.timestamp(),
     }))

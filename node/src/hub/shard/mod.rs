@@ -7,6 +7,7 @@ mod drain;
 mod env;
 mod fan_out;
 mod io;
+mod lease;
 mod sessions;
 mod uring;
 
@@ -33,6 +34,7 @@ use super::gauges::Gauges;
 use super::registry::{Registration, Registry};
 use super::view::View;
 use super::wheel::Wheel;
+use crate::admission::{Budget, Era};
 use crate::bus::Reset;
 use crate::catalog::Catalog;
 use crate::log::CompactedLog;
@@ -63,6 +65,8 @@ pub(crate) struct Shared {
     pub(crate) node_id: NodeId,
     pub(crate) clock: Clock,
     pub(crate) registry: Registry,
+    /// What the node has borrowed of the limits of the cluster.
+    pub(crate) budget: Budget,
     /// When each session that is sent off is to come back.
     pub(crate) hints: Hints,
     pub(crate) metrics: Arc<Metrics>,
@@ -103,6 +107,8 @@ pub(crate) enum Command {
     Publish(Arc<Publication>),
     Reset(Arc<Reset>, Arc<[Arc<Publication>]>),
     Control(Arc<ControlView>, Arc<Catalog>),
+    /// Sessions may have lost their place.
+    Review,
     Disconnect {
         id: ConnectionId,
         ending: Ending,
@@ -201,6 +207,8 @@ struct Shard {
     outbox_frames: usize,
     sessions: usize,
     expired_at: Moment,
+    /// The era of the budget that was looked at last.
+    era: Era,
     stopping: Option<Stopping>,
     local: fan_out::Local,
     /// Sends to many sockets at once, where the kernel lets it.
@@ -237,6 +245,7 @@ pub(super) fn start(index: usize, shared: Arc<Shared>) -> Result<Handle, ShardEr
         outbox_frames: 0,
         sessions: 0,
         expired_at: now,
+        era: Era::default(),
         stopping: None,
         local: fan_out::Local::new(&shared.metrics),
         ring: None,
@@ -272,10 +281,13 @@ impl Shard {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 result => result.map_err(ShardError::Poll)?,
             }
+            // The thread may have stood still for long: nobody is served on a lease that has run out.
+            self.look_at_lease();
             for event in events.iter().filter(|event| event.token() != WAKE) {
                 self.on_ready(event);
             }
             self.read_again();
+            self.look_at_lease();
             more = self.take_commands();
             self.tick();
             self.send_off();
@@ -310,6 +322,7 @@ impl Shard {
             let next = stopping.plan.next_due().unwrap_or(stopping.until);
             due.min(next).min(stopping.until)
         });
+        let due = self.shared.budget.good_until().map_or(due, |until| due.min(until));
         Some(Duration::from_millis(due.millis_since(now)))
     }
 
@@ -363,6 +376,7 @@ impl Shard {
             Command::Admit(admission) => self.admit(*admission),
             Command::Reset(reset, entries) => self.reset(&reset, &entries),
             Command::Control(view, catalog) => self.set_control(view, catalog),
+            Command::Review => self.review(),
             Command::Disconnect { id, ending, reply } => {
                 let found = self.disconnect(&id, ending);
                 // Who asked may have gone away meanwhile.

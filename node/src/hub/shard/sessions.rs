@@ -19,17 +19,16 @@ use crate::hub::frame::{Publication, SealedFrame};
 use crate::hub::outbox::{Pushed, Room};
 use crate::session::{Action, Ending, Event, Session, Start};
 use crate::telemetry::metrics::{Discarded, SnapshotReason};
-use crate::ws::closing::{Cause, Closing, LINGER_MAX};
+use crate::ws::closing::{Cause, Closing, LINGER_LEASE_LOST, LINGER_MAX};
 use crate::ws::{self, Parser};
 
 impl Shard {
     pub(super) fn admit(&mut self, admission: Admission) {
         let Admission { socket, read, coding, intent } = admission;
-        let intent = match &self.stopping {
-            // Its handshake was under way when the node was told to stop.
-            Some(stopping) => Intent::Refuse(stopping.stop.reason),
-            None => intent,
-        };
+        // Its handshake was under way when the node was told to stop, or when its place was lost.
+        let refused = self.stopping.as_ref().map(|stopping| stopping.stop.reason);
+        let refused = refused.or_else(|| self.place_lost(&intent));
+        let intent = refused.map_or(intent, Intent::Refuse);
         let mut socket = TcpStream::from_std(socket);
         let entry = self.connections.vacant_entry();
         let key = entry.key() as u32;
@@ -225,7 +224,8 @@ impl Shard {
         pending.outbox.push_close(frame, now);
         self.generation = self.generation.wrapping_add(1);
         connection.generation = self.generation;
-        self.wheel.insert((key, self.generation), now.plus(LINGER_MAX));
+        let linger = if reason == DisconnectReason::LeaseLost { LINGER_LEASE_LOST } else { LINGER_MAX };
+        self.wheel.insert((key, self.generation), now.plus(linger));
         self.flush(key);
     }
 
@@ -249,6 +249,9 @@ impl Shard {
             "session ended"
         );
         let joined: Vec<SubId> = connection.places.iter().map(|(sub, _)| *sub).collect();
+        if let Some(registration) = &mut connection.registration {
+            registration.ends();
+        }
         for sub in joined {
             self.leave_list(key, sub);
         }

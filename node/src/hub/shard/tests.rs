@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::admission::Budget;
 use crate::hub::registry::SessionInfo;
 use crate::hub::testing::{self, Source};
 use crate::ws::client::{self, CLOSE, TEXT};
@@ -71,13 +72,15 @@ impl Seen {
 
 impl Bench {
     fn start(io_uring: bool, limits: Limits) -> Self {
+        Self::start_with(io_uring, limits, |_| {})
+    }
+
+    fn start_with(io_uring: bool, limits: Limits, change: impl FnOnce(&mut Shared)) -> Self {
         let (held_by, held) = sync_channel(1);
         let (release, released) = sync_channel(1);
-        let shared = testing::shared(
-            io_uring,
-            limits,
-            Box::new(Gate { held: held_by, release: Mutex::new(released) }),
-        );
+        let gate = Gate { held: held_by, release: Mutex::new(released) };
+        let mut shared = testing::shared(io_uring, limits, Box::new(gate));
+        change(Arc::get_mut(&mut shared).unwrap());
         let shard = start(0, Arc::clone(&shared)).unwrap();
         Self { held, release, shared, shard }
     }
@@ -129,7 +132,9 @@ impl Bench {
         let limits = Limits::default();
         let registry = &self.shared.registry;
         let made = || unreachable!("names are unique here");
-        let registration = registry.register(Some(&wanted), made, address, (info, 0), &limits).unwrap();
+        let place = self.shared.budget.place();
+        let registration =
+            registry.register(Some(&wanted), made, address, (info, 0), place, &limits).unwrap();
         let intent = Intent::Open(Box::new(setup), registration);
         let read = Bytes::copy_from_slice(read);
         self.tell(Command::Admit(Box::new(Admission { socket, read, coding, intent }))).await;
@@ -560,6 +565,39 @@ async fn a_shard_that_panics_is_noticed_and_leaves_nobody_registered(io_uring: b
     assert_eq!(peer.read(), Seen::End);
 }
 
+async fn a_shard_that_stood_still_ends_who_has_lost_its_place_before_it_serves_anybody(io_uring: bool) {
+    let bench = Bench::start_with(io_uring, Limits::default(), |shared| {
+        shared.budget = Budget::new(Some(shared.node_id.clone()), shared.clock);
+        shared.budget.grant(3, 3_600_000);
+    });
+    let source = Source::new("tasks");
+    let (mut other, mut peer) = (bench.joined("other", &[]).await, bench.joined("me", &["tasks"]).await);
+    let mut late = None;
+    by_standing_still(&bench, &mut other, async {
+        bench.shared.budget.grant(3, 1);
+        let until = bench.shared.budget.good_until().unwrap();
+        bench.publish(source.update(1, "a", 0)).await;
+        late = Some(bench.open("late", &[]).await);
+        bench.wait("the lease to run out", |bench| bench.shared.clock.moment() >= until);
+    })
+    .await;
+    other.read().text("data_response");
+    for peer in [&mut other, &mut peer] {
+        assert_eq!(peer.read().text("disconnect_notice")["reason"], "lease_lost");
+        assert_eq!(peer.read(), Seen::Close(1_013, "lease_lost".to_owned()));
+    }
+    assert_eq!(late.unwrap().read(), Seen::Close(1_013, "lease_lost".to_owned()));
+    bench.stop().await;
+}
+
+/// Does something while the shard does nothing.
+async fn by_standing_still(bench: &Bench, by: &mut Peer, act: impl Future<Output = ()>) {
+    by.send(&json!({"type": "request_data", "data_type": "system_health"}));
+    bench.held.recv_timeout(PATIENCE).unwrap();
+    act.await;
+    bench.release.send(()).unwrap();
+}
+
 /// Each test, with either way to send.
 macro_rules! on_both {
     ($($name:ident)+) => {
@@ -597,4 +635,5 @@ on_both! {
     a_log_that_was_made_anew_comes_as_a_snapshot
     lists_stay_right_while_sessions_come_leave_and_come_back
     a_shard_that_panics_is_noticed_and_leaves_nobody_registered
+    a_shard_that_stood_still_ends_who_has_lost_its_place_before_it_serves_anybody
 }

@@ -1,0 +1,57 @@
+//! What a shard does when the node has lost what it borrowed of the limits of the cluster, or has too much.
+
+use std::time::Duration;
+
+use hiveops_proto::DisconnectReason;
+
+use super::{Intent, Shard};
+use crate::session::{Ending, Event};
+use crate::telemetry::metrics::HandshakeRefusal;
+
+impl Shard {
+    /// Ends the sessions whose place is lost, as soon as the time says so. Cheap when it does not.
+    pub(super) fn look_at_lease(&mut self) {
+        let era = self.shared.budget.era(self.now());
+        if era != self.era {
+            self.era = era;
+            self.review();
+        }
+    }
+
+    /// Ends every session that has to.
+    pub(super) fn review(&mut self) {
+        let connections = self.connections.iter();
+        let found = connections.filter_map(|(key, connection)| {
+            let verdict = connection.registration.as_ref()?.verdict()?;
+            Some((key as u32, verdict))
+        });
+        let found: Vec<(u32, DisconnectReason)> = found.collect();
+        for (key, reason) in found {
+            // All at the same moment, so the hints have to spread those who come back.
+            let retry_after_ms = Some(self.shared.hints.next(Duration::ZERO));
+            let ending = Ending { retry_after_ms, ..Ending::new(reason) };
+            self.handle(key, Event::Disconnect(ending));
+        }
+    }
+
+    /// Why a socket gets no session although its handshake had a place.
+    pub(super) fn place_lost(&mut self, intent: &Intent) -> Option<DisconnectReason> {
+        self.look_at_lease();
+        let (setup, verdict) = match intent {
+            Intent::Open(setup, registration) => (setup, registration.verdict()?),
+            Intent::Refuse(_) => return None,
+            #[cfg(feature = "echo-endpoint")]
+            Intent::Echo => return None,
+        };
+        let refusal = [HandshakeRefusal::ClusterFull.as_str()];
+        self.shared.metrics.handshakes_refused.with_label_values(&refusal).inc();
+        tracing::info!(
+            correlation_id = %setup.correlation_id,
+            node_id = %self.shared.node_id,
+            reason = verdict.as_str(),
+            code = verdict.close_code().as_u16(),
+            "handshake denied"
+        );
+        Some(verdict)
+    }
+}
