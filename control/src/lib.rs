@@ -8,10 +8,13 @@
 #![warn(missing_docs)]
 
 mod api;
+mod chance;
 mod clock;
 pub mod config;
 mod raft;
 pub mod replica;
+#[cfg(test)]
+mod sim;
 pub mod state;
 mod storage;
 mod wire;

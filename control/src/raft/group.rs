@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use openraft::error::{ChangeMembershipError, CheckIsLeaderError, ClientWriteError, Fatal, RaftError};
 use openraft::{BasicNode, ChangeMembers, Raft, ServerState, Snapshot, SnapshotPolicy};
@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
-use tokio::time::{Instant as Deadline, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use super::log_store::{LogError, LogStore};
 use super::machine_store::{MachineError, MachineStore};
@@ -148,7 +148,7 @@ impl Group {
     }
 
     /// Has a proposal agreed on and applied, and returns its outcome.
-    pub(crate) async fn propose(&self, proposal: String, deadline: Deadline) -> Result<String, Undecided> {
+    pub(crate) async fn propose(&self, proposal: String, deadline: Instant) -> Result<String, Undecided> {
         let written = timeout_at(deadline, self.raft.client_write(Proposal(proposal))).await;
         match written.map_err(|_| Undecided::NoQuorum)? {
             Ok(response) => {
@@ -160,7 +160,7 @@ impl Group {
     }
 
     /// Waits until the machine shows everything that was decided before the call.
-    pub(crate) async fn catch_up(&self, deadline: Deadline) -> Result<(), Undecided> {
+    pub(crate) async fn catch_up(&self, deadline: Instant) -> Result<(), Undecided> {
         let read = timeout_at(deadline, self.raft.ensure_linearizable()).await;
         match read.map_err(|_| Undecided::NoQuorum)? {
             Ok(_) => Ok(()),
@@ -171,13 +171,13 @@ impl Group {
     }
 
     /// Lets a replica follow without a vote.
-    pub(crate) async fn add(&self, id: u64, address: &str, deadline: Deadline) -> Result<(), Undecided> {
+    pub(crate) async fn add(&self, id: u64, address: &str, deadline: Instant) -> Result<(), Undecided> {
         let added = timeout_at(deadline, self.raft.add_learner(id, BasicNode::new(address), false)).await;
         added.map_err(|_| Undecided::NoQuorum)?.map(|_| ()).map_err(undecided)
     }
 
     /// Gives a replica that follows a vote.
-    pub(crate) async fn promote(&self, id: u64, deadline: Deadline) -> Result<(), Undecided> {
+    pub(crate) async fn promote(&self, id: u64, deadline: Instant) -> Result<(), Undecided> {
         let standing = self.standing();
         match standing.members.get(&id) {
             None if standing.leads => {
@@ -196,7 +196,7 @@ impl Group {
     }
 
     /// Takes a replica out, with its vote.
-    pub(crate) async fn remove(&self, id: u64, deadline: Deadline) -> Result<(), Undecided> {
+    pub(crate) async fn remove(&self, id: u64, deadline: Instant) -> Result<(), Undecided> {
         let members = self.standing().members;
         let voters = members.values().filter(|member| member.voter).count();
         match members.get(&id) {
@@ -214,7 +214,7 @@ impl Group {
     async fn change(
         &self,
         change: ChangeMembers<u64, BasicNode>,
-        deadline: Deadline,
+        deadline: Instant,
     ) -> Result<(), Undecided> {
         let changed = timeout_at(deadline, self.raft.change_membership(change, false)).await;
         changed.map_err(|_| Undecided::NoQuorum)?.map(|_| ()).map_err(undecided)
@@ -305,11 +305,14 @@ impl Group {
 
     /// Why the replica cannot go on, once it cannot.
     pub(crate) async fn failed(&self) -> String {
-        let mut metrics = self.raft.metrics();
-        let stopped = metrics.wait_for(|metrics| metrics.running_state.is_err()).await;
-        let stopped =
-            stopped.ok().and_then(|metrics| metrics.running_state.as_ref().err().map(ToString::to_string));
-        self.fault.get().or(stopped).unwrap_or_else(|| "the replica has stopped".to_owned())
+        let mut changes = self.changes();
+        loop {
+            let stopped = self.raft.metrics().borrow().running_state.as_ref().err().map(ToString::to_string);
+            if let Some(stopped) = stopped {
+                return self.fault.get().unwrap_or(stopped);
+            }
+            changes.next().await;
+        }
     }
 
     /// Ends in order: what was acknowledged is on the disk already.
@@ -368,6 +371,8 @@ impl Changes {
             // The replica has stopped, and nothing will change any more.
             std::future::pending::<()>().await;
         }
+        #[cfg(test)]
+        super::simulated::in_turn().await;
     }
 }
 

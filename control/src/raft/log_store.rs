@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 
 use super::codec::{self, Unreadable};
 use super::{AnyError, Entry, Fault, LogId, StorageError, Types, Vote, fatal};
-use crate::storage::{Error, Log, Overwritten, Recovered, read, replace};
+use crate::storage::{self, Error, Log, Overwritten, Recovered, read, replace};
 
 const VOTE: &str = "vote";
 const VOTE_MAGIC: [u8; 8] = *b"HIVEVOT1";
@@ -93,7 +93,7 @@ impl LogStore {
         work: impl FnOnce(&mut Inner) -> Result<T, LogError> + Send + 'static,
     ) -> Result<T, StorageError> {
         let inner = Arc::clone(&self.inner);
-        let done = tokio::task::spawn_blocking(move || work(&mut inner.lock())).await;
+        let done = storage::blocking(move || work(&mut inner.lock())).await;
         let done = done.map_err(fatal(&self.fault, subject))?;
         done.map_err(fatal(&self.fault, subject))
     }

@@ -16,7 +16,7 @@ use super::{
     Answer, AnyError, Entry, Fault, LogId, Machine, Proposal, SnapshotMeta, StorageError, StoredMembership,
     Types, Unusable, fatal,
 };
-use crate::storage::{Error, read, replace};
+use crate::storage::{self, Error, read, replace};
 
 const SNAPSHOT: &str = "snapshot";
 const SNAPSHOT_MAGIC: [u8; 8] = *b"HIVESNP1";
@@ -87,7 +87,7 @@ impl MachineStore {
             }
             Ok::<_, MachineError>(data)
         };
-        let written = tokio::task::spawn_blocking(write).await.map_err(fatal(&self.fault, writing))?;
+        let written = storage::blocking(write).await.map_err(fatal(&self.fault, writing))?;
         written.map_err(fatal(&self.fault, writing))
     }
 }
@@ -189,7 +189,7 @@ impl RaftStateMachine<Types> for MachineStore {
             let bytes = read(&file.path, SNAPSHOT_MAGIC)?;
             Ok::<_, MachineError>(bytes.map(|bytes| codec::read_snapshot(&bytes)).transpose()?)
         };
-        let found = tokio::task::spawn_blocking(read).await.map_err(fatal(&self.fault, reading))?;
+        let found = storage::blocking(read).await.map_err(fatal(&self.fault, reading))?;
         let found = found.map_err(fatal(&self.fault, reading))?;
         Ok(found.map(|(meta, data)| Snapshot { meta, snapshot: Box::new(data) }))
     }

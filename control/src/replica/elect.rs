@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use uuid::Uuid;
 
 use super::service::Service;
+use crate::chance::Chance;
 use crate::raft::{Group, Standing, Undecided};
 
 /// After a lease without a leader, before a follower tries: longer than a message of a living leader is late.
@@ -26,7 +26,7 @@ const ANSWER: Duration = Duration::from_millis(200);
 
 /// Runs as long as the replica does.
 pub(super) async fn keep(service: &Service) -> Infallible {
-    let mut patience = patience();
+    let mut patience = patience(&service.chance);
     loop {
         let standing = service.group.standing();
         let votes = standing.members.get(&service.config.id).is_some_and(|member| member.voter);
@@ -46,15 +46,13 @@ pub(super) async fn keep(service: &Service) -> Infallible {
         }
         // Nothing is heard of a try that failed, so it is not the silence that is waited for again.
         tokio::time::sleep(patience.saturating_sub(Group::lease())).await;
-        patience = self::patience();
+        patience = self::patience(&service.chance);
     }
 }
 
 /// How long the silence must last.
-fn patience() -> Duration {
-    let spread = u128::from(u64::try_from(WAIT_SPREAD.as_micros()).unwrap_or(u64::MAX));
-    let random = u64::try_from(Uuid::new_v4().as_u128() % spread).unwrap_or(0);
-    Group::lease() + WAIT_MIN + Duration::from_micros(random)
+fn patience(chance: &Chance) -> Duration {
+    Group::lease() + WAIT_MIN + chance.below(WAIT_SPREAD)
 }
 
 /// Whether a majority, this replica included, hears of no leader and has no more than this one.

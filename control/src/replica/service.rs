@@ -13,17 +13,17 @@ use http::StatusCode;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, timeout_at};
-use uuid::Uuid;
 
 use super::ask::{Ask, Asked, DECISION, Decided, Refused, Told, no_quorum, refused};
 use super::peers::{Peers, check_address};
 use super::plane::Plane;
-use crate::clock::TermClock;
+use crate::chance::Chance;
+use crate::clock::{TermClock, Wall};
 use crate::config::Config;
 use crate::raft::{Group, Standing};
 use crate::state::{Action, Command, Outcome};
 use crate::storage::Directory;
-use crate::wire::{ADOPT, ASK, HELLO, Link};
+use crate::wire::{ADOPT, ASK, HELLO, Link, LostKind};
 
 /// Between two tries to reach a leader that has just gone.
 const PAUSE: Duration = Duration::from_millis(25);
@@ -37,6 +37,7 @@ pub(crate) struct Service {
     pub(crate) group: Group,
     pub(crate) plane: Plane,
     pub(crate) link: Link,
+    pub(crate) chance: Chance,
     /// Tells this process from another one that says it is the same replica.
     pub(crate) incarnation: String,
     directory: Mutex<Directory>,
@@ -65,23 +66,31 @@ pub(crate) struct Hello {
     pub(crate) last_entry: Option<(u64, u64)>,
 }
 
+/// What a replica takes from its machine besides disk and network.
+pub(crate) struct Outside {
+    pub(crate) chance: Chance,
+    pub(crate) wall: Wall,
+}
+
 impl Service {
-    pub(super) fn new(
+    pub(crate) fn new(
         config: Config,
         address: String,
         group: Group,
         plane: Plane,
         link: Link,
         directory: Directory,
+        Outside { chance, wall }: Outside,
     ) -> Self {
-        let (directory, clock) = (Mutex::new(directory), TermClock::default());
-        let incarnation = Uuid::new_v4().to_string();
+        let (directory, clock) = (Mutex::new(directory), TermClock::new(wall));
+        let incarnation = chance.name().to_string();
         Self {
             config,
             address,
             group,
             plane,
             link,
+            chance,
             incarnation,
             directory,
             clock,
@@ -96,7 +105,7 @@ impl Service {
         action: Action,
     ) -> Result<Decided, Refused> {
         // With a name it can be sent again when it is not known what became of it.
-        let made = || IdempotencyKey::new(&Uuid::now_v7().to_string()).ok();
+        let made = || IdempotencyKey::new(&self.chance.name().to_string()).ok();
         let request = request.or_else(made);
         match self.ask(Ask::Propose { request, action }).await? {
             Told::Decided(decided) => Ok(decided),
@@ -123,6 +132,7 @@ impl Service {
             }
             let pause = async {
                 tokio::select! {
+                    biased;
                     () = changes.next() => {}
                     () = tokio::time::sleep(PAUSE) => {}
                 }
@@ -152,7 +162,7 @@ impl Service {
             }
             // It does not lead any more, or does not know yet that it does.
             Ok(_) => None,
-            Err(error) if error.is_timeout() && Instant::now() >= end => {
+            Err(error) if error.kind == LostKind::Timeout && Instant::now() >= end => {
                 Some(Err(no_quorum("the leader has not answered in time")))
             }
             Err(_) => None,

@@ -1,12 +1,10 @@
 //! Small files: those that are replaced whole, and those that are overwritten in place because losing the
 //! last write of them does no harm.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::Write as _;
-use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use super::Error;
+use super::disk::{self, File};
 
 /// Magic, length, checksum.
 const HEAD_BYTES: usize = 8 + 8 + 4;
@@ -16,17 +14,17 @@ const UNFINISHED: &str = "tmp";
 /// Puts a file in the place of the one of that name, whole or not at all, and on the disk before it returns.
 pub(crate) fn replace(path: &Path, magic: [u8; 8], payload: &[u8]) -> Result<(), Error> {
     let unfinished = path.with_extension(UNFINISHED);
-    let mut file = File::create(&unfinished).map_err(Error::io("create", &unfinished))?;
+    let mut file = disk::create(&unfinished).map_err(Error::io("create", &unfinished))?;
     let written = file.write_all(&head(magic, payload)).and_then(|()| file.write_all(payload));
     written.map_err(Error::io("write", &unfinished))?;
     file.sync_all().map_err(Error::io("sync", &unfinished))?;
-    fs::rename(&unfinished, path).map_err(Error::io("rename", &unfinished))?;
+    disk::rename(&unfinished, path).map_err(Error::io("rename", &unfinished))?;
     sync_parent(path)
 }
 
 /// Reads what [`replace`] has written; nothing when there is no such file.
 pub(crate) fn read(path: &Path, magic: [u8; 8]) -> Result<Option<Vec<u8>>, Error> {
-    let mut bytes = match fs::read(path) {
+    let mut bytes = match disk::read(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(Error::io("read", path)(error)),
@@ -48,10 +46,9 @@ pub(crate) fn read(path: &Path, magic: [u8; 8]) -> Result<Option<Vec<u8>>, Error
 
 /// Removes what a replacement left that was not finished.
 pub(crate) fn remove_unfinished(directory: &Path) -> Result<(), Error> {
-    for entry in fs::read_dir(directory).map_err(Error::io("list", directory))? {
-        let path = entry.map_err(Error::io("list", directory))?.path();
+    for path in disk::list(directory).map_err(Error::io("list", directory))? {
         if path.extension().is_some_and(|extension| extension == UNFINISHED) {
-            fs::remove_file(&path).map_err(Error::io("remove", &path))?;
+            disk::remove(&path).map_err(Error::io("remove", &path))?;
         }
     }
     Ok(())
@@ -60,8 +57,7 @@ pub(crate) fn remove_unfinished(directory: &Path) -> Result<(), Error> {
 /// Makes what was created, renamed or removed beside `path` last.
 pub(super) fn sync_parent(path: &Path) -> Result<(), Error> {
     let parent = path.parent().expect("a file of ours is in a directory");
-    let synced = File::open(parent).and_then(|directory| directory.sync_all());
-    synced.map_err(Error::io("sync", parent))
+    disk::sync_directory(parent).map_err(Error::io("sync", parent))
 }
 
 fn head(magic: [u8; 8], payload: &[u8]) -> [u8; HEAD_BYTES] {
@@ -89,8 +85,7 @@ pub(crate) struct Overwritten {
 
 impl Overwritten {
     pub(crate) fn open(path: PathBuf, magic: [u8; 8]) -> Result<Self, Error> {
-        let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path);
-        let file = file.map_err(Error::io("open", &path))?;
+        let file = disk::open_or_create(&path).map_err(Error::io("open", &path))?;
         Ok(Self { file, path, magic })
     }
 
@@ -109,6 +104,8 @@ impl Overwritten {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     const MAGIC: [u8; 8] = *b"TESTFILE";

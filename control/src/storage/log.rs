@@ -2,12 +2,11 @@
 //! the end when a leader says so, and shortened at the front when a snapshot has taken its place.
 
 use std::collections::VecDeque;
-use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
+use super::disk::{self, File};
 use super::segment::{self, End, HEAD_BYTES, RECORD_HEAD_BYTES, RECORD_TAIL_BYTES, Scanned};
 use super::{Error, file};
 
@@ -53,7 +52,7 @@ pub(crate) struct Recovered {
 impl Log {
     /// Reads and checks everything. `next` is the index after the last one that was removed at the front.
     pub(crate) fn open(directory: &Path, next: u64) -> Result<(Self, Option<Recovered>), Error> {
-        fs::create_dir_all(directory).map_err(Error::io("create", directory))?;
+        disk::create_directories(directory).map_err(Error::io("create", directory))?;
         let mut log = Self {
             directory: directory.to_owned(),
             segments: VecDeque::new(),
@@ -156,15 +155,14 @@ impl Log {
         pop: impl FnOnce(&mut VecDeque<Segment>) -> Option<Segment>,
     ) -> Result<(), Error> {
         let Some(segment) = pop(&mut self.segments) else { return Ok(()) };
-        fs::remove_file(&segment.path).map_err(Error::io("remove", &segment.path))?;
+        disk::remove(&segment.path).map_err(Error::io("remove", &segment.path))?;
         file::sync_parent(&segment.path)
     }
 
     fn begin_segment(&mut self) -> Result<(), Error> {
         let first = self.next();
         let path = self.directory.join(format!("{first:020}.{ENDING}"));
-        let options = OpenOptions::new().create(true).truncate(true).read(true).write(true).open(&path);
-        let file = options.map_err(Error::io("create", &path))?;
+        let file = disk::create(&path).map_err(Error::io("create", &path))?;
         file.write_all_at(&segment::head(first), 0).map_err(Error::io("write", &path))?;
         file.sync_all().map_err(Error::io("sync", &path))?;
         file::sync_parent(&path)?;
@@ -175,7 +173,7 @@ impl Log {
 
     /// Takes a file over. Only the last one may have an unfinished end, which is cut off.
     fn load(&mut self, path: PathBuf, last: bool) -> Result<Option<Recovered>, Error> {
-        let bytes = fs::read(&path).map_err(Error::io("read", &path))?;
+        let bytes = disk::read(&path).map_err(Error::io("read", &path))?;
         let corrupt =
             |offset: usize, reason| Error::Corrupt { path: path.clone(), offset: offset as u64, reason };
         let scanned = segment::scan(&bytes).map_err(|damage| corrupt(damage.offset, damage.reason))?;
@@ -183,14 +181,14 @@ impl Log {
             if !last {
                 return Err(corrupt(0, "the file is empty, but later ones are there"));
             }
-            fs::remove_file(&path).map_err(Error::io("remove", &path))?;
+            disk::remove(&path).map_err(Error::io("remove", &path))?;
             file::sync_parent(&path)?;
             return Ok(Some(Recovered { path, offset: 0, bytes: bytes.len() as u64 }));
         };
         if self.segments.back().is_some_and(|before| before.end() != first) {
             return Err(corrupt(8, "its first record does not follow the last one of the file before"));
         }
-        let file = OpenOptions::new().read(true).write(true).open(&path).map_err(Error::io("open", &path))?;
+        let file = disk::open(&path).map_err(Error::io("open", &path))?;
         let mut recovered = None;
         let whole = match end {
             End::Clean => bytes.len(),
@@ -278,19 +276,15 @@ impl Segment {
 }
 
 fn paths(directory: &Path) -> Result<Vec<PathBuf>, Error> {
-    let entries = fs::read_dir(directory).map_err(Error::io("list", directory))?;
-    let mut paths = Vec::new();
-    for entry in entries {
-        let path = entry.map_err(Error::io("list", directory))?.path();
-        if path.extension().is_some_and(|extension| extension == ENDING) {
-            paths.push(path);
-        }
-    }
+    let mut paths = disk::list(directory).map_err(Error::io("list", directory))?;
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == ENDING));
     Ok(paths)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn open(place: &Path) -> (Log, Option<Recovered>) {

@@ -1,0 +1,56 @@
+//! Mistakes that the code of a replica makes when a test says so: the simulation has to find each of them.
+
+use std::cell::Cell;
+
+/// A mistake that somebody could make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Planted {
+    /// A vote is answered before it is on the disk.
+    VoteNotSynced,
+    /// Entries are acknowledged before they are on the disk.
+    AppendNotSynced,
+    /// The unfinished end of a log is left where it is.
+    TornEndKept,
+    /// What a leader takes back comes again after a power cut.
+    CutNotSynced,
+    /// A snapshot is not on the disk when the log before it is removed.
+    SnapshotNotSynced,
+    /// A snapshot does not have the answers to earlier requests.
+    RequestsNotInSnapshot,
+    /// A snapshot does not have the logins.
+    LoginsNotInSnapshot,
+    /// A leader answers reads without asking whether it still leads.
+    ReadWithoutQuorum,
+    /// A replica asks for votes without asking first whether anybody would vote.
+    NoQuestionBefore,
+    /// What was lent is lent again half a lease early.
+    LentAgainEarly,
+    /// A new leader, with another clock, takes leases as they are.
+    LeasesOutliveTheirClock,
+    /// A repeated request is not recognised when it comes to another leader.
+    RepetitionDoneAgain,
+}
+
+thread_local! {
+    /// A run has its thread for itself.
+    static PLANTED: Cell<Option<Planted>> = const { Cell::new(None) };
+}
+
+/// Whether the code is to make this mistake.
+pub(crate) fn is_planted(planted: Planted) -> bool {
+    PLANTED.get() == Some(planted)
+}
+
+/// The mistake is made on this thread until what is returned is dropped.
+pub(super) fn plant(planted: Option<Planted>) -> Grown {
+    PLANTED.set(planted);
+    Grown
+}
+
+pub(super) struct Grown;
+
+impl Drop for Grown {
+    fn drop(&mut self) {
+        PLANTED.set(None);
+    }
+}
