@@ -81,6 +81,18 @@ async fn log_vote_and_what_was_committed_survive_a_restart() {
 }
 
 #[tokio::test]
+async fn who_led_before_a_restart_has_voted_for_itself_and_does_not_lead() {
+    let place = tempfile::tempdir().unwrap();
+    let (mut log, ..) = open(&place);
+    log.save_vote(&Vote::new_committed(2, 1)).await.unwrap();
+    for (own, vote) in [(2, Vote::new_committed(2, 1)), (1, Vote::new(2, 1))] {
+        let (mut log, ..) = open(&place);
+        log.step_back(own);
+        assert_eq!(log.read_vote().await.unwrap(), Some(vote), "replica {own}");
+    }
+}
+
+#[tokio::test]
 async fn a_snapshot_survives_a_restart_and_an_older_one_does_not_replace_it() {
     let place = tempfile::tempdir().unwrap();
     let (_, mut machine, _) = open(&place);

@@ -74,6 +74,22 @@ impl LogStore {
         Ok(Self { inner: Arc::new(Mutex::new(inner)), fault: fault.clone() })
     }
 
+    /// A replica that led when it ended begins as a follower. The library would let it go on leading in its
+    /// term, not knowing how far it had come: reads that it then confirms could be older than what it had
+    /// acknowledged, and its clock would jump within the term. Its vote stands, only that it won is forgotten.
+    pub(crate) fn step_back(&self, own: u64) {
+        #[cfg(test)]
+        if crate::sim::planted::is_planted(crate::sim::planted::Planted::LeadsOnAfterRestart) {
+            return;
+        }
+        let mut inner = self.inner.lock();
+        if let Some(vote) = &mut inner.vote
+            && vote.leader_id.voted_for == Some(own)
+        {
+            vote.committed = false;
+        }
+    }
+
     /// Nothing has ever been written to it.
     pub(crate) fn is_pristine(&self) -> bool {
         let inner = self.inner.lock();

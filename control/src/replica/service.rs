@@ -119,7 +119,8 @@ impl Service {
         let end = decision.max(Instant::now() + ask.patience());
         let mut changes = self.group.changes();
         loop {
-            if self.group.standing().leads {
+            let leads = self.group.standing().leads;
+            if leads {
                 match self.answer(ask.clone()).await {
                     Err(Asked::NotLeader) => {}
                     Err(Asked::Refused(refused)) => return Err(refused),
@@ -133,7 +134,8 @@ impl Service {
             let pause = async {
                 tokio::select! {
                     biased;
-                    () = changes.next() => {}
+                    // A try of its own changes what the library shows; it must not lead to the next at once.
+                    () = changes.next(), if !leads => {}
                     () = tokio::time::sleep(PAUSE) => {}
                 }
             };

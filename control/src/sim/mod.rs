@@ -11,7 +11,7 @@ mod history;
 mod holders;
 mod nemesis;
 pub(crate) mod net;
-mod planted;
+pub(crate) mod planted;
 pub(crate) mod process;
 mod tests;
 mod world;
@@ -29,11 +29,11 @@ use clients::Client;
 use history::{Broken, History, Rule};
 use holders::Sockets;
 use nemesis::Nemesis;
-pub(crate) use planted::{Planted, is_planted};
+use planted::Planted;
 use world::World;
 
 /// Things are broken for so long; a lease, and half a lease after it, pass three times.
-const RAGES_FOR: Duration = Duration::from_secs(45);
+const RAGES_FOR: Duration = Duration::from_secs(40);
 const WRITERS: u64 = 3;
 const READERS: u64 = 2;
 const HOLDERS: u64 = 3;

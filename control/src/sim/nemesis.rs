@@ -191,8 +191,12 @@ impl Nemesis {
         self.note(format_args!("{to} leads: {:?}", answer.map(|(status, _)| status)));
     }
 
-    /// One that was removed, or a new one. It asks by itself to be let in.
+    /// One that was removed, or a new one: it asks by itself to be let in.
     fn member_comes(&self) {
+        // Before there is a cluster, another list of peers is a mistake that a person has to put right.
+        if self.world.leader().is_none() {
+            return;
+        }
         let ids = self.world.ids();
         let free = ids.iter().copied().find(|id| self.world.is_free(*id));
         let next = ids.last().map_or(1, |last| last + 1);

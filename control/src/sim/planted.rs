@@ -1,6 +1,7 @@
 //! Mistakes that the code of a replica makes when a test says so: the simulation has to find each of them.
 
 use std::cell::Cell;
+use std::path::Path;
 
 /// A mistake that somebody could make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,8 +28,25 @@ pub(crate) enum Planted {
     LentAgainEarly,
     /// A new leader, with another clock, takes leases as they are.
     LeasesOutliveTheirClock,
-    /// A repeated request is not recognised when it comes to another leader.
-    RepetitionDoneAgain,
+    /// A leader that starts again leads on in its term, as the library has it.
+    LeadsOnAfterRestart,
+}
+
+impl Planted {
+    pub(crate) const ALL: [Self; 12] = [
+        Self::VoteNotSynced,
+        Self::AppendNotSynced,
+        Self::TornEndKept,
+        Self::CutNotSynced,
+        Self::SnapshotNotSynced,
+        Self::RequestsNotInSnapshot,
+        Self::LoginsNotInSnapshot,
+        Self::ReadWithoutQuorum,
+        Self::NoQuestionBefore,
+        Self::LentAgainEarly,
+        Self::LeasesOutliveTheirClock,
+        Self::LeadsOnAfterRestart,
+    ];
 }
 
 thread_local! {
@@ -39,6 +57,20 @@ thread_local! {
 /// Whether the code is to make this mistake.
 pub(crate) fn is_planted(planted: Planted) -> bool {
     PLANTED.get() == Some(planted)
+}
+
+/// Whether a file that is replaced is to be put in its place before it is on the disk.
+pub(crate) fn is_left_unsynced(path: &Path) -> bool {
+    match PLANTED.get() {
+        Some(Planted::VoteNotSynced) => path.ends_with("vote"),
+        Some(Planted::SnapshotNotSynced) => path.ends_with("snapshot"),
+        _ => false,
+    }
+}
+
+/// Whether a part of the state is to be left out of snapshots.
+pub(crate) fn is_incomplete() -> bool {
+    is_planted(Planted::RequestsNotInSnapshot) || is_planted(Planted::LoginsNotInSnapshot)
 }
 
 /// The mistake is made on this thread until what is returned is dropped.

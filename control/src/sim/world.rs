@@ -33,7 +33,7 @@ pub(crate) const CONNECTIONS: u64 = 30;
 /// The limit that they share for one user.
 pub(crate) const CONNECTIONS_OF_USER: u64 = 6;
 /// The states of replicas are compared after every so many entries, and wherever a snapshot is made.
-const COMPARED_EVERY: u64 = 16;
+const COMPARED_EVERY: u64 = 32;
 
 /// Cheap to clone.
 #[derive(Clone)]

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use super::disk::{self, File};
 use super::segment::{self, End, HEAD_BYTES, RECORD_HEAD_BYTES, RECORD_TAIL_BYTES, Scanned};
 use super::{Error, file};
+#[cfg(test)]
+use crate::sim::planted::{Planted, is_planted};
 
 /// A new segment is begun beyond this size. Segments are removed whole, and read whole at a start.
 const SEGMENT_BYTES_MAX: u64 = 4 * 1_048_576;
@@ -190,6 +192,8 @@ impl Log {
         }
         let file = disk::open(&path).map_err(Error::io("open", &path))?;
         let mut recovered = None;
+        #[cfg(test)]
+        let end = if is_planted(Planted::TornEndKept) { End::Clean } else { end };
         let whole = match end {
             End::Clean => bytes.len(),
             End::Torn(offset) if last => {
@@ -244,7 +248,10 @@ impl Segment {
             ranges.push(end - payload.len() as u64..end);
         }
         self.file.write_all_at(&buffer, start).map_err(Error::io("write", &self.path))?;
-        self.file.sync_data().map_err(Error::io("sync", &self.path))?;
+        let sync = || self.file.sync_data();
+        #[cfg(test)]
+        let sync = || if is_planted(Planted::AppendNotSynced) { Ok(()) } else { sync() };
+        sync().map_err(Error::io("sync", &self.path))?;
         self.bytes += buffer.len() as u64;
         let (_, rest) = payloads.split_at(ranges.len());
         self.records.append(&mut ranges);
@@ -268,7 +275,10 @@ impl Segment {
         let at = usize::try_from(index - self.first).expect("an index into memory");
         let bytes = self.records[at].start - RECORD_HEAD_BYTES as u64;
         self.file.set_len(bytes).map_err(Error::io("shorten", &self.path))?;
-        self.file.sync_all().map_err(Error::io("sync", &self.path))?;
+        let sync = || self.file.sync_all();
+        #[cfg(test)]
+        let sync = || if is_planted(Planted::CutNotSynced) { Ok(()) } else { sync() };
+        sync().map_err(Error::io("sync", &self.path))?;
         self.records.truncate(at);
         self.bytes = bytes;
         Ok(())
