@@ -1,5 +1,6 @@
 //! openraft's own suite for storage, run on ours, and what it does not ask: restarts.
 
+use futures_util::FutureExt as _;
 use hiveops_proto::control::Revision;
 use openraft::storage::{RaftLogStorage as _, RaftLogStorageExt as _, RaftStateMachine as _};
 use openraft::testing::{StoreBuilder, Suite, blank_ent, log_id};
@@ -108,6 +109,22 @@ async fn a_snapshot_survives_a_restart_and_an_older_one_does_not_replace_it() {
     assert_eq!(machine.applied_state().await.unwrap().0, Some(log_id(1, 1, 2)));
     let found = machine.get_current_snapshot().await.unwrap().unwrap();
     assert_eq!((found.meta, found.snapshot.as_slice()), (new.meta, &b"0:a\n2:b"[..]));
+}
+
+#[tokio::test]
+async fn entries_are_removed_only_when_the_snapshot_that_has_them_is_on_the_disk() {
+    let place = tempfile::tempdir().unwrap();
+    let (mut log, mut machine, fault) = open(&place);
+    log.keep_what_is_not_in(machine.covered());
+    log.blocking_append([proposal(1, 0, "a"), proposal(1, 1, "b")]).await.unwrap();
+    machine.apply([proposal(1, 0, "a"), proposal(1, 1, "b")]).await.unwrap();
+    assert!(log.purge(log_id(1, 1, 1)).now_or_never().is_none());
+    assert_eq!(log.get_log_state().await.unwrap().last_purged_log_id, None);
+    let (purged, built) = tokio::join!(log.purge(log_id(1, 1, 1)), machine.build_snapshot());
+    (purged.unwrap(), built.unwrap());
+    assert_eq!(log.get_log_state().await.unwrap().last_purged_log_id, Some(log_id(1, 1, 1)));
+    fault.tell(&"disk full");
+    log.purge(log_id(1, 1, 2)).await.unwrap_err();
 }
 
 #[tokio::test]

@@ -17,6 +17,8 @@ use super::log_store::{LogError, LogStore};
 use super::machine_store::{MachineError, MachineStore};
 use super::network::Network;
 use super::{Answer, Fault, Machine, Proposal, Types, codec};
+#[cfg(test)]
+use crate::sim::planted::{Planted, is_planted};
 use crate::wire::Link;
 
 /// Also how long a message with entries may take, so that it leaves room for a slow disk.
@@ -102,9 +104,10 @@ impl Group {
         snapshot_entries: u64,
     ) -> Result<Self, OpenError> {
         let fault = Fault::default();
-        let log = LogStore::open(directory, &fault)?;
+        let mut log = LogStore::open(directory, &fault)?;
         log.step_back(id);
         let machine = MachineStore::open(directory, machine, &fault)?;
+        log.keep_what_is_not_in(machine.covered());
         let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         let config = openraft::Config {
             cluster_name: "hiveops".to_owned(),
@@ -163,7 +166,7 @@ impl Group {
     /// Waits until the machine shows everything that was decided before the call.
     pub(crate) async fn catch_up(&self, deadline: Instant) -> Result<(), Undecided> {
         #[cfg(test)]
-        if crate::sim::planted::is_planted(crate::sim::planted::Planted::ReadWithoutQuorum) {
+        if is_planted(Planted::ReadWithoutQuorum) {
             return Ok(());
         }
         let read = timeout_at(deadline, self.raft.ensure_linearizable()).await;

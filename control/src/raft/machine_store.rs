@@ -10,6 +10,7 @@ use hiveops_proto::control::Revision;
 use openraft::storage::RaftStateMachine;
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder, Snapshot, StorageIOError};
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
 use super::codec::{self, Unreadable};
 use super::{
@@ -38,9 +39,11 @@ struct Applied {
 
 struct SnapshotFile {
     path: PathBuf,
-    /// The last entry that the file contains. Held while it is replaced, so that an older snapshot that took
-    /// longer does not take the place of a newer one.
-    last: Mutex<Option<LogId>>,
+    /// Held while the file is replaced, so that an older snapshot that took longer does not take the place of a
+    /// newer one.
+    replacing: Mutex<()>,
+    /// The last entry that the file contains, for the log: it removes nothing that is not in it.
+    last: watch::Sender<Option<LogId>>,
 }
 
 /// Why the machine cannot be used.
@@ -72,23 +75,37 @@ impl MachineStore {
         }
         Ok(Self {
             applied: Arc::new(Mutex::new(Applied { machine, last, membership })),
-            file: Arc::new(SnapshotFile { path, last: Mutex::new(last) }),
+            file: Arc::new(SnapshotFile {
+                path,
+                replacing: Mutex::default(),
+                last: watch::Sender::new(last),
+            }),
             fault: fault.clone(),
         })
+    }
+
+    /// The last entry that is in the snapshot on the disk.
+    pub(super) fn covered(&self) -> watch::Receiver<Option<LogId>> {
+        self.file.last.subscribe()
     }
 
     pub(super) async fn write(&self, meta: SnapshotMeta, data: Vec<u8>) -> Result<Vec<u8>, StorageError> {
         let file = Arc::clone(&self.file);
         let write = move || {
-            let mut last = file.last.lock();
-            if *last <= meta.last_log_id {
+            let _replacing = file.replacing.lock();
+            if *file.last.borrow() <= meta.last_log_id {
                 replace(&file.path, SNAPSHOT_MAGIC, &codec::snapshot(&meta, &data))?;
-                *last = meta.last_log_id;
+                file.last.send_replace(meta.last_log_id);
             }
             Ok::<_, MachineError>(data)
         };
-        let written = storage::blocking(write).await.map_err(fatal(&self.fault, writing))?;
-        written.map_err(fatal(&self.fault, writing))
+        let written = storage::blocking(write).await.map_err(fatal(&self.fault, writing));
+        let written = written.and_then(|written| written.map_err(fatal(&self.fault, writing)));
+        if written.is_err() {
+            // Whoever waits for this snapshot has to hear that it will not come.
+            self.file.last.send_modify(|_| ());
+        }
+        written
     }
 }
 
@@ -185,7 +202,7 @@ impl RaftStateMachine<Types> for MachineStore {
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot<Types>>, StorageError> {
         let file = Arc::clone(&self.file);
         let read = move || {
-            let _last = file.last.lock();
+            let _replacing = file.replacing.lock();
             let bytes = read(&file.path, SNAPSHOT_MAGIC)?;
             Ok::<_, MachineError>(bytes.map(|bytes| codec::read_snapshot(&bytes)).transpose()?)
         };

@@ -14,6 +14,8 @@ use futures_util::stream::FuturesUnordered;
 use super::service::Service;
 use crate::chance::Chance;
 use crate::raft::{Group, Standing, Undecided};
+#[cfg(test)]
+use crate::sim::planted::{Planted, is_planted};
 
 /// After a lease without a leader, before a follower tries: longer than a message of a living leader is late.
 const WAIT_MIN: Duration = Duration::from_millis(100);
@@ -58,7 +60,7 @@ fn patience(chance: &Chance) -> Duration {
 /// Whether a majority, this replica included, hears of no leader and has no more than this one.
 async fn would_be_elected(service: &Service, standing: &Standing) -> bool {
     #[cfg(test)]
-    if crate::sim::planted::is_planted(crate::sim::planted::Planted::NoQuestionBefore) {
+    if is_planted(Planted::NoQuestionBefore) {
         return true;
     }
     let voters = standing.members.iter().filter(|(_, member)| member.voter);

@@ -88,7 +88,9 @@ impl Client {
                 Some((StatusCode::OK, body)) => {
                     let decided: Decided = serde_json::from_slice(&body).unwrap();
                     let (at, leader) = (show(decided.revision), decided.leader);
-                    self.world.history.note(format_args!("{key} is done at {at}, says {to} (leader {leader})"));
+                    self.world
+                        .history
+                        .note(format_args!("{key} is done at {at}, says {to} (leader {leader})"));
                     self.world.history.leads(decided.leader, decided.term);
                     let seen = is_seen(action) && decided.changed;
                     self.world.history.acknowledged(key, decided.revision, seen);
@@ -194,9 +196,9 @@ impl Client {
         let (presented, next) = (hash(&name, token), hash(&name, token + 1));
         let action = Action::RefreshFamily { family: family.clone(), presented, next };
         match self.command(key, &action, &format!("token {} for {name}", token + 1)).await {
-            Known::Done(Decided { reply: Reply::Refreshed { refreshed: Refreshed::Rotated, .. }, .. }) => {
-                Some(Login { family, token: token + 1 })
-            }
+            Known::Done(Decided {
+                reply: Reply::Refreshed { refreshed: Refreshed::Rotated, .. }, ..
+            }) => Some(Login { family, token: token + 1 }),
             // Whether it was done is not known, so the next token is not known either.
             Known::Nothing => None,
             other => {

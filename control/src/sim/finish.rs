@@ -53,7 +53,8 @@ pub(crate) async fn finish(world: &World) {
     let hand = Client::new(world, 98);
     let patch = BTreeMap::from([("heartbeat_silence_seconds".to_owned(), 20)]);
     let end = Action::SetLimits { patch };
-    let Some(Known::Done(decided)) = within(DECIDES_WITHIN, hand.command("end", &end, "the end")).await else {
+    let Some(Known::Done(decided)) = within(DECIDES_WITHIN, hand.command("end", &end, "the end")).await
+    else {
         return world.history.broke(Rule::Goes, "nothing is broken, and nothing is decided");
     };
     let members = within(CATCHES_UP_WITHIN, members_at(world, decided.revision)).await;

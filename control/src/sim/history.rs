@@ -135,12 +135,17 @@ impl History {
 
     /// A replica has applied a command.
     pub(crate) fn applied(&self, replica: u64, at: Revision, command: &str, request: &str, outcome: &str) {
-        self.note(format_args!("{replica} applies {} {request} {:08x}", show(at), digest(outcome.as_bytes())));
+        self.note(format_args!(
+            "{replica} applies {} {request} {:08x}",
+            show(at),
+            digest(outcome.as_bytes())
+        ));
         let entry = (at.term, digest(command.as_bytes()), digest(outcome.as_bytes()));
         let mut known = self.0.known.lock();
         let agreed = *known.log.entry(at.index).or_insert(entry);
-        let first = (!request.is_empty())
-            .then(|| known.requests.entry(request.to_owned()).or_insert((at.index, outcome.to_owned())).clone());
+        let first = (!request.is_empty()).then(|| {
+            known.requests.entry(request.to_owned()).or_insert((at.index, outcome.to_owned())).clone()
+        });
         drop(known);
         if agreed != entry {
             let how = format_args!("replica {replica} applied {entry:x?} at {}, not {agreed:x?}", at.index);
@@ -162,7 +167,8 @@ impl History {
         let found = (digest(state), replica);
         let first = *self.0.known.lock().states.entry(index).or_insert(found);
         if first.0 != found.0 {
-            let how = format_args!("after entry {index} the states of replicas {} and {replica} differ", first.1);
+            let how =
+                format_args!("after entry {index} the states of replicas {} and {replica} differ", first.1);
             self.broke(Rule::SameState, how);
         }
     }

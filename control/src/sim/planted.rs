@@ -30,10 +30,12 @@ pub(crate) enum Planted {
     LeasesOutliveTheirClock,
     /// A leader that starts again leads on in its term, as the library has it.
     LeadsOnAfterRestart,
+    /// The log before a leader's snapshot is removed while that is being written, as the library has it.
+    PurgedBeforeSnapshot,
 }
 
 impl Planted {
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::VoteNotSynced,
         Self::AppendNotSynced,
         Self::TornEndKept,
@@ -46,6 +48,7 @@ impl Planted {
         Self::LentAgainEarly,
         Self::LeasesOutliveTheirClock,
         Self::LeadsOnAfterRestart,
+        Self::PurgedBeforeSnapshot,
     ];
 }
 

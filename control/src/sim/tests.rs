@@ -118,7 +118,10 @@ fn every_planted_mistake_is_found() {
         match run.and_then(|run| Some((run.seed, run.broken?))) {
             Some((seed, Broken { rule, how })) => {
                 let how: String = how.chars().take(160).collect();
-                println!("{planted:?}: found by seed {seed}, the {}. of {SEEDS:?}: {rule:?}: {how}", seed + 1);
+                println!(
+                    "{planted:?}: found by seed {seed}, the {}. of {SEEDS:?}: {rule:?}: {how}",
+                    seed + 1
+                );
             }
             None => missed.push(planted),
         }

@@ -242,7 +242,8 @@ impl World {
         let link = Link::simulated(port, &config, directory.identity().cluster.clone());
         let plane = Plane::new();
         let (process, history) = (process.clone(), self.history.clone());
-        let machine = Box::new(Witness { plane: plane.clone(), replica: id, process: process.clone(), history });
+        let machine =
+            Box::new(Witness { plane: plane.clone(), replica: id, process: process.clone(), history });
         let opened = Group::open(id, directory.path(), machine, link.clone(), config.snapshot_entries).await;
         let failed = |reason: String| Error::Failed { id, reason };
         let group = opened.map_err(|error| failed(error.to_string()))?;

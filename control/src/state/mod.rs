@@ -42,9 +42,9 @@ pub use secret::{InvalidTokenHash, SECRET_BYTES_MAX, Secret, TokenHash};
 pub use snapshot::RestoreError;
 pub use users::{Account, NewUser, USERS_MAX};
 
-use cluster::{Changed, Cluster, Effect};
 #[cfg(test)]
 use crate::sim::planted::{Planted, is_planted};
+use cluster::{Changed, Cluster, Effect};
 use requests::{Requests, fingerprint};
 
 /// Everything the plane knows.
