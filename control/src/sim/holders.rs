@@ -26,6 +26,8 @@ const SLOWEST: u64 = 1_200;
 const CLOSING_MAX_MS: u64 = 1_000;
 /// Between two looks of a node at what it may hold.
 const TICK: Duration = Duration::from_millis(100);
+/// Before so many of a thousand asks a node is cut off from all replicas for a while.
+const CUT_OFF: u64 = 120;
 /// Nobody wants more for one node.
 const DEMAND_MAX: u64 = 20;
 
@@ -116,6 +118,11 @@ impl Client {
             life.open.1 = demand.1.min(life.user.allowed());
             sockets.set(self, life.open);
             if Instant::now() >= next_ask {
+                if self.chance.in_thousand(CUT_OFF) {
+                    next_ask = Instant::now() + self.chance.millis(LEASE_MS / 2, 2 * LEASE_MS);
+                    self.world.history.note(format_args!("node {} reaches nobody", self.number));
+                    continue;
+                }
                 let asked = Instant::now();
                 let answered = self.ask(life, demand).await;
                 if let Some(grant) = answered {

@@ -15,6 +15,8 @@ use super::world::World;
 
 /// Within this after it was cut off, a replica may still hear what was under way.
 const SETTLED: Duration = Duration::from_millis(1_500);
+/// A machine whose power fails twice: the second time it is back after this.
+const FAILS_AGAIN_WITHIN: Duration = Duration::from_secs(2);
 /// Replicas are added up to this number.
 const REPLICAS_MAX: u64 = 6;
 /// A wall clock is wrong by up to two hours: requests are remembered for a day.
@@ -73,13 +75,24 @@ impl Nemesis {
     }
 
     fn start_later(&self, id: u64, within: Duration) {
-        let world = self.world.clone();
+        let (world, chance) = (self.world.clone(), self.hand.chance.clone());
+        let fails_again = chance.in_thousand(300).then(|| chance.between(8, 60));
         spawn(async move {
             sleep(within).await;
             // One that was removed is started again only as a new one.
-            if !world.is_free(id) {
-                world.cut_power(id);
-                world.start(id);
+            if world.is_free(id) {
+                return;
+            }
+            world.cut_power(id);
+            world.start(id);
+            if let Some(calls) = fails_again {
+                world.history.note(format_args!("--- {id} loses power again at call {calls} of its disk"));
+                world.light_fuse(id, calls);
+                sleep(FAILS_AGAIN_WITHIN).await;
+                if !world.is_free(id) {
+                    world.cut_power(id);
+                    world.start(id);
+                }
             }
         });
     }
@@ -87,7 +100,9 @@ impl Nemesis {
     fn power_cut(&self, id: u64) {
         self.note(format_args!("{id} loses power"));
         self.world.cut_power(id);
-        self.start_later(id, self.hand.chance.millis(20, 4_000));
+        // Some are away for long enough to need a snapshot.
+        let most = if self.hand.chance.in_thousand(300) { 12_000 } else { 3_000 };
+        self.start_later(id, self.hand.chance.millis(20, most));
     }
 
     fn fuse(&self, id: u64, calls: u64) {

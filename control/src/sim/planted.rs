@@ -12,8 +12,6 @@ pub(crate) enum Planted {
     AppendNotSynced,
     /// The unfinished end of a log is left where it is.
     TornEndKept,
-    /// What a leader takes back comes again after a power cut.
-    CutNotSynced,
     /// A snapshot is not on the disk when the log before it is removed.
     SnapshotNotSynced,
     /// A snapshot does not have the answers to earlier requests.
@@ -35,11 +33,10 @@ pub(crate) enum Planted {
 }
 
 impl Planted {
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::VoteNotSynced,
         Self::AppendNotSynced,
         Self::TornEndKept,
-        Self::CutNotSynced,
         Self::SnapshotNotSynced,
         Self::RequestsNotInSnapshot,
         Self::LoginsNotInSnapshot,

@@ -275,10 +275,7 @@ impl Segment {
         let at = usize::try_from(index - self.first).expect("an index into memory");
         let bytes = self.records[at].start - RECORD_HEAD_BYTES as u64;
         self.file.set_len(bytes).map_err(Error::io("shorten", &self.path))?;
-        let sync = || self.file.sync_all();
-        #[cfg(test)]
-        let sync = || if is_planted(Planted::CutNotSynced) { Ok(()) } else { sync() };
-        sync().map_err(Error::io("sync", &self.path))?;
+        self.file.sync_all().map_err(Error::io("sync", &self.path))?;
         self.records.truncate(at);
         self.bytes = bytes;
         Ok(())
