@@ -16,6 +16,8 @@ use tokio::time::{Instant, timeout_at};
 use super::log_store::{LogError, LogStore};
 use super::machine_store::{MachineError, MachineStore};
 use super::network::Network;
+#[cfg(test)]
+use super::simulated::Bell;
 use super::{Answer, Fault, Machine, Proposal, Types, codec};
 #[cfg(test)]
 use crate::sim::planted::{Planted, is_planted};
@@ -43,6 +45,8 @@ pub(crate) struct Group {
     /// When a leader's message was last accepted, or a vote given to a candidate.
     heard: Arc<Mutex<Option<Instant>>>,
     opened: Instant,
+    #[cfg(test)]
+    bell: Bell,
 }
 
 /// Why a replica cannot take part.
@@ -126,7 +130,16 @@ impl Group {
         let raft = Raft::new(id, Arc::new(config), Network { link }, log.clone(), machine).await;
         let raft =
             raft.map_err(|error| OpenError::Library(fault.get().unwrap_or_else(|| error.to_string())))?;
-        Ok(Self { id, raft, log, fault, heard: Arc::default(), opened: Instant::now() })
+        Ok(Self {
+            id,
+            #[cfg(test)]
+            bell: Bell::of(raft.metrics()),
+            raft,
+            log,
+            fault,
+            heard: Arc::default(),
+            opened: Instant::now(),
+        })
     }
 
     /// Has never been part of anything.
@@ -309,7 +322,11 @@ impl Group {
 
     /// Waits for the next change of what [`Group::standing`] shows.
     pub(crate) fn changes(&self) -> Changes {
-        Changes(self.raft.metrics())
+        Changes {
+            metrics: self.raft.metrics(),
+            #[cfg(test)]
+            bell: self.bell.clone(),
+        }
     }
 
     /// Why the replica cannot go on, once it cannot.
@@ -371,17 +388,25 @@ impl Drop for Silent<'_> {
 }
 
 /// Tells of changes.
-pub(crate) struct Changes(watch::Receiver<openraft::RaftMetrics<u64, BasicNode>>);
+pub(crate) struct Changes {
+    metrics: Metrics,
+    #[cfg(test)]
+    bell: Bell,
+}
+
+pub(super) type Metrics = watch::Receiver<openraft::RaftMetrics<u64, BasicNode>>;
 
 impl Changes {
     /// Cancel-safe: a change that nobody waited for is told the next time.
     pub(crate) async fn next(&mut self) {
-        if self.0.changed().await.is_err() {
+        #[cfg(not(test))]
+        let changed = self.metrics.changed();
+        #[cfg(test)]
+        let changed = self.bell.changed(&mut self.metrics);
+        if changed.await.is_err() {
             // The replica has stopped, and nothing will change any more.
             std::future::pending::<()>().await;
         }
-        #[cfg(test)]
-        super::simulated::in_turn().await;
     }
 }
 

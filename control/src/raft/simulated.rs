@@ -2,13 +2,16 @@
 //! simulation that started it, if there is one, and ends with it.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::{AsyncRuntime, OptionalSend, TokioInstant, TokioRuntime};
+use tokio::sync::Notify;
+use tokio::sync::watch::error::RecvError;
 use tokio::task::{JoinError, JoinHandle};
 
+use super::group::Metrics;
 use crate::sim::process::Process;
-pub(super) use crate::sim::process::in_turn;
 
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Runtime;
@@ -72,5 +75,37 @@ impl AsyncRuntime for Runtime {
         T: OptionalSend,
     {
         TokioRuntime::oneshot()
+    }
+}
+
+/// Tells of changes of the metrics in the order in which somebody began to wait: tokio draws the order in which it
+/// wakes who waits for a `watch`, and not from the seed, so that one task alone waits for it.
+#[derive(Debug, Clone)]
+pub(crate) struct Bell(Option<Arc<Notify>>);
+
+impl Bell {
+    pub(super) fn of(mut metrics: Metrics) -> Self {
+        let Some(process) = Process::current() else { return Self(None) };
+        let bell = Arc::new(Notify::new());
+        let rung = Arc::clone(&bell);
+        process.spawn(async move {
+            while metrics.changed().await.is_ok() {
+                rung.notify_waiters();
+            }
+        });
+        Self(Some(bell))
+    }
+
+    pub(super) async fn changed(&self, metrics: &mut Metrics) -> Result<(), RecvError> {
+        let Some(bell) = &self.0 else { return metrics.changed().await };
+        loop {
+            let mut rung = std::pin::pin!(bell.notified());
+            rung.as_mut().enable();
+            if metrics.has_changed()? {
+                metrics.mark_unchanged();
+                return Ok(());
+            }
+            rung.await;
+        }
     }
 }

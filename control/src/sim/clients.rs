@@ -239,7 +239,7 @@ impl Client {
                 continue;
             };
             let mut seen = Revision::default();
-            while let Some(Some(line)) = within(SILENCE_MAX, lines.recv()).await {
+            while let Some(Some(line)) = within(SILENCE_MAX, lines.next()).await {
                 seen = self.line(at, seen, &line);
             }
             sleep(self.chance.millis(50, 500)).await;

@@ -12,9 +12,6 @@ use tokio::time::Instant;
 
 use super::chance::digest;
 
-/// So many of the last events are shown when a run went wrong.
-const SHOWN: usize = 80;
-
 /// What must hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Rule {
@@ -58,6 +55,8 @@ pub(crate) struct History(Arc<Book>);
 #[derive(Debug)]
 struct Book {
     began: Instant,
+    /// So many of the last events are kept to be shown.
+    shown: usize,
     known: Mutex<Known>,
     broken: Notify,
 }
@@ -76,8 +75,10 @@ struct Known {
     states: BTreeMap<u64, (u64, u64)>,
     /// By term.
     leaders: BTreeMap<u64, u64>,
-    /// By replica: the last term it voted in, and for whom.
-    votes: BTreeMap<u64, (u64, u64)>,
+    /// By replica and term: for whom it voted.
+    votes: BTreeMap<(u64, u64), u64>,
+    /// By replica: the last term in which it had voted when it started.
+    voted: BTreeMap<u64, u64>,
     views: BTreeMap<Revision, u64>,
     /// What a linearizable read that begins now must show at least.
     floor: Revision,
@@ -86,8 +87,9 @@ struct Known {
 }
 
 impl History {
-    pub(crate) fn new() -> Self {
-        Self(Arc::new(Book { began: Instant::now(), known: Mutex::default(), broken: Notify::new() }))
+    pub(crate) fn new(shown: usize) -> Self {
+        let (began, known, broken) = (Instant::now(), Mutex::default(), Notify::new());
+        Self(Arc::new(Book { began, shown, known, broken }))
     }
 
     /// Writes an event down.
@@ -97,10 +99,10 @@ impl History {
         let mut known = self.0.known.lock();
         known.events += 1;
         known.hash = known.hash.rotate_left(5) ^ digest(line.as_bytes());
-        if known.last.len() == SHOWN {
+        known.last.push_back(line);
+        if known.last.len() > self.0.shown {
             known.last.pop_front();
         }
-        known.last.push_back(line);
     }
 
     /// A rule was broken; the first one counts.
@@ -189,16 +191,35 @@ impl History {
     /// A replica gives its vote away.
     pub(crate) fn votes(&self, replica: u64, term: u64, candidate: u64) {
         self.note(format_args!("{replica} votes for {candidate} in term {term}"));
-        let before = self.0.known.lock().votes.insert(replica, (term, candidate));
-        if let Some(before) = before
-            && (term < before.0 || (term == before.0 && candidate != before.1))
-        {
-            let how = format_args!(
-                "replica {replica} voted for {} in term {}, and then for {candidate} in term {term}",
-                before.1, before.0
-            );
+        let mut known = self.0.known.lock();
+        let before = known.votes.insert((replica, term), candidate).filter(|before| *before != candidate);
+        let forgotten = known.voted.get(&replica).copied().filter(|voted| *voted > term);
+        drop(known);
+        if let Some(before) = before {
+            let how = format_args!("replica {replica} voted for {before} and for {candidate} in term {term}");
             self.broke(Rule::OneVote, how);
         }
+        if let Some(voted) = forgotten {
+            let how = format_args!("replica {replica} voted in term {voted}, and after a start in {term}");
+            self.broke(Rule::OneVote, how);
+        }
+    }
+
+    /// A replica starts: what it has voted it must not forget.
+    pub(crate) fn starts(&self, replica: u64) {
+        self.note(format_args!("{replica} starts"));
+        let mut known = self.0.known.lock();
+        let of = known.votes.range((replica, 0)..=(replica, u64::MAX));
+        if let Some(term) = of.last().map(|((_, term), _)| *term) {
+            known.voted.insert(replica, term);
+        }
+    }
+
+    /// A replica starts with an empty disk: it is another one.
+    pub(crate) fn is_new(&self, replica: u64) {
+        let mut known = self.0.known.lock();
+        known.voted.remove(&replica);
+        known.votes.retain(|(of, _), _| *of != replica);
     }
 
     /// A client was told that its request is done; `seen` if nodes see it.

@@ -48,14 +48,14 @@ struct Run {
     last_events: String,
 }
 
-/// Runs a seed, with a bug planted or as things are.
-fn run(seed: u64, planted: Option<Planted>) -> Run {
+/// Runs a seed, with a bug planted or as things are, and keeps so many of the last events to show.
+fn run(seed: u64, planted: Option<Planted>, shown: usize) -> Run {
     let _planted = planted::plant(planted);
     let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(async {
         let chance = chance::Seeded::new(seed, "world");
         let replicas = if seed % 5 == 4 { 5 } else { 3 };
-        let world = World::new(seed, replicas, chance.between(20, 120));
+        let world = World::new(seed, replicas, chance.between(20, 120), shown);
         tokio::select! {
             biased;
             () = world.history.broken() => {}
@@ -92,6 +92,7 @@ async fn live(world: &World) {
     tokio::select! {
         biased;
         () = nemesis.rage() => {}
+        () = nemesis.revive() => {}
         () = sleep(RAGES_FOR) => {}
     }
     clients.shutdown().await;

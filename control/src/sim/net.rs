@@ -21,10 +21,13 @@ use tower::ServiceExt as _;
 use super::chance::Seeded;
 use super::history::History;
 use super::process::{Process, spawn};
-use crate::wire::{APPEND, Lost, LostKind, VOTE};
+use crate::wire::{APPEND, Lost, LostKind, SNAPSHOT, VOTE};
 
 /// A connection that gets no answer is given up after this.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
+/// Before so many of a thousand snapshots are stored the power goes: the moment is rare otherwise, and two files
+/// take each other's place in it.
+const POWER_CUT_IN_SNAPSHOT: u64 = 300;
 /// Lines of a stream that are under way at once.
 const LINES_MAX: usize = 64;
 
@@ -160,6 +163,9 @@ impl Net {
         if path == APPEND {
             self.history.leads(from, vote_of(&body).term());
         }
+        if path == SNAPSHOT && self.chance.in_thousand(POWER_CUT_IN_SNAPSHOT) {
+            process.disk().light_fuse(self.chance.between(1, 14));
+        }
         if let Some(again) = fate.again {
             let (router, request) = (router.clone(), request.clone());
             process.spawn(async move {
@@ -207,17 +213,12 @@ impl Net {
     }
 
     /// A request whose answer does not end: its lines, until the connection is gone.
-    pub(crate) async fn stream(
-        &self,
-        from: u64,
-        to: u64,
-        request: Request<Bytes>,
-    ) -> Result<mpsc::Receiver<Bytes>, Lost> {
+    pub(crate) async fn stream(&self, from: u64, to: u64, request: Request<Bytes>) -> Result<Lines, Lost> {
         let fate = self.draw();
         let (router, process) = self.arrive(from, to, &fate).await?;
         let (send, receive) = mpsc::channel(LINES_MAX);
         let net = self.clone();
-        process.spawn(async move {
+        let served = process.spawn(async move {
             let response = router.oneshot(request.map(Body::from)).await.unwrap();
             if response.status() != StatusCode::OK {
                 return;
@@ -230,7 +231,7 @@ impl Net {
                 }
             }
         });
-        Ok(receive)
+        Ok(Lines { receive, _until_here: AbortOnDrop(served.abort_handle()) })
     }
 
     fn is_cut(&self, from: u64, to: u64) -> bool {
@@ -262,6 +263,18 @@ impl Net {
 async fn answer(router: Router, request: Request<Bytes>) -> (StatusCode, Bytes) {
     let (parts, body) = router.oneshot(request.map(Body::from)).await.unwrap().into_parts();
     (parts.status, to_bytes(body, usize::MAX).await.unwrap())
+}
+
+/// The lines of a stream; their server is told when nobody wants them any more.
+pub(crate) struct Lines {
+    receive: mpsc::Receiver<Bytes>,
+    _until_here: AbortOnDrop,
+}
+
+impl Lines {
+    pub(crate) async fn next(&mut self) -> Option<Bytes> {
+        self.receive.recv().await
+    }
 }
 
 struct AbortOnDrop(AbortHandle);

@@ -1,5 +1,4 @@
-//! A process of the simulation: its tasks, which end together and at once, its disk, and its turn when several
-//! of its tasks are woken by the same thing.
+//! A process of the simulation: its tasks, which end together and at once, and its disk.
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, resume_unwind};
@@ -9,7 +8,6 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, JoinHandle};
 
 use super::chance::Seeded;
@@ -20,7 +18,7 @@ use super::history::{History, Rule};
 const TASKS_KEPT: usize = 256;
 
 tokio::task_local! {
-    static CURRENT: (Process, u64);
+    static CURRENT: Process;
 }
 
 /// Cheap to clone.
@@ -34,9 +32,6 @@ struct Inner {
     history: History,
     alive: AtomicBool,
     tasks: Mutex<Vec<AbortHandle>>,
-    spawned: AtomicU64,
-    /// Who has been woken, and waits for its turn.
-    woken: Mutex<Vec<(u64, oneshot::Sender<()>)>>,
     /// How long a call of the disk takes at most.
     disk_ms: AtomicU64,
 }
@@ -49,15 +44,13 @@ impl Process {
             history,
             alive: AtomicBool::new(true),
             tasks: Mutex::default(),
-            spawned: AtomicU64::new(0),
-            woken: Mutex::default(),
             disk_ms: AtomicU64::new(2),
         }))
     }
 
     /// The process whose task this is.
     pub(crate) fn current() -> Option<Self> {
-        CURRENT.try_with(|(process, _)| process.clone()).ok()
+        CURRENT.try_with(Clone::clone).ok()
     }
 
     pub(crate) fn disk(&self) -> &Disk {
@@ -79,7 +72,6 @@ impl Process {
         T: Future + Send + 'static,
         T::Output: Send + 'static,
     {
-        let number = self.0.spawned.fetch_add(1, Ordering::Relaxed);
         let history = self.0.history.clone();
         let watched = AssertUnwindSafe(future).catch_unwind().map(move |ended| {
             ended.unwrap_or_else(|panic| {
@@ -87,7 +79,7 @@ impl Process {
                 resume_unwind(panic)
             })
         });
-        let task = spawn(CURRENT.scope((self.clone(), number), watched));
+        let task = spawn(CURRENT.scope(self.clone(), watched));
         if !self.is_alive() {
             task.abort();
             return task;
@@ -139,31 +131,4 @@ where
     T::Output: Send + 'static,
 {
     tokio::spawn(future)
-}
-
-/// Waits until all tasks of the process that the same thing woke are here, and goes on in the order in which
-/// they were started: the runtime draws the order in which it wakes who waits for a `watch`, and not from the
-/// seed.
-pub(crate) async fn in_turn() {
-    let Ok((process, number)) = CURRENT.try_with(Clone::clone) else { return };
-    let (turn, comes) = oneshot::channel();
-    let is_first = {
-        let mut woken = process.0.woken.lock();
-        woken.push((number, turn));
-        woken.len() == 1
-    };
-    if is_first {
-        let of = process.clone();
-        // Behind all that are woken already.
-        process.spawn(async move {
-            let mut woken = std::mem::take(&mut *of.0.woken.lock());
-            woken.sort_by_key(|(number, _)| *number);
-            for (_, turn) in woken {
-                // One that does not wait any more has ended.
-                let _: Result<(), ()> = turn.send(());
-            }
-        });
-    }
-    // An error means that the process ends.
-    let _: Result<(), oneshot::error::RecvError> = comes.await;
 }

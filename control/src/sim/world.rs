@@ -29,7 +29,7 @@ use crate::storage::{Directory, blocking};
 use crate::wire::Link;
 
 /// The limit that nodes share.
-pub(crate) const CONNECTIONS: u64 = 30;
+pub(crate) const CONNECTIONS: u64 = 24;
 /// The limit that they share for one user.
 pub(crate) const CONNECTIONS_OF_USER: u64 = 6;
 /// The states of replicas are compared after every so many entries, and wherever a snapshot is made.
@@ -115,8 +115,8 @@ impl Machine for Witness {
 }
 
 impl World {
-    pub(crate) fn new(seed: u64, replicas: u64, snapshot_entries: u64) -> Self {
-        let history = History::new();
+    pub(crate) fn new(seed: u64, replicas: u64, snapshot_entries: u64, shown: usize) -> Self {
+        let history = History::new(shown);
         let inner = Inner {
             began: Instant::now(),
             first: (1..=replicas).collect(),
@@ -218,7 +218,7 @@ impl World {
         host.life = Some(Life { process: process.clone(), service: None, _stop: stop });
         let outside = Outside { chance: Chance::Seeded(chance), wall: Wall::Simulated(host.wall.clone()) };
         drop(hosts);
-        self.history.note(format_args!("{id} starts"));
+        self.history.starts(id);
         let world = self.clone();
         let of = process.clone();
         process.spawn(async move {
@@ -267,6 +267,7 @@ impl World {
                 process.kill();
                 process.disk().restore_power();
                 process.disk().wipe();
+                self.history.is_new(id);
                 if let Some(host) = self.inner.hosts.lock().get_mut(&id) {
                     host.is_free = true;
                 }
