@@ -182,12 +182,23 @@ impl Group {
         if is_planted(Planted::ReadWithoutQuorum) {
             return Ok(());
         }
-        let read = timeout_at(deadline, self.raft.ensure_linearizable()).await;
+        let read = timeout_at(deadline, self.raft.get_read_log_id()).await;
         match read.map_err(|_| Undecided::NoQuorum)? {
-            Ok(_) => Ok(()),
+            Ok((read, _)) => {
+                let applied = timeout_at(deadline, self.applied(read.map(|read| read.index))).await;
+                applied.map_err(|_| Undecided::NoQuorum)
+            }
             Err(RaftError::APIError(CheckIsLeaderError::ForwardToLeader(_))) => Err(Undecided::NotLeader),
             Err(RaftError::APIError(CheckIsLeaderError::QuorumNotEnough(_))) => Err(Undecided::NoQuorum),
             Err(RaftError::Fatal(_)) => Err(Undecided::Stopped),
+        }
+    }
+
+    /// Waits until the machine shows an entry and all before it.
+    async fn applied(&self, index: Option<u64>) {
+        let mut changes = self.changes();
+        while self.standing().last_applied < index {
+            changes.next().await;
         }
     }
 

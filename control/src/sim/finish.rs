@@ -42,7 +42,7 @@ struct Remembered {
 
 pub(crate) async fn finish(world: &World) {
     world.net.mend();
-    world.net.set_weather(Weather { late: 0, reset: 0, twice: 0, ..Weather::default() });
+    world.net.set_weather(Weather { late: 0, reset: 0, twice: 0, dark: 0, ..Weather::default() });
     world.history.note("--- nothing is broken any more");
     for id in world.ids() {
         world.slow_disk(id, 2);

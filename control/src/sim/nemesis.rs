@@ -200,7 +200,7 @@ impl Nemesis {
 
     async fn bad_weather(&self) {
         self.note(format_args!("bad weather"));
-        let bad = Weather { delay_ms: 60, late: 80, reset: 40, twice: 40 };
+        let bad = Weather { delay_ms: 60, late: 80, reset: 40, twice: 40, dark: 300 };
         self.world.net.set_weather(bad);
         sleep(self.hand.chance.millis(500, 4_000)).await;
         self.world.net.set_weather(Weather::default());

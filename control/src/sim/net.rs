@@ -25,9 +25,6 @@ use crate::wire::{APPEND, Lost, LostKind, SNAPSHOT, VOTE};
 
 /// A connection that gets no answer is given up after this.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
-/// Before so many of a thousand snapshots are stored the power goes: the moment is rare otherwise, and two files
-/// take each other's place in it.
-const POWER_CUT_IN_SNAPSHOT: u64 = 300;
 /// Lines of a stream that are under way at once.
 const LINES_MAX: usize = 64;
 
@@ -59,11 +56,14 @@ pub(crate) struct Weather {
     pub(crate) reset: u64,
     /// So many of a thousand requests arrive twice, because somebody on the way sends them again.
     pub(crate) twice: u64,
+    /// While so many of a thousand snapshots are taken in the power goes: the moment is rare otherwise, and two
+    /// files take each other's place in it.
+    pub(crate) dark: u64,
 }
 
 impl Default for Weather {
     fn default() -> Self {
-        Self { delay_ms: 4, late: 5, reset: 2, twice: 5 }
+        Self { delay_ms: 4, late: 5, reset: 2, twice: 5, dark: 300 }
     }
 }
 
@@ -74,6 +74,8 @@ struct Fate {
     reset_there: bool,
     reset_back: bool,
     again: Option<Duration>,
+    /// Should it be a snapshot.
+    dark: u64,
     /// The server gives up when the client has.
     abandoned: bool,
     /// The connection was open already, so that its client waits for an answer and not for a connection.
@@ -163,7 +165,7 @@ impl Net {
         if path == APPEND {
             self.history.leads(from, vote_of(&body).term());
         }
-        if path == SNAPSHOT && self.chance.in_thousand(POWER_CUT_IN_SNAPSHOT) {
+        if path == SNAPSHOT && self.chance.in_thousand(fate.dark) {
             process.disk().light_fuse(self.chance.between(1, 14));
         }
         if let Some(again) = fate.again {
@@ -254,6 +256,7 @@ impl Net {
             reset_there: chance.in_thousand(weather.reset),
             reset_back: chance.in_thousand(weather.reset),
             again: chance.in_thousand(weather.twice).then(|| chance.millis(0, 1_500)),
+            dark: weather.dark,
             abandoned: chance.in_thousand(500),
             connected: chance.in_thousand(700),
         }
