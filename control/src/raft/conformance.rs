@@ -121,7 +121,8 @@ async fn entries_are_removed_only_when_the_snapshot_that_has_them_is_on_the_disk
     assert!(log.purge(log_id(1, 1, 1)).now_or_never().is_none());
     assert_eq!(log.get_log_state().await.unwrap().last_purged_log_id, None);
     let (purged, built) = tokio::join!(log.purge(log_id(1, 1, 1)), machine.build_snapshot());
-    (purged.unwrap(), built.unwrap());
+    purged.unwrap();
+    built.unwrap();
     assert_eq!(log.get_log_state().await.unwrap().last_purged_log_id, Some(log_id(1, 1, 1)));
     fault.tell(&"disk full");
     log.purge(log_id(1, 1, 2)).await.unwrap_err();

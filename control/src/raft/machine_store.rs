@@ -99,8 +99,10 @@ impl MachineStore {
             }
             Ok::<_, MachineError>(data)
         };
-        let written = storage::blocking(write).await.map_err(fatal(&self.fault, writing));
-        let written = written.and_then(|written| written.map_err(fatal(&self.fault, writing)));
+        let written = match storage::blocking(write).await {
+            Ok(written) => written.map_err(fatal(&self.fault, writing)),
+            Err(error) => Err(fatal(&self.fault, writing)(error)),
+        };
         if written.is_err() {
             // Whoever waits for this snapshot has to hear that it will not come.
             self.file.last.send_modify(|_| ());

@@ -39,7 +39,7 @@ impl Nemesis {
     pub(crate) async fn rage(&self) {
         loop {
             // In some runs leases live long enough to end by themselves: a new leader begins each anew.
-            let most = if self.world.seed % 4 == 1 { 15_000 } else { 2_500 };
+            let most = if self.world.seed % 4 == 1 { 30_000 } else { 2_500 };
             sleep(self.hand.chance.millis(100, most)).await;
             self.strike().await;
         }
