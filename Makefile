@@ -59,6 +59,7 @@ bench: ## Memory per idle connection, cost of a fan-out and of a bus; each resul
 
 nightly: ## The long chaos runs on both buses, an hour and a half; each result is one line of JSON
 	@scripts/install cargo cc nats-server redis-server haproxy iptables
+	@scripts/simulate
 	@scripts/chaos
 
 clean: ## Remove everything that was built or installed inside the repository

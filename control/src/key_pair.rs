@@ -1,5 +1,5 @@
-//! Makes key pairs that sign access tokens, with the randomness of the operating system. Only a leader does,
-//! when it is asked for a rotation: what it made then goes into the log like everything else.
+//! Makes key pairs that sign access tokens. Only a leader does, when it is asked for a rotation: what it made
+//! then goes into the log like everything else.
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
@@ -8,6 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hiveops_proto::id::KeyId;
 use sha2::{Digest as _, Sha256};
 
+use crate::chance::Chance;
 use crate::state::{NewKey, Secret};
 
 /// The system gave no randomness, or a key that is none; the library does not say more.
@@ -17,8 +18,13 @@ pub(crate) struct NoKey;
 
 /// An Ed25519 key pair. Its name is the thumbprint of the public key (RFC 7638), so that it can be checked and
 /// no two keys share one; the private key is its PKCS #8 document in base64url.
-pub(crate) fn make() -> Result<NewKey, NoKey> {
-    let document = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).map_err(|_| NoKey)?;
+pub(crate) fn make(chance: &Chance) -> Result<NewKey, NoKey> {
+    let document = match chance {
+        Chance::System => Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()),
+        #[cfg(test)]
+        Chance::Seeded(seeded) => seeded.key_pair().to_pkcs8(),
+    };
+    let document = document.map_err(|_| NoKey)?;
     let pair = Ed25519KeyPair::from_pkcs8(document.as_ref()).map_err(|_| NoKey)?;
     let x = URL_SAFE_NO_PAD.encode(pair.public_key());
     let kid = KeyId::new(&thumbprint(&x)).map_err(|_| NoKey)?;
@@ -38,13 +44,13 @@ mod tests {
 
     #[test]
     fn what_the_private_half_signs_the_public_half_accepts() {
-        let key = make().unwrap();
+        let key = make(&Chance::System).unwrap();
         let document = URL_SAFE_NO_PAD.decode(key.private.reveal()).unwrap();
         let signature = Ed25519KeyPair::from_pkcs8(&document).unwrap().sign(b"token");
         let public = UnparsedPublicKey::new(&ED25519, URL_SAFE_NO_PAD.decode(&key.x).unwrap());
         assert!(public.verify(b"token", signature.as_ref()).is_ok());
         assert!(public.verify(b"other", signature.as_ref()).is_err());
-        assert_ne!(make().unwrap().kid, key.kid);
+        assert_ne!(make(&Chance::System).unwrap().kid, key.kid);
     }
 
     /// The example of RFC 8037, appendix A.3.

@@ -7,12 +7,15 @@
 #![warn(missing_docs)]
 
 mod api;
+mod chance;
 mod clock;
 pub mod config;
 mod key_pair;
 mod metrics;
 mod raft;
 mod replica;
+#[cfg(test)]
+mod sim;
 pub mod standalone;
 pub mod state;
 mod storage;

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::StatusCode;
+use http::header::AUTHORIZATION;
+use http::{Method, Request, StatusCode, request};
 use parking_lot::Mutex;
 
 use crate::config::{Config, Secret};
+use crate::raft::chain;
 
 /// Who is there.
 pub(crate) const HELLO: &str = "/api/control/replica/hello";
@@ -41,13 +43,50 @@ const IDLE_MAX: usize = 4;
 /// The way to other replicas; cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Link {
-    http: reqwest::Client,
+    carrier: Carrier,
     secret: Option<Secret>,
     id: u64,
     /// Other addresses for some replicas, as seen from this one.
     routes: Arc<BTreeMap<u64, String>>,
     /// Held by whoever learns which cluster this is.
     cluster: Arc<Mutex<Option<String>>>,
+}
+
+/// What carries messages.
+#[derive(Debug, Clone)]
+enum Carrier {
+    Http(reqwest::Client),
+    #[cfg(test)]
+    Simulated(crate::sim::net::Port),
+}
+
+/// A message, or the answer to it, did not arrive.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text}")]
+pub(crate) struct Lost {
+    pub(crate) kind: LostKind,
+    pub(crate) text: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LostKind {
+    /// Nobody is there.
+    NoConnection,
+    /// Nobody knows whether the message arrived.
+    Timeout,
+    Other,
+}
+
+impl From<reqwest::Error> for Lost {
+    fn from(error: reqwest::Error) -> Self {
+        let error = error.without_url();
+        let kind = match () {
+            () if error.is_connect() => LostKind::NoConnection,
+            () if error.is_timeout() => LostKind::Timeout,
+            () => LostKind::Other,
+        };
+        Self { kind, text: chain(&error) }
+    }
 }
 
 impl Link {
@@ -59,14 +98,23 @@ impl Link {
             .pool_max_idle_per_host(IDLE_MAX)
             .tcp_nodelay(true)
             .build()?;
+        Ok(Self::over(Carrier::Http(http), config, cluster))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn simulated(port: crate::sim::net::Port, config: &Config, cluster: Option<String>) -> Self {
+        Self::over(Carrier::Simulated(port), config, cluster)
+    }
+
+    fn over(carrier: Carrier, config: &Config, cluster: Option<String>) -> Self {
         let routes = config.routes.as_ref().map(|routes| routes.addresses().clone()).unwrap_or_default();
-        Ok(Self {
-            http,
+        Self {
+            carrier,
             secret: config.secret.clone(),
             id: config.id,
             routes: Arc::new(routes),
             cluster: Arc::new(Mutex::new(cluster)),
-        })
+        }
     }
 
     pub(crate) fn cluster(&self) -> Option<String> {
@@ -85,10 +133,9 @@ impl Link {
         path: &str,
         body: Bytes,
         timeout: Duration,
-    ) -> Result<(StatusCode, Bytes), reqwest::Error> {
-        let address = self.route(to, address);
-        let request = self.http.post(format!("http://{address}{path}")).header(TO_HEADER, to).body(body);
-        self.send(request, timeout).await
+    ) -> Result<(StatusCode, Bytes), Lost> {
+        let request = self.request(Method::POST, address, to, path).header(TO_HEADER, to);
+        self.send(request, body, timeout).await
     }
 
     /// Asks whoever is at a replica's address.
@@ -98,29 +145,40 @@ impl Link {
         id: u64,
         path: &str,
         timeout: Duration,
-    ) -> Result<(StatusCode, Bytes), reqwest::Error> {
-        let address = self.route(id, address);
-        self.send(self.http.get(format!("http://{address}{path}")), timeout).await
+    ) -> Result<(StatusCode, Bytes), Lost> {
+        self.send(self.request(Method::GET, address, id, path), Bytes::new(), timeout).await
     }
 
-    fn route<'a>(&'a self, id: u64, address: &'a str) -> &'a str {
-        self.routes.get(&id).map_or(address, String::as_str)
+    fn request(&self, method: Method, address: &str, to: u64, path: &str) -> request::Builder {
+        let address = self.routes.get(&to).map_or(address, String::as_str);
+        Request::builder().method(method).uri(format!("http://{address}{path}"))
     }
 
     async fn send(
         &self,
-        mut request: reqwest::RequestBuilder,
+        mut request: request::Builder,
+        body: Bytes,
         timeout: Duration,
-    ) -> Result<(StatusCode, Bytes), reqwest::Error> {
-        request = request.timeout(timeout).header(FROM_HEADER, self.id);
+    ) -> Result<(StatusCode, Bytes), Lost> {
+        request = request.header(FROM_HEADER, self.id);
         if let Some(cluster) = self.cluster() {
             request = request.header(CLUSTER_HEADER, cluster);
         }
         if let Some(secret) = &self.secret {
-            request = request.bearer_auth(secret.expose());
+            request = request.header(AUTHORIZATION, format!("Bearer {}", secret.expose()));
         }
-        let response = request.send().await.map_err(reqwest::Error::without_url)?;
-        let status = response.status();
-        Ok((status, response.bytes().await.map_err(reqwest::Error::without_url)?))
+        let malformed = |error: http::Error| Lost { kind: LostKind::Other, text: error.to_string() };
+        let request = request.body(body).map_err(malformed)?;
+        match &self.carrier {
+            Carrier::Http(http) => {
+                let mut request = reqwest::Request::try_from(request)?;
+                *request.timeout_mut() = Some(timeout);
+                let response = http.execute(request).await?;
+                let status = response.status();
+                Ok((status, response.bytes().await?))
+            }
+            #[cfg(test)]
+            Carrier::Simulated(port) => port.send(request, timeout).await,
+        }
     }
 }

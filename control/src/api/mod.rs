@@ -53,7 +53,7 @@ pub(crate) async fn serve(listener: TcpListener, service: Arc<Service>, stopping
     server::run(listener, router(app), stopping).await;
 }
 
-fn router(app: App) -> Router {
+pub(crate) fn router(app: App) -> Router {
     let public = Router::new()
         .route(path::CONTROL_STATUS, get(public::status))
         .route(path::CONTROL_VIEW, get(public::view))

@@ -10,6 +10,7 @@ use super::problem::Problem;
 use super::{App, MESSAGE_BYTES_MAX, bytes, json};
 use crate::replica::ask::{Ask, Asked};
 use crate::replica::service::Hello;
+use crate::storage;
 
 pub(crate) async fn hello(State(app): State<App>) -> Json<Hello> {
     Json(app.service.introduce())
@@ -18,7 +19,7 @@ pub(crate) async fn hello(State(app): State<App>) -> Json<Hello> {
 pub(crate) async fn adopt(State(app): State<App>, cluster: String) -> Result<(), Problem> {
     let conflict = |detail| Problem::new(ProblemKind::VersionConflict, detail);
     // It waits for the disk.
-    let adopted = tokio::task::spawn_blocking(move || app.service.be_adopted(&cluster)).await;
+    let adopted = storage::blocking(move || app.service.be_adopted(&cluster)).await;
     adopted.map_err(|error| Problem::new(ProblemKind::Internal, error.to_string()))?.map_err(conflict)
 }
 

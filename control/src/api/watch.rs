@@ -55,6 +55,7 @@ impl Position {
         if self.sent.is_some() {
             let changed = timeout(ALIVE_EVERY, self.views.changed());
             tokio::select! {
+                biased;
                 () = stopped(&mut self.stopping) => return None,
                 // A timeout is what the lines in between are for.
                 changed = changed => if let Ok(Err(_)) = changed { return None },

@@ -1,5 +1,6 @@
 //! openraft's own suite for storage, run on ours, and what it does not ask: restarts.
 
+use futures_util::FutureExt as _;
 use hiveops_proto::control::Revision;
 use openraft::storage::{RaftLogStorage as _, RaftLogStorageExt as _, RaftStateMachine as _};
 use openraft::testing::{StoreBuilder, Suite, blank_ent, log_id};
@@ -83,6 +84,18 @@ async fn log_vote_and_what_was_committed_survive_a_restart() {
 }
 
 #[tokio::test]
+async fn who_led_before_a_restart_has_voted_for_itself_and_does_not_lead() {
+    let place = tempfile::tempdir().unwrap();
+    let (mut log, ..) = open(&place);
+    log.save_vote(&Vote::new_committed(2, 1)).await.unwrap();
+    for (own, vote) in [(2, Vote::new_committed(2, 1)), (1, Vote::new(2, 1))] {
+        let (mut log, ..) = open(&place);
+        log.step_back(own);
+        assert_eq!(log.read_vote().await.unwrap(), Some(vote), "replica {own}");
+    }
+}
+
+#[tokio::test]
 async fn a_snapshot_survives_a_restart_and_an_older_one_does_not_replace_it() {
     let place = tempfile::tempdir().unwrap();
     let (_, mut machine, _) = open(&place);
@@ -98,6 +111,23 @@ async fn a_snapshot_survives_a_restart_and_an_older_one_does_not_replace_it() {
     assert_eq!(machine.applied_state().await.unwrap().0, Some(log_id(1, 1, 2)));
     let found = machine.get_current_snapshot().await.unwrap().unwrap();
     assert_eq!((found.meta, found.snapshot.as_slice()), (new.meta, &b"0:a\n2:b"[..]));
+}
+
+#[tokio::test]
+async fn entries_are_removed_only_when_the_snapshot_that_has_them_is_on_the_disk() {
+    let place = tempfile::tempdir().unwrap();
+    let (mut log, mut machine, fault) = open(&place);
+    log.keep_what_is_not_in(machine.covered());
+    log.blocking_append([proposal(1, 0, "a"), proposal(1, 1, "b")]).await.unwrap();
+    machine.apply([proposal(1, 0, "a"), proposal(1, 1, "b")]).await.unwrap();
+    assert!(log.purge(log_id(1, 1, 1)).now_or_never().is_none());
+    assert_eq!(log.get_log_state().await.unwrap().last_purged_log_id, None);
+    let (purged, built) = tokio::join!(log.purge(log_id(1, 1, 1)), machine.build_snapshot());
+    purged.unwrap();
+    built.unwrap();
+    assert_eq!(log.get_log_state().await.unwrap().last_purged_log_id, Some(log_id(1, 1, 1)));
+    fault.tell(&"disk full");
+    log.purge(log_id(1, 1, 2)).await.unwrap_err();
 }
 
 #[tokio::test]

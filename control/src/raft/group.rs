@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use openraft::error::{ChangeMembershipError, CheckIsLeaderError, ClientWriteError, Fatal, RaftError};
 use openraft::{BasicNode, ChangeMembers, Raft, ServerState, Snapshot, SnapshotPolicy};
@@ -11,13 +11,17 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
-use tokio::time::{Instant as Deadline, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use super::counts::count;
 use super::log_store::{LogError, LogStore};
 use super::machine_store::{MachineError, MachineStore};
 use super::network::Network;
+#[cfg(test)]
+use super::simulated::Bell;
 use super::{Answer, Counts, Fault, Machine, Proposal, Types, codec};
+#[cfg(test)]
+use crate::sim::planted::{Planted, is_planted};
 use crate::wire::Link;
 
 /// Also how long a message with entries may take, so that it leaves room for a slow disk.
@@ -43,6 +47,8 @@ pub(crate) struct Group {
     /// When a leader's message was last accepted, or a vote given to a candidate.
     heard: Arc<Mutex<Option<Instant>>>,
     opened: Instant,
+    #[cfg(test)]
+    bell: Bell,
 }
 
 /// Why a replica cannot take part.
@@ -104,8 +110,10 @@ impl Group {
         snapshot_entries: u64,
     ) -> Result<Self, OpenError> {
         let (fault, counts) = (Fault::default(), Arc::new(Counts::default()));
-        let log = LogStore::open(directory, &fault)?;
+        let mut log = LogStore::open(directory, &fault)?;
+        log.step_back(id);
         let machine = MachineStore::open(directory, machine, &fault, &counts)?;
+        log.keep_what_is_not_in(machine.covered());
         let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         let config = openraft::Config {
             cluster_name: "hiveops".to_owned(),
@@ -131,7 +139,17 @@ impl Group {
         .await;
         let raft =
             raft.map_err(|error| OpenError::Library(fault.get().unwrap_or_else(|| error.to_string())))?;
-        Ok(Self { id, raft, log, fault, counts, heard: Arc::default(), opened: Instant::now() })
+        Ok(Self {
+            id,
+            #[cfg(test)]
+            bell: Bell::of(raft.metrics()),
+            raft,
+            log,
+            fault,
+            counts,
+            heard: Arc::default(),
+            opened: Instant::now(),
+        })
     }
 
     /// Has never been part of anything.
@@ -167,7 +185,7 @@ impl Group {
     }
 
     /// Has a proposal agreed on and applied, and returns its outcome.
-    pub(crate) async fn propose(&self, proposal: String, deadline: Deadline) -> Result<String, Undecided> {
+    pub(crate) async fn propose(&self, proposal: String, deadline: Instant) -> Result<String, Undecided> {
         let written = timeout_at(deadline, self.raft.client_write(Proposal(proposal))).await;
         match written.map_err(|_| Undecided::NoQuorum)? {
             Ok(response) => {
@@ -179,24 +197,39 @@ impl Group {
     }
 
     /// Waits until the machine shows everything that was decided before the call.
-    pub(crate) async fn catch_up(&self, deadline: Deadline) -> Result<(), Undecided> {
-        let read = timeout_at(deadline, self.raft.ensure_linearizable()).await;
+    pub(crate) async fn catch_up(&self, deadline: Instant) -> Result<(), Undecided> {
+        #[cfg(test)]
+        if is_planted(Planted::ReadWithoutQuorum) {
+            return Ok(());
+        }
+        let read = timeout_at(deadline, self.raft.get_read_log_id()).await;
         match read.map_err(|_| Undecided::NoQuorum)? {
-            Ok(_) => Ok(()),
+            Ok((read, _)) => {
+                let applied = timeout_at(deadline, self.applied(read.map(|read| read.index))).await;
+                applied.map_err(|_| Undecided::NoQuorum)
+            }
             Err(RaftError::APIError(CheckIsLeaderError::ForwardToLeader(_))) => Err(Undecided::NotLeader),
             Err(RaftError::APIError(CheckIsLeaderError::QuorumNotEnough(_))) => Err(Undecided::NoQuorum),
             Err(RaftError::Fatal(_)) => Err(Undecided::Stopped),
         }
     }
 
+    /// Waits until the machine shows an entry and all before it.
+    async fn applied(&self, index: Option<u64>) {
+        let mut changes = self.changes();
+        while self.standing().last_applied < index {
+            changes.next().await;
+        }
+    }
+
     /// Lets a replica follow without a vote.
-    pub(crate) async fn add(&self, id: u64, address: &str, deadline: Deadline) -> Result<(), Undecided> {
+    pub(crate) async fn add(&self, id: u64, address: &str, deadline: Instant) -> Result<(), Undecided> {
         let added = timeout_at(deadline, self.raft.add_learner(id, BasicNode::new(address), false)).await;
         added.map_err(|_| Undecided::NoQuorum)?.map(|_| ()).map_err(undecided)
     }
 
     /// Gives a replica that follows a vote.
-    pub(crate) async fn promote(&self, id: u64, deadline: Deadline) -> Result<(), Undecided> {
+    pub(crate) async fn promote(&self, id: u64, deadline: Instant) -> Result<(), Undecided> {
         let standing = self.standing();
         match standing.members.get(&id) {
             None if standing.leads => {
@@ -215,7 +248,7 @@ impl Group {
     }
 
     /// Takes a replica out, with its vote.
-    pub(crate) async fn remove(&self, id: u64, deadline: Deadline) -> Result<(), Undecided> {
+    pub(crate) async fn remove(&self, id: u64, deadline: Instant) -> Result<(), Undecided> {
         let members = self.standing().members;
         let voters = members.values().filter(|member| member.voter).count();
         match members.get(&id) {
@@ -231,7 +264,7 @@ impl Group {
     }
 
     /// Writes down that a member is at another address now.
-    pub(crate) async fn move_to(&self, id: u64, address: &str, deadline: Deadline) -> Result<(), Undecided> {
+    pub(crate) async fn move_to(&self, id: u64, address: &str, deadline: Instant) -> Result<(), Undecided> {
         let nodes = BTreeMap::from([(id, BasicNode::new(address))]);
         self.change(ChangeMembers::SetNodes(nodes), deadline).await
     }
@@ -239,7 +272,7 @@ impl Group {
     async fn change(
         &self,
         change: ChangeMembers<u64, BasicNode>,
-        deadline: Deadline,
+        deadline: Instant,
     ) -> Result<(), Undecided> {
         let changed = timeout_at(deadline, self.raft.change_membership(change, false)).await;
         changed.map_err(|_| Undecided::NoQuorum)?.map(|_| ()).map_err(undecided)
@@ -295,7 +328,8 @@ impl Group {
             },
             term: metrics.current_term,
             leader: metrics.current_leader,
-            leads: metrics.current_leader == Some(self.id),
+            // A leader that was removed is still named as one, but decides nothing any more.
+            leads: metrics.state == ServerState::Leader && metrics.current_leader == Some(self.id),
             last_log: metrics.last_log_index,
             last_applied: metrics.last_applied.map(|log_id| log_id.index),
             members: metrics.membership_config.membership().nodes().map(member).collect(),
@@ -326,16 +360,23 @@ impl Group {
 
     /// Waits for the next change of what [`Group::standing`] shows.
     pub(crate) fn changes(&self) -> Changes {
-        Changes(self.raft.metrics())
+        Changes {
+            metrics: self.raft.metrics(),
+            #[cfg(test)]
+            bell: self.bell.clone(),
+        }
     }
 
     /// Why the replica cannot go on, once it cannot.
     pub(crate) async fn failed(&self) -> String {
-        let mut metrics = self.raft.metrics();
-        let stopped = metrics.wait_for(|metrics| metrics.running_state.is_err()).await;
-        let stopped =
-            stopped.ok().and_then(|metrics| metrics.running_state.as_ref().err().map(ToString::to_string));
-        self.fault.get().or(stopped).unwrap_or_else(|| "the replica has stopped".to_owned())
+        let mut changes = self.changes();
+        loop {
+            let stopped = self.raft.metrics().borrow().running_state.as_ref().err().map(ToString::to_string);
+            if let Some(stopped) = stopped {
+                return self.fault.get().unwrap_or(stopped);
+            }
+            changes.next().await;
+        }
     }
 
     /// Ends in order: what was acknowledged is on the disk already.
@@ -385,12 +426,22 @@ impl Drop for Silent<'_> {
 }
 
 /// Tells of changes.
-pub(crate) struct Changes(watch::Receiver<openraft::RaftMetrics<u64, BasicNode>>);
+pub(crate) struct Changes {
+    metrics: Metrics,
+    #[cfg(test)]
+    bell: Bell,
+}
+
+pub(super) type Metrics = watch::Receiver<openraft::RaftMetrics<u64, BasicNode>>;
 
 impl Changes {
     /// Cancel-safe: a change that nobody waited for is told the next time.
     pub(crate) async fn next(&mut self) {
-        if self.0.changed().await.is_err() {
+        #[cfg(not(test))]
+        let changed = self.metrics.changed();
+        #[cfg(test)]
+        let changed = self.bell.changed(&mut self.metrics);
+        if changed.await.is_err() {
             // The replica has stopped, and nothing will change any more.
             std::future::pending::<()>().await;
         }

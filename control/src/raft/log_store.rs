@@ -8,10 +8,13 @@ use std::sync::Arc;
 use openraft::storage::{LogFlushed, RaftLogStorage};
 use openraft::{LogState, OptionalSend, RaftLogReader, StorageIOError};
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
 use super::codec::{self, Unreadable};
 use super::{AnyError, Entry, Fault, LogId, StorageError, Types, Vote, fatal};
-use crate::storage::{Error, Log, Overwritten, Recovered, read, replace};
+#[cfg(test)]
+use crate::sim::planted::{Planted, is_planted};
+use crate::storage::{self, Error, Log, Overwritten, Recovered, read, replace};
 
 const VOTE: &str = "vote";
 const VOTE_MAGIC: [u8; 8] = *b"HIVEVOT1";
@@ -29,6 +32,8 @@ const READ_BYTES_MAX: usize = 1_048_576;
 pub(crate) struct LogStore {
     inner: Arc<Mutex<Inner>>,
     fault: Fault,
+    /// The last entry that is in the snapshot on the disk, once somebody keeps one.
+    covered: Option<watch::Receiver<Option<LogId>>>,
 }
 
 #[derive(Debug)]
@@ -71,7 +76,47 @@ impl LogStore {
         let directory = directory.to_owned();
         let mut inner = Inner { directory, log, vote, purged, last: None, committed };
         inner.last = inner.entry_before(inner.log.next())?;
-        Ok(Self { inner: Arc::new(Mutex::new(inner)), fault: fault.clone() })
+        Ok(Self { inner: Arc::new(Mutex::new(inner)), fault: fault.clone(), covered: None })
+    }
+
+    /// From now on nothing is removed at the front that is not in the snapshot on the disk.
+    pub(super) fn keep_what_is_not_in(&mut self, covered: watch::Receiver<Option<LogId>>) {
+        self.covered = Some(covered);
+    }
+
+    /// The library removes entries as soon as it has a leader's snapshot, while that is still being written: a
+    /// power cut in between would leave neither.
+    async fn covered(&mut self, upto: LogId) -> Result<(), StorageError> {
+        #[cfg(test)]
+        if is_planted(Planted::PurgedBeforeSnapshot) {
+            return Ok(());
+        }
+        let Some(covered) = &mut self.covered else { return Ok(()) };
+        let fault = &self.fault;
+        let known = covered.wait_for(|covered| *covered >= Some(upto) || fault.get().is_some()).await;
+        match known {
+            Ok(covered) if *covered >= Some(upto) => Ok(()),
+            Ok(_) | Err(_) => {
+                let text = "the snapshot that is to take the place of entries could not be stored";
+                Err(StorageError::from(writing(&AnyError(text.to_owned()))))
+            }
+        }
+    }
+
+    /// A replica that led when it ended begins as a follower. The library would let it go on leading in its
+    /// term, not knowing how far it had come: reads that it then confirms could be older than what it had
+    /// acknowledged, and its clock would jump within the term. Its vote stands, only that it won is forgotten.
+    pub(crate) fn step_back(&self, own: u64) {
+        #[cfg(test)]
+        if is_planted(Planted::LeadsOnAfterRestart) {
+            return;
+        }
+        let mut inner = self.inner.lock();
+        if let Some(vote) = &mut inner.vote
+            && vote.leader_id.voted_for == Some(own)
+        {
+            vote.committed = false;
+        }
     }
 
     /// Nothing has ever been written to it.
@@ -98,7 +143,7 @@ impl LogStore {
         work: impl FnOnce(&mut Inner) -> Result<T, LogError> + Send + 'static,
     ) -> Result<T, StorageError> {
         let inner = Arc::clone(&self.inner);
-        let done = tokio::task::spawn_blocking(move || work(&mut inner.lock())).await;
+        let done = storage::blocking(move || work(&mut inner.lock())).await;
         let done = done.map_err(fatal(&self.fault, subject))?;
         done.map_err(fatal(&self.fault, subject))
     }
@@ -261,6 +306,7 @@ impl RaftLogStorage<Types> for LogStore {
     }
 
     async fn purge(&mut self, log_id: LogId) -> Result<(), StorageError> {
+        self.covered(log_id).await?;
         self.blocking(writing, move |inner| inner.purge(log_id)).await
     }
 }

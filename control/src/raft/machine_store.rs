@@ -11,6 +11,7 @@ use hiveops_proto::control::Revision;
 use openraft::storage::RaftStateMachine;
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder, Snapshot, StorageIOError};
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
 use super::codec::{self, Unreadable};
 use super::counts::{Counts, count};
@@ -18,7 +19,7 @@ use super::{
     Answer, AnyError, Entry, Fault, LogId, Machine, Proposal, SnapshotMeta, StorageError, StoredMembership,
     Types, Unusable, fatal,
 };
-use crate::storage::{Error, read, replace};
+use crate::storage::{self, Error, read, replace};
 
 const SNAPSHOT: &str = "snapshot";
 const SNAPSHOT_MAGIC: [u8; 8] = *b"HIVESNP1";
@@ -41,9 +42,11 @@ struct Applied {
 
 struct SnapshotFile {
     path: PathBuf,
-    /// The last entry that the file contains. Held while it is replaced, so that an older snapshot that took
-    /// longer does not take the place of a newer one.
-    last: Mutex<Option<LogId>>,
+    /// Held while the file is replaced, so that an older snapshot that took longer does not take the place of a
+    /// newer one.
+    replacing: Mutex<()>,
+    /// The last entry that the file contains, for the log: it removes nothing that is not in it.
+    last: watch::Sender<Option<LogId>>,
 }
 
 /// Why the machine cannot be used.
@@ -77,26 +80,42 @@ impl MachineStore {
         }
         Ok(Self {
             applied: Arc::new(Mutex::new(Applied { machine, last, membership })),
-            file: Arc::new(SnapshotFile { path, last: Mutex::new(last) }),
+            file: Arc::new(SnapshotFile {
+                path,
+                replacing: Mutex::default(),
+                last: watch::Sender::new(last),
+            }),
             fault: fault.clone(),
             counts: Arc::clone(counts),
         })
     }
 
+    /// The last entry that is in the snapshot on the disk.
+    pub(super) fn covered(&self) -> watch::Receiver<Option<LogId>> {
+        self.file.last.subscribe()
+    }
+
     pub(super) async fn write(&self, meta: SnapshotMeta, data: Vec<u8>) -> Result<Vec<u8>, StorageError> {
         let (file, counts) = (Arc::clone(&self.file), Arc::clone(&self.counts));
         let write = move || {
-            let mut last = file.last.lock();
-            if *last <= meta.last_log_id {
+            let _replacing = file.replacing.lock();
+            if *file.last.borrow() <= meta.last_log_id {
                 let bytes = codec::snapshot(&meta, &data);
                 replace(&file.path, SNAPSHOT_MAGIC, &bytes)?;
                 counts.snapshot_bytes.store(bytes.len() as u64, Ordering::Relaxed);
-                *last = meta.last_log_id;
+                file.last.send_replace(meta.last_log_id);
             }
             Ok::<_, MachineError>(data)
         };
-        let written = tokio::task::spawn_blocking(write).await.map_err(fatal(&self.fault, writing))?;
-        written.map_err(fatal(&self.fault, writing))
+        let written = match storage::blocking(write).await {
+            Ok(written) => written.map_err(fatal(&self.fault, writing)),
+            Err(error) => Err(fatal(&self.fault, writing)(error)),
+        };
+        if written.is_err() {
+            // Whoever waits for this snapshot has to hear that it will not come.
+            self.file.last.send_modify(|_| ());
+        }
+        written
     }
 }
 
@@ -195,11 +214,11 @@ impl RaftStateMachine<Types> for MachineStore {
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot<Types>>, StorageError> {
         let file = Arc::clone(&self.file);
         let read = move || {
-            let _last = file.last.lock();
+            let _replacing = file.replacing.lock();
             let bytes = read(&file.path, SNAPSHOT_MAGIC)?;
             Ok::<_, MachineError>(bytes.map(|bytes| codec::read_snapshot(&bytes)).transpose()?)
         };
-        let found = tokio::task::spawn_blocking(read).await.map_err(fatal(&self.fault, reading))?;
+        let found = storage::blocking(read).await.map_err(fatal(&self.fault, reading))?;
         let found = found.map_err(fatal(&self.fault, reading))?;
         Ok(found.map(|(meta, data)| Snapshot { meta, snapshot: Box::new(data) }))
     }

@@ -12,6 +12,8 @@ mod group;
 mod log_store;
 mod machine_store;
 mod network;
+#[cfg(test)]
+mod simulated;
 
 use std::fmt;
 use std::sync::Arc;
@@ -32,7 +34,14 @@ openraft::declare_raft_types!(
         NodeId = u64,
         Node = BasicNode,
         SnapshotData = Vec<u8>,
+        AsyncRuntime = Runtime,
 );
+
+/// What the library runs its tasks on.
+#[cfg(not(test))]
+type Runtime = openraft::TokioRuntime;
+#[cfg(test)]
+type Runtime = simulated::Runtime;
 
 type LogId = openraft::LogId<u64>;
 type Vote = openraft::Vote<u64>;
@@ -94,7 +103,7 @@ impl Fault {
 }
 
 /// The chain of an error on one line.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -22,8 +22,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::counts::{Counts, count};
-use super::{AnyError, Types, Vote, chain, codec};
-use crate::wire::{APPEND, Link, SNAPSHOT, VOTE};
+use super::{AnyError, Types, Vote, codec};
+use crate::wire::{APPEND, Link, LostKind, SNAPSHOT, VOTE};
 
 /// Before a replica that cannot be reached is tried again. Short, because who was killed comes back soon, and
 /// a refused connection costs next to nothing.
@@ -83,10 +83,9 @@ impl Peer {
         let sent = self.link.post(&self.address, self.id, path, Bytes::from(body), timeout).await;
         let (status, body) = sent.map_err(|error| {
             // Nobody is there: the library then waits, instead of trying again at once.
-            if error.is_connect() {
-                CallError::Unreachable(chain(&error))
-            } else {
-                CallError::Lost(chain(&error))
+            match error.kind {
+                LostKind::NoConnection => CallError::Unreachable(error.text),
+                LostKind::Timeout | LostKind::Other => CallError::Lost(error.text),
             }
         })?;
         match status {
@@ -157,6 +156,7 @@ impl RaftNetwork<Types> for Peer {
         let mut body = codec::vote(&vote);
         body.extend(codec::snapshot(&snapshot.meta, &snapshot.snapshot));
         let called = tokio::select! {
+            biased;
             closed = cancel => return Err(StreamingError::Closed(closed)),
             called = self.call(SNAPSHOT, body, option.hard_ttl()) => called,
         };

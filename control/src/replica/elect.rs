@@ -10,10 +10,12 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use uuid::Uuid;
 
 use super::service::Service;
+use crate::chance::Chance;
 use crate::raft::{Group, Standing, Undecided};
+#[cfg(test)]
+use crate::sim::planted::{Planted, is_planted};
 
 /// After a lease without a leader, before a follower tries: longer than a message of a living leader is late.
 const WAIT_MIN: Duration = Duration::from_millis(100);
@@ -26,7 +28,7 @@ const ANSWER: Duration = Duration::from_millis(200);
 
 /// Runs as long as the replica does.
 pub(super) async fn keep(service: &Service) -> Infallible {
-    let mut patience = patience();
+    let mut patience = patience(&service.chance);
     let mut changes = service.group.changes();
     loop {
         let standing = service.group.standing();
@@ -37,6 +39,7 @@ pub(super) async fn keep(service: &Service) -> Infallible {
         if !has_vote(&standing, service.config.id) {
             // At a start it has one as soon as the library has looked at what was stored.
             tokio::select! {
+                biased;
                 () = changes.next() => {}
                 () = tokio::time::sleep(IDLE) => {}
             }
@@ -55,7 +58,7 @@ pub(super) async fn keep(service: &Service) -> Infallible {
         }
         // Nothing is heard of a try that failed, so it is not the silence that is waited for again.
         tokio::time::sleep(patience.saturating_sub(Group::lease())).await;
-        patience = self::patience();
+        patience = self::patience(&service.chance);
     }
 }
 
@@ -68,14 +71,16 @@ fn voters(standing: &Standing) -> usize {
 }
 
 /// How long the silence must last.
-fn patience() -> Duration {
-    let spread = u128::from(u64::try_from(WAIT_SPREAD.as_micros()).unwrap_or(u64::MAX));
-    let random = u64::try_from(Uuid::new_v4().as_u128() % spread).unwrap_or(0);
-    Group::lease() + WAIT_MIN + Duration::from_micros(random)
+fn patience(chance: &Chance) -> Duration {
+    Group::lease() + WAIT_MIN + chance.below(WAIT_SPREAD)
 }
 
 /// Whether a majority, this replica included, hears of no leader and has no more than this one.
 async fn would_be_elected(service: &Service, standing: &Standing) -> bool {
+    #[cfg(test)]
+    if is_planted(Planted::NoQuestionBefore) {
+        return true;
+    }
     let voters = standing.members.iter().filter(|(_, member)| member.voter);
     let needed = voters.clone().count() / 2 + 1;
     let others = voters.filter(|(id, _)| **id != service.config.id);

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::time::Instant;
-use uuid::Uuid;
 
 use super::Error;
 use super::ask::Ask;
@@ -198,7 +197,7 @@ fn newcomer(service: &Service, own: &Hello, address: &str, hello: &Hello) -> Res
 /// Makes a cluster: everybody learns its name before it has a member, so that a replica without a name was
 /// never part of one.
 async fn begin(service: &Service) {
-    let cluster = service.link.cluster().unwrap_or_else(|| Uuid::now_v7().to_string());
+    let cluster = service.link.cluster().unwrap_or_else(|| service.chance.name().to_string());
     if let Err(reason) = service.be_adopted(&cluster) {
         return tracing::error!(reason, "cluster not made");
     }

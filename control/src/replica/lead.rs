@@ -121,6 +121,7 @@ mod tests {
     use hiveops_proto::control::{DeprecationPolicy, Revision};
 
     use super::*;
+    use crate::chance::Chance;
     use crate::key_pair;
     use crate::state::{Command, Outcome, PUBLISH_WAIT_MS, RETIRE_WAIT_MS};
 
@@ -140,7 +141,7 @@ mod tests {
         }
 
         fn rotate(&mut self) {
-            let (key, rotation) = (key_pair::make().unwrap(), Rotation::Overlapping);
+            let (key, rotation) = (key_pair::make(&Chance::System).unwrap(), Rotation::Overlapping);
             self.apply(Action::RotateKey { key, rotation });
         }
 

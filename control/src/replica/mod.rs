@@ -19,12 +19,14 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::api;
+use crate::chance::Chance;
+use crate::clock::Wall;
 use crate::config::Config;
 use crate::raft::{Group, OpenError};
 use crate::storage::{self, Directory};
 use crate::wire::Link;
 use plane::Plane;
-use service::Service;
+use service::{Outside, Service};
 
 /// Why a replica cannot start, or had to stop.
 #[derive(Debug, thiserror::Error)]
@@ -183,18 +185,15 @@ async fn start(
         Ok((listener, address))
     });
     let (listener, bound) = listening.map_err(|source| Error::Listen { address: config.listen, source })?;
-    let service = Arc::new(Service::new(config, address, group, plane, link, directory));
+    let outside = Outside { chance: Chance::System, wall: Wall::System };
+    let service = Arc::new(Service::new(config, address, group, plane, link, directory, outside));
     let (stop, stopping) = watch::channel(false);
     let mut server = std::pin::pin!(api::serve(listener, Arc::clone(&service), stopping));
     ready(bound);
     // Nothing of these has to be finished when another one ends: what was acknowledged is on the disk.
     let ended = tokio::select! {
         () = shutdown => Ok(()),
-        reason = service.group.failed() => Err(Error::Failed { id, reason }),
-        ended = join::keep(&service) => ended,
-        never = lead::keep(&service) => match never {},
-        never = elect::keep(&service) => match never {},
-        never = notice::keep(&service) => match never {},
+        ended = take_part(&service) => ended,
         () = &mut server => Ok(()),
     };
     stop.send_replace(true);
@@ -203,4 +202,16 @@ async fn start(
         server.await;
     }
     ended
+}
+
+/// What a replica does by itself, until it is removed or cannot go on.
+pub(crate) async fn take_part(service: &Service) -> Result<(), Error> {
+    tokio::select! {
+        biased;
+        reason = service.group.failed() => Err(Error::Failed { id: service.config.id, reason }),
+        ended = join::keep(service) => ended,
+        never = lead::keep(service) => match never {},
+        never = elect::keep(service) => match never {},
+        never = notice::keep(service) => match never {},
+    }
 }

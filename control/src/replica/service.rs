@@ -14,19 +14,19 @@ use http::StatusCode;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, timeout_at};
-use uuid::Uuid;
 
 use super::ask::{Ask, Asked, DECISION, Decided, Refused, Told, no_quorum, refused};
 use super::peers::{Peers, check_address};
 use super::plane::Plane;
-use crate::clock::TermClock;
+use crate::chance::Chance;
+use crate::clock::{TermClock, Wall};
 use crate::config::Config;
 use crate::key_pair;
 use crate::metrics::{Metrics, ProposalOutcome};
 use crate::raft::{Group, Standing};
 use crate::state::{Action, Command, Outcome, Rotation};
 use crate::storage::Directory;
-use crate::wire::{ADOPT, ASK, HELLO, Link};
+use crate::wire::{ADOPT, ASK, HELLO, Link, LostKind};
 
 /// Between two tries to reach a leader that has just gone.
 const PAUSE: Duration = Duration::from_millis(25);
@@ -41,6 +41,7 @@ pub(crate) struct Service {
     pub(crate) plane: Plane,
     pub(crate) link: Link,
     pub(crate) metrics: Metrics,
+    pub(crate) chance: Chance,
     /// Tells this process from another one that says it is the same replica.
     pub(crate) incarnation: String,
     directory: Mutex<Directory>,
@@ -69,17 +70,24 @@ pub(crate) struct Hello {
     pub(crate) last_entry: Option<(u64, u64)>,
 }
 
+/// What a replica takes from its machine besides disk and network.
+pub(crate) struct Outside {
+    pub(crate) chance: Chance,
+    pub(crate) wall: Wall,
+}
+
 impl Service {
-    pub(super) fn new(
+    pub(crate) fn new(
         config: Config,
         address: String,
         group: Group,
         plane: Plane,
         link: Link,
         directory: Directory,
+        Outside { chance, wall }: Outside,
     ) -> Self {
-        let (directory, clock) = (Mutex::new(directory), TermClock::default());
-        let incarnation = Uuid::new_v4().to_string();
+        let (directory, clock) = (Mutex::new(directory), TermClock::new(wall));
+        let incarnation = chance.name().to_string();
         Self {
             config,
             address,
@@ -87,6 +95,7 @@ impl Service {
             plane,
             link,
             metrics: Metrics::new(),
+            chance,
             incarnation,
             directory,
             clock,
@@ -100,7 +109,7 @@ impl Service {
         request: Option<IdempotencyKey>,
         action: Action,
     ) -> Result<Decided, Refused> {
-        let request = request.or_else(name);
+        let request = request.or_else(|| self.name());
         decided(self.ask(Ask::Propose { request, action }).await?)
     }
 
@@ -116,7 +125,7 @@ impl Service {
         request: Option<IdempotencyKey>,
         rotation: Rotation,
     ) -> Result<Decided, Refused> {
-        let request = request.or_else(name);
+        let request = request.or_else(|| self.name());
         decided(self.ask(Ask::Rotate { request, rotation }).await?)
     }
 
@@ -125,13 +134,19 @@ impl Service {
         self.clock.now(standing.term, self.plane.read(|state| state.clock()))
     }
 
+    /// With a name it can be sent again when it is not known what became of it.
+    fn name(&self) -> Option<IdempotencyKey> {
+        IdempotencyKey::new(&self.chance.name().to_string()).ok()
+    }
+
     /// Does what only a leader can, here or there.
     pub(crate) async fn ask(&self, ask: Ask) -> Result<Told, Refused> {
         let decision = Instant::now() + DECISION;
         let end = decision.max(Instant::now() + ask.patience());
         let mut changes = self.group.changes();
         loop {
-            if self.group.standing().leads {
+            let leads = self.group.standing().leads;
+            if leads {
                 match self.answer(ask.clone()).await {
                     Err(Asked::NotLeader) => {}
                     Err(Asked::Refused(refused)) => return Err(refused),
@@ -144,7 +159,9 @@ impl Service {
             }
             let pause = async {
                 tokio::select! {
-                    () = changes.next() => {}
+                    biased;
+                    // A try of its own changes what the library shows; it must not lead to the next at once.
+                    () = changes.next(), if !leads => {}
                     () = tokio::time::sleep(PAUSE) => {}
                 }
             };
@@ -173,7 +190,7 @@ impl Service {
             }
             // It does not lead any more, or does not know yet that it does.
             Ok(_) => None,
-            Err(error) if error.is_timeout() && Instant::now() >= end => {
+            Err(error) if error.kind == LostKind::Timeout && Instant::now() >= end => {
                 Some(Err(no_quorum("the leader has not answered in time")))
             }
             Err(_) => None,
@@ -203,7 +220,7 @@ impl Service {
                 Ok(Told::Contract(Box::new(pushed.map_err(refused)?)))
             }
             Ask::Rotate { request, rotation } => {
-                let made = key_pair::make();
+                let made = key_pair::make(&self.chance);
                 let key = made.map_err(|error| Refused::new(ProblemKind::Internal, error.to_string()))?;
                 self.decide(&standing, request, Action::RotateKey { key, rotation }, deadline).await
             }
@@ -389,10 +406,6 @@ impl Service {
 }
 
 /// With a name a request can be sent again when it is not known what became of it.
-fn name() -> Option<IdempotencyKey> {
-    IdempotencyKey::new(&Uuid::now_v7().to_string()).ok()
-}
-
 fn decided(told: Told) -> Result<Decided, Refused> {
     match told {
         Told::Decided(decided) => Ok(decided),

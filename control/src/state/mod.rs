@@ -44,6 +44,8 @@ pub use secret::{InvalidTokenHash, SECRET_BYTES_MAX, Secret, TokenHash};
 pub use snapshot::RestoreError;
 pub use users::{Account, NewUser, USERS_MAX};
 
+#[cfg(test)]
+use crate::sim::planted::{Planted, is_planted};
 use cluster::{Changed, Cluster, Effect};
 use requests::{Requests, fingerprint};
 
@@ -76,7 +78,12 @@ impl State {
         }
         let print = fingerprint(&action);
         let outcome = self.perform(revision, action);
-        self.requests.remember(name, print, outcome.clone(), self.clock);
+        // Before there is a cluster nothing can be done, and afterwards the same request can be.
+        let is_too_early =
+            matches!(&outcome, Outcome::Refused(refusal) if refusal.code == RefusalCode::NotInitialized);
+        if !is_too_early {
+            self.requests.remember(name, print, outcome.clone(), self.clock);
+        }
         outcome
     }
 
@@ -178,6 +185,8 @@ impl State {
     /// Comes to the place and the time of a command, and lets go of what has ended by then.
     fn pass_time(&mut self, revision: Revision, at: Timestamp) {
         let is_new_term = revision.term > self.applied.term;
+        #[cfg(test)]
+        let is_new_term = is_new_term && !is_planted(Planted::LeasesOutliveTheirClock);
         self.applied = revision;
         self.clock = self.clock.max(at);
         self.requests.expire(self.clock);

@@ -39,8 +39,29 @@ struct Head {
 impl State {
     /// The whole state; two replicas that applied the same log give the same bytes.
     pub fn snapshot(&self) -> Vec<u8> {
-        serde_json::to_vec(&Written { format: FORMAT, state: self })
+        let state = self;
+        #[cfg(test)]
+        let planted = crate::sim::planted::is_incomplete().then(|| self.incomplete());
+        #[cfg(test)]
+        let state = planted.as_ref().unwrap_or(state);
+        serde_json::to_vec(&Written { format: FORMAT, state })
             .expect("every map of the state has text for keys")
+    }
+
+    /// Without what a planted mistake forgets.
+    #[cfg(test)]
+    fn incomplete(&self) -> Self {
+        use crate::sim::planted::{Planted, is_planted};
+        let mut state = self.clone();
+        if is_planted(Planted::RequestsNotInSnapshot) {
+            state.requests = super::Requests::default();
+        }
+        if let Some(cluster) = &mut state.cluster
+            && is_planted(Planted::LoginsNotInSnapshot)
+        {
+            cluster.families = super::families::Families::default();
+        }
+        state
     }
 
     /// The state that [`State::snapshot`] wrote.

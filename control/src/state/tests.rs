@@ -124,6 +124,17 @@ fn nothing_can_be_done_before_the_cluster_is_made_and_it_is_made_once() {
 }
 
 #[test]
+fn a_request_that_came_before_the_cluster_was_made_is_done_when_it_comes_again() {
+    let mut replica = Replica { state: State::new(), index: 0, ms: 0 };
+    let early = replica.apply_as(Some("r1"), limit("idle_disconnect_seconds", 7));
+    assert!(matches!(early, Outcome::Refused(Refusal { code: RefusalCode::NotInitialized, .. })));
+    replica.done(init("c1"));
+    let again = replica.apply_as(Some("r1"), limit("idle_disconnect_seconds", 7));
+    assert!(matches!(again, Outcome::Done { changed: true, .. }));
+    assert_eq!(replica.apply_as(Some("r1"), limit("idle_disconnect_seconds", 7)), again);
+}
+
+#[test]
 fn a_repeated_request_is_done_once_and_answered_alike() {
     let mut replica = Replica::new();
     let first = replica.apply_as(Some("r1"), limit("idle_disconnect_seconds", 7));

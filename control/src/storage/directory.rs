@@ -1,8 +1,9 @@
 //! A replica's data directory: one process at a time, one replica and one cluster for ever.
 
-use std::fs::{File, TryLockError};
+use std::fs::TryLockError;
 use std::path::{Path, PathBuf};
 
+use super::disk::{self, File};
 use super::{Error, file};
 
 const LOCK: &str = "lock";
@@ -29,10 +30,9 @@ pub(crate) struct Directory {
 impl Directory {
     /// Takes the directory for a replica, and makes it when it is not there.
     pub(crate) fn open(path: &Path, replica: u64) -> Result<Self, Error> {
-        file::make_directory(path)?;
+        disk::make_directory(path)?;
         let lock_path = path.join(LOCK);
-        let lock = file::private().create(true).truncate(true).write(true).open(&lock_path);
-        let lock = lock.map_err(Error::io("create", &lock_path))?;
+        let lock = disk::create(&lock_path).map_err(Error::io("create", &lock_path))?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(Error::Locked { path: path.to_owned() }),

@@ -1,60 +1,34 @@
 //! Small files: those that are replaced whole, and those that are overwritten in place because losing the
 //! last write of them does no harm.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
-use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use super::Error;
+use super::disk::{self, File};
 
 /// Magic, length, checksum.
 const HEAD_BYTES: usize = 8 + 8 + 4;
 /// What a file is called until it is whole.
 const UNFINISHED: &str = "tmp";
 
-/// Private keys and hashes of passwords are among what is stored: only the owner reads it.
-const FILE_MODE: u32 = 0o600;
-const DIRECTORY_MODE: u32 = 0o700;
-
-/// How files are made and opened.
-pub(super) fn private() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    options.mode(FILE_MODE);
-    options
-}
-
-/// Makes a directory when it is not there, and keeps others out of it.
-pub(super) fn make_directory(path: &Path) -> Result<(), Error> {
-    DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(path).map_err(Error::io("create", path))?;
-    let mode = fs::metadata(path).map_err(Error::io("look at", path))?.permissions().mode();
-    if mode & 0o077 == 0 {
-        return Ok(());
-    }
-    // It was there before. A volume may belong to somebody else, who cannot be overruled; the files in it are
-    // private all the same.
-    if let Err(error) = fs::set_permissions(path, Permissions::from_mode(DIRECTORY_MODE)) {
-        let directory = path.display();
-        tracing::warn!(%directory, error = %error, "others can list the data directory");
-    }
-    Ok(())
-}
-
 /// Puts a file in the place of the one of that name, whole or not at all, and on the disk before it returns.
 pub(crate) fn replace(path: &Path, magic: [u8; 8], payload: &[u8]) -> Result<(), Error> {
     let unfinished = path.with_extension(UNFINISHED);
-    let file = private().create(true).truncate(true).write(true).open(&unfinished);
-    let mut file = file.map_err(Error::io("create", &unfinished))?;
+    let mut file = disk::create(&unfinished).map_err(Error::io("create", &unfinished))?;
     let written = file.write_all(&head(magic, payload)).and_then(|()| file.write_all(payload));
     written.map_err(Error::io("write", &unfinished))?;
+    #[cfg(test)]
+    if crate::sim::planted::is_left_unsynced(path) {
+        return disk::rename(&unfinished, path).map_err(Error::io("rename", &unfinished));
+    }
     file.sync_all().map_err(Error::io("sync", &unfinished))?;
-    fs::rename(&unfinished, path).map_err(Error::io("rename", &unfinished))?;
+    disk::rename(&unfinished, path).map_err(Error::io("rename", &unfinished))?;
     sync_parent(path)
 }
 
 /// Reads what [`replace`] has written; nothing when there is no such file.
 pub(crate) fn read(path: &Path, magic: [u8; 8]) -> Result<Option<Vec<u8>>, Error> {
-    let mut bytes = match fs::read(path) {
+    let mut bytes = match disk::read(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(Error::io("read", path)(error)),
@@ -76,10 +50,9 @@ pub(crate) fn read(path: &Path, magic: [u8; 8]) -> Result<Option<Vec<u8>>, Error
 
 /// Removes what a replacement left that was not finished.
 pub(crate) fn remove_unfinished(directory: &Path) -> Result<(), Error> {
-    for entry in fs::read_dir(directory).map_err(Error::io("list", directory))? {
-        let path = entry.map_err(Error::io("list", directory))?.path();
+    for path in disk::list(directory).map_err(Error::io("list", directory))? {
         if path.extension().is_some_and(|extension| extension == UNFINISHED) {
-            fs::remove_file(&path).map_err(Error::io("remove", &path))?;
+            disk::remove(&path).map_err(Error::io("remove", &path))?;
         }
     }
     Ok(())
@@ -88,8 +61,7 @@ pub(crate) fn remove_unfinished(directory: &Path) -> Result<(), Error> {
 /// Makes what was created, renamed or removed beside `path` last.
 pub(super) fn sync_parent(path: &Path) -> Result<(), Error> {
     let parent = path.parent().expect("a file of ours is in a directory");
-    let synced = File::open(parent).and_then(|directory| directory.sync_all());
-    synced.map_err(Error::io("sync", parent))
+    disk::sync_directory(parent).map_err(Error::io("sync", parent))
 }
 
 fn head(magic: [u8; 8], payload: &[u8]) -> [u8; HEAD_BYTES] {
@@ -117,8 +89,7 @@ pub(crate) struct Overwritten {
 
 impl Overwritten {
     pub(crate) fn open(path: PathBuf, magic: [u8; 8]) -> Result<Self, Error> {
-        let file = private().create(true).truncate(false).read(true).write(true).open(&path);
-        let file = file.map_err(Error::io("open", &path))?;
+        let file = disk::open_or_create(&path).map_err(Error::io("open", &path))?;
         Ok(Self { file, path, magic })
     }
 
@@ -137,6 +108,8 @@ impl Overwritten {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     const MAGIC: [u8; 8] = *b"TESTFILE";

@@ -2,14 +2,15 @@
 //! the end when a leader says so, and shortened at the front when a snapshot has taken its place.
 
 use std::collections::VecDeque;
-use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
+use super::disk::{self, File};
 use super::segment::{self, End, HEAD_BYTES, RECORD_HEAD_BYTES, RECORD_TAIL_BYTES, Scanned};
 use super::{Error, file};
+#[cfg(test)]
+use crate::sim::planted::{Planted, is_planted};
 
 /// A new segment is begun beyond this size. Segments are removed whole, and read whole at a start.
 const SEGMENT_BYTES_MAX: u64 = 4 * 1_048_576;
@@ -53,7 +54,7 @@ pub(crate) struct Recovered {
 impl Log {
     /// Reads and checks everything. `next` is the index after the last one that was removed at the front.
     pub(crate) fn open(directory: &Path, next: u64) -> Result<(Self, Option<Recovered>), Error> {
-        file::make_directory(directory)?;
+        disk::make_directory(directory)?;
         let mut log = Self {
             directory: directory.to_owned(),
             segments: VecDeque::new(),
@@ -161,15 +162,14 @@ impl Log {
         pop: impl FnOnce(&mut VecDeque<Segment>) -> Option<Segment>,
     ) -> Result<(), Error> {
         let Some(segment) = pop(&mut self.segments) else { return Ok(()) };
-        fs::remove_file(&segment.path).map_err(Error::io("remove", &segment.path))?;
+        disk::remove(&segment.path).map_err(Error::io("remove", &segment.path))?;
         file::sync_parent(&segment.path)
     }
 
     fn begin_segment(&mut self) -> Result<(), Error> {
         let first = self.next();
         let path = self.directory.join(format!("{first:020}.{ENDING}"));
-        let file = file::private().create(true).truncate(true).read(true).write(true).open(&path);
-        let file = file.map_err(Error::io("create", &path))?;
+        let file = disk::create(&path).map_err(Error::io("create", &path))?;
         file.write_all_at(&segment::head(first), 0).map_err(Error::io("write", &path))?;
         file.sync_all().map_err(Error::io("sync", &path))?;
         file::sync_parent(&path)?;
@@ -180,7 +180,7 @@ impl Log {
 
     /// Takes a file over. Only the last one may have an unfinished end, which is cut off.
     fn load(&mut self, path: PathBuf, last: bool) -> Result<Option<Recovered>, Error> {
-        let bytes = fs::read(&path).map_err(Error::io("read", &path))?;
+        let bytes = disk::read(&path).map_err(Error::io("read", &path))?;
         let corrupt =
             |offset: usize, reason| Error::Corrupt { path: path.clone(), offset: offset as u64, reason };
         let scanned = segment::scan(&bytes).map_err(|damage| corrupt(damage.offset, damage.reason))?;
@@ -188,15 +188,17 @@ impl Log {
             if !last {
                 return Err(corrupt(0, "the file is empty, but later ones are there"));
             }
-            fs::remove_file(&path).map_err(Error::io("remove", &path))?;
+            disk::remove(&path).map_err(Error::io("remove", &path))?;
             file::sync_parent(&path)?;
             return Ok(Some(Recovered { path, offset: 0, bytes: bytes.len() as u64 }));
         };
         if self.segments.back().is_some_and(|before| before.end() != first) {
             return Err(corrupt(8, "its first record does not follow the last one of the file before"));
         }
-        let file = OpenOptions::new().read(true).write(true).open(&path).map_err(Error::io("open", &path))?;
+        let file = disk::open(&path).map_err(Error::io("open", &path))?;
         let mut recovered = None;
+        #[cfg(test)]
+        let end = if is_planted(Planted::TornEndKept) { End::Clean } else { end };
         let whole = match end {
             End::Clean => bytes.len(),
             End::Torn(offset) if last => {
@@ -251,7 +253,10 @@ impl Segment {
             ranges.push(end - payload.len() as u64..end);
         }
         self.file.write_all_at(&buffer, start).map_err(Error::io("write", &self.path))?;
-        self.file.sync_data().map_err(Error::io("sync", &self.path))?;
+        let sync = || self.file.sync_data();
+        #[cfg(test)]
+        let sync = || if is_planted(Planted::AppendNotSynced) { Ok(()) } else { sync() };
+        sync().map_err(Error::io("sync", &self.path))?;
         self.bytes += buffer.len() as u64;
         let (_, rest) = payloads.split_at(ranges.len());
         self.records.append(&mut ranges);
@@ -283,19 +288,15 @@ impl Segment {
 }
 
 fn paths(directory: &Path) -> Result<Vec<PathBuf>, Error> {
-    let entries = fs::read_dir(directory).map_err(Error::io("list", directory))?;
-    let mut paths = Vec::new();
-    for entry in entries {
-        let path = entry.map_err(Error::io("list", directory))?.path();
-        if path.extension().is_some_and(|extension| extension == ENDING) {
-            paths.push(path);
-        }
-    }
+    let mut paths = disk::list(directory).map_err(Error::io("list", directory))?;
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == ENDING));
     Ok(paths)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn open(place: &Path) -> (Log, Option<Recovered>) {

@@ -6,6 +6,7 @@
 //! All calls block.
 
 mod directory;
+mod disk;
 mod file;
 mod log;
 mod segment;
@@ -16,6 +17,17 @@ use std::path::{Path, PathBuf};
 pub(crate) use directory::Directory;
 pub(crate) use file::{Overwritten, read, replace};
 pub(crate) use log::{Log, Recovered};
+
+/// Does something that waits for the disk on a thread that may block.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, tokio::task::JoinError> {
+    #[cfg(test)]
+    if let Some(process) = crate::sim::process::Process::current() {
+        return Ok(process.blocking(work).await);
+    }
+    tokio::task::spawn_blocking(work).await
+}
 
 /// Why something cannot be stored, or not be read back.
 #[derive(Debug, thiserror::Error)]
