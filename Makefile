@@ -24,6 +24,7 @@ test: ## Install what is missing, then run every test and check that nothing gen
 	@scripts/install cargo cc node chromium nats-server redis-server haproxy iptables
 	$(CARGO) test --workspace --locked
 	scripts/schemas check
+	scripts/bench-report test
 	npm -w mobile-pwa run test:page
 
 lint: ## Formatting and clippy, warnings as errors
