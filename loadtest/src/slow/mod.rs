@@ -76,6 +76,7 @@ struct Side {
     duplicates: u64,
     reordered: u64,
     gaps: u64,
+    chained: u64,
     failed: u64,
     latency_us: Option<Latency>,
     server_cpu_us_per_delivery: Option<f64>,
@@ -351,6 +352,7 @@ impl Side {
             duplicates: sum(&|run| run.totals.duplicates),
             reordered: sum(&|run| run.totals.reordered),
             gaps: sum(&|run| run.totals.gaps),
+            chained: sum(&|run| run.totals.chained),
             failed: sum(&|run| run.failed),
             latency_us: latency(&|latency| latency.p50).map(|p50| Latency {
                 p50,
