@@ -37,7 +37,7 @@ fn number(text: &[u8]) -> Option<(u64, &[u8])> {
 }
 
 /// How far one connection is on one subscription.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Chain {
     /// The last publication that arrived or was announced as left out; none before the first.
     last: Option<u64>,

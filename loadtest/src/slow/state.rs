@@ -79,10 +79,12 @@ impl State {
         self.gaps
     }
 
-    /// Equal for equal values.
+    /// Equal for equal values at the same positions: events leave no values, and whoever has not read them
+    /// yet stands elsewhere.
     pub(super) fn digest(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         self.values.hash(&mut hasher);
+        self.chains.hash(&mut hasher);
         hasher.finish()
     }
 
@@ -181,6 +183,8 @@ mod tests {
         let other = state(&[&update(1, 0, r#"{"id":"a","n":1}"#), &update(4, 3, r#"{"id":"a","n":2}"#)]);
         assert_ne!(one.digest(), other.digest());
         assert_eq!(other.gaps(), 2);
+        let event = |seq: u64| update(seq, seq - 1, "{}").replace("_update", "_event");
+        assert_ne!(state(&[&event(1)]).digest(), state(&[&event(1), &event(2)]).digest(), "one is behind");
         let told = state(&[r#"{"type":"disconnect_notice","reason":"backpressure","code":1013}"#]);
         assert_eq!(told.notice(), Some("backpressure"));
     }
