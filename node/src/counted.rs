@@ -14,8 +14,11 @@ const MESSAGE: &str =
 
 const MASK: [u8; 4] = [0x37, 0xFA, 0x21, 0x3D];
 
-/// The cases by name.
-pub const CASES: [(&str, fn(u64)); 3] = [
+/// A name, and what is done so many times.
+pub type Case = (&'static str, fn(u64));
+
+/// All that is counted.
+pub const CASES: [Case; 3] = [
     // One publication of 256 bytes becomes a frame.
     ("seal", counted::seal),
     // One publication is offered to a thousand outboxes, and leaves them.
