@@ -53,7 +53,7 @@ fuzz: ## Fuzz the WebSocket parser (SECONDS=600)
 	scripts/fuzz $(SECONDS)
 
 bench: ## Measure everything that docs/performance.md promises, and write it (CASES="idle fanout")
-	@scripts/install cargo cc nats-server redis-server perf
+	@scripts/install cargo cc nats-server redis-server $(if $(filter 0,$(SYSCALL_SECONDS)),,perf)
 	@scripts/bench $(CASES)
 
 bench-peers: ## Servers of other people beside the floor and HiveOps, in one run
