@@ -5,14 +5,16 @@ CARGO ?= cargo
 export CARGO
 # For `make run` and `make cluster`: arguments of `hiveops dev`, such as ARGS=--demo.
 ARGS ?=
+# For `make bench`: the cases to run, all when empty.
+CASES ?=
 # For `make fuzz`.
 SECONDS ?= 600
 
 .DEFAULT_GOAL := help
-.PHONY: help run cluster test lint tidy deny schemas autobahn fuzz bench nightly clean
+.PHONY: help run cluster test lint tidy deny schemas autobahn fuzz bench bench-peers instructions nightly clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 run: ## Install what is missing, build, and start a node on 127.0.0.1:8000 (ARGS="--demo")
 	@scripts/install cargo cc
@@ -26,12 +28,13 @@ test: ## Install what is missing, then run every test and check that nothing gen
 	@scripts/install cargo cc node chromium nats-server redis-server haproxy iptables
 	$(CARGO) test --workspace --locked
 	scripts/schemas check
+	scripts/bench-report test
 	npm -w mobile-pwa run test:page
 
 lint: ## Formatting and clippy, warnings as errors
 	@scripts/install cargo cc rustfmt clippy
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	$(CARGO) clippy --workspace --all-targets --features hiveops-node/counted --locked -- -D warnings
 
 tidy: ## Only the rules of this repository that no compiler knows; part of `make test`
 	@scripts/install cargo cc
@@ -53,9 +56,17 @@ fuzz: ## Fuzz the WebSocket parser (SECONDS=600)
 	@scripts/install cargo cc c++
 	scripts/fuzz $(SECONDS)
 
-bench: ## Memory per idle connection, cost of a fan-out and of a bus; each result is one line of JSON
-	@scripts/install cargo cc nats-server redis-server
-	@scripts/bench
+bench: ## Measure everything that docs/performance.md promises, and write it (CASES="idle fanout")
+	@scripts/install cargo cc nats-server redis-server $(if $(filter 0,$(SYSCALL_SECONDS)),,perf)
+	@scripts/bench $(CASES)
+
+bench-peers: ## Servers of other people beside the floor and HiveOps, in one run
+	@scripts/install cargo cc node peers nats-server nchan
+	@scripts/bench-peers
+
+instructions: ## Count the instructions of the hot path and compare them with node/instructions.json
+	@scripts/install cargo cc valgrind
+	@scripts/instructions
 
 nightly: ## The long chaos runs on both buses, an hour and a half; each result is one line of JSON
 	@scripts/install cargo cc nats-server redis-server haproxy iptables

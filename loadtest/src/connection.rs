@@ -2,6 +2,7 @@
 //! every message to a receiver. It answers pings, so that the server keeps it. The swarm owns it and tells
 //! it when its socket is ready; it knows of no other connection.
 
+use std::collections::BTreeMap;
 use std::io::{self, Read as _, Write as _};
 
 use hiveops_proto::SubscriptionSet;
@@ -10,6 +11,8 @@ use serde::Deserialize;
 
 use crate::clock::Clock;
 use crate::failure::Failure;
+use crate::inflate::Inflater;
+use crate::peer::{Dialect, nats_greeting, nats_messages};
 use crate::wire::{Opcode, client_frame, close_reason, next_frame};
 use crate::{http, wire};
 
@@ -26,6 +29,9 @@ const INITIALIZED: &str = "dashboard_initialized";
 pub(crate) trait Receiver {
     /// A text message arrived on `connection`; `at` is the clock just after it was read.
     fn message(&mut self, connection: usize, message: &[u8], at: u64);
+
+    /// The session of `connection` is complete; `recovered` says that it goes on where it asked to.
+    fn opened(&mut self, _connection: usize, _recovered: bool, _at: u64) {}
 }
 
 /// Drops what it gets.
@@ -72,6 +78,7 @@ pub(crate) struct Handshake {
     pub(crate) request: Vec<u8>,
     /// Subscriptions that the session must have joined.
     pub(crate) subscriptions: Vec<String>,
+    dialect: Dialect,
 }
 
 impl Handshake {
@@ -82,7 +89,11 @@ impl Handshake {
             "GET {path} HTTP/1.1\r\nHost: {authority}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: bG9hZHRlc3Qtbm9uY2UtMQ==\r\n{headers}\r\n"
         );
-        Self { request: request.into_bytes(), subscriptions }
+        Self { request: request.into_bytes(), subscriptions, dialect: Dialect::Contract }
+    }
+
+    pub(crate) fn speaking(self, dialect: Dialect) -> Self {
+        Self { dialect, ..self }
     }
 }
 
@@ -93,6 +104,18 @@ struct FirstFrame {
     frame_type: String,
     #[serde(default)]
     subscriptions: SubscriptionSet,
+    #[serde(default)]
+    recovered: BTreeMap<String, bool>,
+}
+
+/// What all connections of a swarm read with.
+pub(crate) struct Reading {
+    /// Longer than [`FRAME_MAX`].
+    pub(crate) scratch: Vec<u8>,
+    pub(crate) inflater: Inflater,
+    pub(crate) clock: Clock,
+    /// Bytes that were read so far.
+    pub(crate) bytes: u64,
 }
 
 /// One connection. The socket is closed when it ends.
@@ -103,20 +126,50 @@ pub(crate) struct Connection {
     partial: Vec<u8>,
     /// What the socket did not take yet.
     outgoing: Vec<u8>,
+    /// How many bytes may still be read; no limit when there is none.
+    allowance: Option<usize>,
+    /// Whether the session went on where it asked to.
+    recovered: bool,
+    /// Whether the server may compress.
+    deflate: bool,
 }
 
 impl Connection {
     pub(crate) fn new(socket: TcpStream) -> Self {
-        Self { socket: Some(socket), stage: Stage::Connecting, partial: Vec::new(), outgoing: Vec::new() }
+        Self { socket: Some(socket), stage: Stage::Connecting, ..Self::ended() }
     }
 
     /// One that never was, so that the numbers of the others stay.
     pub(crate) fn ended() -> Self {
-        Self { socket: None, stage: Stage::Ended, partial: Vec::new(), outgoing: Vec::new() }
+        Self {
+            socket: None,
+            stage: Stage::Ended,
+            partial: Vec::new(),
+            outgoing: Vec::new(),
+            allowance: None,
+            recovered: false,
+            deflate: false,
+        }
     }
 
     pub(crate) fn stage(&self) -> Stage {
         self.stage
+    }
+
+    pub(crate) fn recovered(&self) -> bool {
+        self.recovered
+    }
+
+    /// What has arrived and was not read; without end for one that is over, so that nobody waits for it.
+    pub(crate) fn unread_bytes(&self) -> io::Result<usize> {
+        let Some(socket) = &self.socket else { return Ok(usize::MAX) };
+        Ok(usize::try_from(rustix::io::ioctl_fionread(socket)?).unwrap_or(usize::MAX))
+    }
+
+    /// From now on, reads at most so many bytes more; without a number, all there is. What is there already
+    /// makes no new notice, so that the caller reads after this.
+    pub(crate) fn allow(&mut self, bytes: Option<usize>) {
+        self.allowance = bytes;
     }
 
     /// Ends it at once, without a word to the server.
@@ -154,22 +207,25 @@ impl Connection {
         self.send(&client_frame(Opcode::Close, &hiveops_proto::CloseCode::Normal.as_u16().to_be_bytes()))
     }
 
-    /// Reads all there is through `scratch`, which is longer than [`FRAME_MAX`] and shared by the whole
-    /// swarm. `ending` says that the peer has closed its side, so that the end must be read as well.
-    /// `deliver` gets each message and the clock just after the read that completed it.
+    /// Reads all there is and may be. `ending` says that the peer has closed its side, so that the end must be
+    /// read as well. `deliver` gets each message and the clock just after the read that completed it.
     pub(crate) fn readable(
         &mut self,
-        scratch: &mut [u8],
+        reading: &mut Reading,
         ending: bool,
-        clock: Clock,
         handshake: &Handshake,
         mut deliver: impl FnMut(&[u8], u64),
     ) -> Result<(), Failure> {
+        let Reading { scratch, inflater, clock, bytes: total } = reading;
         loop {
             let Some(socket) = &mut self.socket else { return Ok(()) };
             let held = self.partial.len();
             scratch[..held].copy_from_slice(&self.partial);
-            let count = match socket.read(&mut scratch[held..]) {
+            let end = self.allowance.map_or(scratch.len(), |bytes| scratch.len().min(held + bytes));
+            if end == held {
+                return Ok(());
+            }
+            let count = match socket.read(&mut scratch[held..end]) {
                 Ok(0) => return self.ended_by_peer(),
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
@@ -177,10 +233,14 @@ impl Connection {
                 Err(_) if self.stage == Stage::Closing => return self.ended_by_peer(),
                 Err(error) => return Err(Failure::socket("reading", &error)),
             };
-            let full = held + count == scratch.len();
+            *total += count as u64;
+            if let Some(allowance) = &mut self.allowance {
+                *allowance -= count;
+            }
+            let full = held + count == end;
             let bytes = &scratch[..held + count];
             let at = clock.nanos();
-            let used = self.take(bytes, handshake, &mut |message| deliver(message, at))?;
+            let used = self.take(bytes, handshake, inflater, &mut |message| deliver(message, at))?;
             self.keep(&bytes[used..]);
             // The notices are edge-triggered. A read that did not fill the buffer has emptied the socket,
             // and what comes later is a new edge; only the end may already be behind it.
@@ -214,6 +274,7 @@ impl Connection {
         &mut self,
         bytes: &[u8],
         handshake: &Handshake,
+        inflater: &mut Inflater,
         deliver: &mut impl FnMut(&[u8]),
     ) -> Result<usize, Failure> {
         let mut used = 0;
@@ -227,14 +288,17 @@ impl Connection {
                 };
             };
             match http::status(head) {
+                Some(101) if handshake.dialect == Dialect::Nchan => self.stage = Stage::Open,
                 Some(101) => self.stage = Stage::Opening,
                 Some(status) => return Err(Failure::Status(status)),
                 None => return Err(Failure::Protocol("the handshake was not answered in HTTP")),
             }
+            self.deflate = http::header(head, "sec-websocket-extensions")
+                .is_some_and(|extensions| extensions.starts_with("permessage-deflate"));
             used = body_at;
         }
         while let Some((frame, length)) = next_frame(&bytes[used..], FRAME_MAX).map_err(Failure::Protocol)? {
-            self.frame(frame, handshake, deliver)?;
+            self.frame(frame, handshake, inflater, deliver)?;
             used += length;
             if self.stage == Stage::Ended {
                 return Ok(bytes.len());
@@ -247,6 +311,7 @@ impl Connection {
         &mut self,
         frame: wire::Frame<'_>,
         handshake: &Handshake,
+        inflater: &mut Inflater,
         deliver: &mut impl FnMut(&[u8]),
     ) -> Result<(), Failure> {
         match (frame.opcode, self.stage) {
@@ -255,6 +320,25 @@ impl Connection {
                 deliver(frame.payload);
                 Ok(())
             }
+            (Opcode::Deflated, _) if !self.deflate => {
+                Err(Failure::Protocol("the peer compresses without having been asked"))
+            }
+            (Opcode::Deflated, stage) => {
+                let text = inflater.text(frame.payload, FRAME_MAX).map_err(Failure::Protocol)?;
+                if stage == Stage::Opening {
+                    return self.first_frame(text, handshake);
+                }
+                deliver(text);
+                Ok(())
+            }
+            (Opcode::Binary, stage) if handshake.dialect == Dialect::Nats => {
+                if stage == Stage::Opening {
+                    return self.first_nats_frame(frame.payload, handshake);
+                }
+                let whole = nats_messages(frame.payload, deliver);
+                if whole { Ok(()) } else { Err(Failure::Protocol("a message of NATS came in pieces")) }
+            }
+            (Opcode::Binary, _) => Err(Failure::Protocol("the peer sent a binary frame")),
             (Opcode::Ping, _) => self.send(&client_frame(Opcode::Pong, frame.payload)),
             (Opcode::Pong, _) => Ok(()),
             (Opcode::Close, Stage::Closing) => {
@@ -268,6 +352,24 @@ impl Connection {
         }
     }
 
+    /// `INFO` is answered with the subscriptions, and `PONG` says that they are there.
+    fn first_nats_frame(&mut self, payload: &[u8], handshake: &Handshake) -> Result<(), Failure> {
+        if payload.starts_with(b"INFO ") {
+            let greeting = nats_greeting(&handshake.subscriptions);
+            // The longest short frame has 125 bytes: a piece per frame, the protocol does not mind.
+            for piece in greeting.as_bytes().chunks(125) {
+                self.send(&client_frame(Opcode::Binary, piece))?;
+            }
+        }
+        if payload.starts_with(b"-ERR") {
+            return Err(Failure::Protocol("the NATS server refused the subscription"));
+        }
+        if payload.windows(4).any(|word| word == b"PONG") {
+            self.stage = Stage::Open;
+        }
+        Ok(())
+    }
+
     fn first_frame(&mut self, payload: &[u8], handshake: &Handshake) -> Result<(), Failure> {
         let frame: FirstFrame = serde_json::from_slice(payload)
             .map_err(|_| Failure::Protocol("one of the first frames is not a frame of the contract"))?;
@@ -279,6 +381,7 @@ impl Connection {
             Some(missing) => Err(Failure::NotJoined { missing: missing.clone() }),
             None => {
                 self.stage = Stage::Open;
+                self.recovered = !frame.recovered.is_empty() && frame.recovered.values().all(|whole| *whole);
                 Ok(())
             }
         }

@@ -1,6 +1,6 @@
-//! `hops`: what a bus between the publisher's node and the watcher's costs. The same load goes to each target
-//! in turn, round after round: the first is the embedded path, publisher, node, client; the others have two
-//! hops, publisher, node, bus, another node, client. Prints the medians beside each other.
+//! `hops`: the same load on several targets in turn, round after round, and how each stands to the first. Two
+//! nodes with a bus between them beside one node show what the bus costs; servers of other people beside ours
+//! show what theirs cost. With `--floor` the floor is the first.
 
 use std::str::FromStr;
 
@@ -8,9 +8,11 @@ use anyhow::{Context as _, ensure};
 use serde::Serialize;
 
 use crate::Outcome;
-use crate::load::{Load, Measurement, Server, measure, print_lines};
+use crate::floor::FloorProcess;
+use crate::load::{Load, Measurement, Server};
 use crate::options::Credential;
 use crate::process::{Pid, raise_file_limit};
+use crate::rounds::{Contender, Ratio, Summary, floor_server, in_turn, median};
 use crate::target::Target;
 
 /// Targets of one run at most.
@@ -25,6 +27,9 @@ pub(crate) struct Arguments {
     /// How often each is measured; the figures are medians
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=101))]
     rounds: u32,
+    /// Put the floor before the targets, as the baseline
+    #[arg(long)]
+    floor: bool,
     #[command(flatten)]
     load: Load,
     #[command(flatten)]
@@ -40,19 +45,17 @@ struct Place {
     processes: Vec<Pid>,
 }
 
-/// The medians of one target, and how they stand to those of the first.
+/// One target, and how it stands to the first.
 #[derive(Debug, Serialize)]
 struct Row {
     name: String,
-    delivered: u64,
-    lost: u64,
-    p50_us: f64,
-    p99_us: f64,
-    cpu_us_per_delivery: Option<f64>,
+    #[serde(flatten)]
+    summary: Summary,
     cpu_us_per_publication: Option<f64>,
     ratio_p50: f64,
     ratio_p99: f64,
     ratio_cpu: Option<f64>,
+    ratio_cpu_rounds: Vec<f64>,
 }
 
 /// The one JSON line.
@@ -71,30 +74,29 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
     let load = &arguments.load;
     ensure!(arguments.targets.len() <= TARGETS_MAX, "at most {TARGETS_MAX} targets (--target)");
     raise_file_limit(u64::from(load.connections))?;
-    let servers: Vec<Server> =
-        arguments.targets.iter().map(|place| place.server(arguments)).collect::<Result<_, _>>()?;
-    let mut measured: Vec<Vec<Measurement>> = servers.iter().map(|_| Vec::new()).collect();
-    for round in 1..=arguments.rounds {
-        // In turn, so that what else the machine does meanwhile is shared by all.
-        for ((place, server), measured) in arguments.targets.iter().zip(&servers).zip(&mut measured) {
-            // Each measurement has its own marks: what is left of another is not taken for its own.
-            let once = measure(load, &load.plan()?, server)
-                .with_context(|| format!("{} could not be measured", place.name))?;
-            print_lines(&format!("{} {round}", place.name), load, &once);
-            measured.push(once);
-        }
+    let mut servers: Vec<(String, Server)> = Vec::new();
+    let floor = if arguments.floor { Some(FloorProcess::start()?) } else { None };
+    if let Some(floor) = &floor {
+        servers.push(("floor".to_owned(), floor_server(floor)?));
     }
+    for place in &arguments.targets {
+        servers.push((place.name.clone(), place.server(arguments)?));
+    }
+    let contenders: Vec<Contender<'_>> =
+        servers.iter().map(|(name, server)| Contender { name, load, server }).collect();
+    let measured = in_turn(&contenders, arguments.rounds)?;
     let mut rows: Vec<Row> = Vec::new();
-    for (place, measured) in arguments.targets.iter().zip(&measured) {
-        let row = row(&place.name, measured, rows.first());
+    for (contender, own) in contenders.iter().zip(&measured) {
+        let row = row(contender.name, own, &measured[0]);
+        let latency = row.summary.latency_us;
         println!(
             "{}: p50 {} µs ({}x), p99 {} µs ({}x), CPU per delivery {} µs ({}x)",
             row.name,
-            row.p50_us,
+            latency.p50,
             row.ratio_p50,
-            row.p99_us,
+            latency.p99,
             row.ratio_p99,
-            shown(row.cpu_us_per_delivery),
+            shown(row.summary.server_cpu_us_per_delivery),
             shown(row.ratio_cpu)
         );
         rows.push(row);
@@ -109,10 +111,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
         targets: &rows,
     };
     println!("{}", serde_json::to_string(&report)?);
-    let clean = measured.iter().flatten().all(|once| {
-        let acknowledged = once.published.acknowledged_count();
-        once.failed == 0 && once.totals.lost() == 0 && once.totals.duplicates == 0 && acknowledged > 0
-    });
+    let clean = measured.iter().flatten().all(Measurement::is_clean);
     Ok(if clean { Outcome::Clean } else { Outcome::Flawed })
 }
 
@@ -146,40 +145,23 @@ impl FromStr for Place {
     }
 }
 
-fn row(name: &str, measured: &[Measurement], first: Option<&Row>) -> Row {
-    let median_of = |figure: &dyn Fn(&Measurement) -> Option<f64>| median(measured.iter().filter_map(figure));
-    let p50_us = median_of(&|once| Some(once.totals.latency.p50)).unwrap_or_default();
-    let p99_us = median_of(&|once| Some(once.totals.latency.p99)).unwrap_or_default();
-    let cpu = median_of(&Measurement::server_cpu_us);
-    let per_publication = median_of(&|once| {
+fn row(name: &str, measured: &[Measurement], first: &[Measurement]) -> Row {
+    let per_publication = median(measured.iter().filter_map(|once| {
         let publications = once.published.acknowledged_count();
         let cpu = once.server_cpu?.as_secs_f64() * 1_000_000.0;
         (publications > 0).then(|| (cpu / publications as f64).round())
-    });
-    let ratio =
-        |figure: f64, first: Option<f64>| first.filter(|first| *first > 0.0).map_or(1.0, |f| figure / f);
+    }));
+    let p50 = Ratio::of(measured, first, |once| Some(once.totals.latency.p50));
+    let cpu = Ratio::cpu(measured, first);
     Row {
         name: name.to_owned(),
-        delivered: measured.iter().map(|once| once.totals.delivered).sum(),
-        lost: measured.iter().map(|once| once.totals.lost()).sum(),
-        p50_us,
-        p99_us,
-        cpu_us_per_delivery: cpu,
+        summary: Summary::of(measured),
         cpu_us_per_publication: per_publication,
-        ratio_p50: two_places(ratio(p50_us, first.map(|row| row.p50_us))),
-        ratio_p99: two_places(ratio(p99_us, first.map(|row| row.p99_us))),
-        ratio_cpu: cpu.map(|cpu| two_places(ratio(cpu, first.and_then(|row| row.cpu_us_per_delivery)))),
+        ratio_p50: p50.map_or(1.0, |ratio| ratio.median),
+        ratio_p99: Ratio::p99(measured, first).map_or(1.0, |ratio| ratio.median),
+        ratio_cpu: cpu.as_ref().map(|ratio| ratio.median),
+        ratio_cpu_rounds: cpu.map(|ratio| ratio.rounds).unwrap_or_default(),
     }
-}
-
-fn median(figures: impl Iterator<Item = f64>) -> Option<f64> {
-    let mut figures: Vec<f64> = figures.collect();
-    figures.sort_by(f64::total_cmp);
-    figures.get(figures.len() / 2).copied()
-}
-
-fn two_places(figure: f64) -> f64 {
-    (figure * 100.0).round() / 100.0
 }
 
 fn shown(figure: Option<f64>) -> String {
@@ -199,11 +181,5 @@ mod tests {
         for bad in ["nats", "=ws://a:1/,http://b:1", "n=ws://a:1/", "n=ws://a:1/,http://b:1,x", "n=x,y"] {
             assert!(bad.parse::<Place>().is_err(), "{bad}");
         }
-    }
-
-    #[test]
-    fn the_median_is_the_middle_one() {
-        assert_eq!(median([3.0, 1.0, 2.0].into_iter()), Some(2.0));
-        assert_eq!(median(std::iter::empty()), None);
     }
 }

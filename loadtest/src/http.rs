@@ -1,5 +1,5 @@
-//! HTTP/1.1, as little of it as publishing needs: one keep-alive connection, one request at a time, answers
-//! with a length. A library would bring a runtime whose own CPU and latency would be measured too.
+//! HTTP/1.1, as little of it as publishing needs: one keep-alive connection, requests one by one or
+//! several at once, answers with a length. A library would bring a runtime whose own CPU and latency would be measured too.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -79,34 +79,66 @@ impl Client {
     /// Sends one request and waits for its answer. After an error the next request connects anew; nothing
     /// is sent twice, because a publication that may have been stored must not be counted as one that was not.
     pub(crate) fn post(&mut self, path: &str, body: &str) -> anyhow::Result<Answer> {
-        let request = format!(
-            "POST {path} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\n{}Content-Length: {}\r\n\r\n{body}",
-            self.authority,
-            self.headers,
-            body.len(),
-        );
-        let answer = exchange(self.connect()?, request.as_bytes());
-        match answer {
-            Ok((answer, reusable)) => {
+        let mut answers = self.post_all(&[(path, body)]);
+        answers.pop().context("one request has one answer")?
+    }
+
+    /// Sends all requests in one write, then reads the answers: HTTP pipelining. After an error the rest are
+    /// errors too.
+    pub(crate) fn post_all(&mut self, requests: &[(&str, &str)]) -> Vec<anyhow::Result<Answer>> {
+        let mut text = String::new();
+        for (path, body) in requests {
+            text.push_str(&format!(
+                "POST {path} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\n{}Content-Length: {}\r\n\r\n{body}",
+                self.authority,
+                self.headers,
+                body.len(),
+            ));
+        }
+        self.exchange(&text, requests.len())
+    }
+
+    /// What is at `path`.
+    pub(crate) fn get(&mut self, path: &str) -> anyhow::Result<Answer> {
+        let text = format!("GET {path} HTTP/1.1\r\nHost: {}\r\n{}\r\n", self.authority, self.headers);
+        self.exchange(&text, 1).pop().context("one request has one answer")?
+    }
+
+    fn exchange(&mut self, requests: &str, count: usize) -> Vec<anyhow::Result<Answer>> {
+        let mut answers = Vec::with_capacity(count);
+        let mut bytes = Vec::with_capacity(1024);
+        let sent = self
+            .connect()
+            .and_then(|stream| stream.write_all(requests.as_bytes()).context("cannot write the request"));
+        if let Err(error) = sent {
+            answers.push(Err(error));
+        }
+        while answers.len() < count && !matches!(answers.last(), Some(Err(_))) {
+            let answer = match &mut self.stream {
+                Some(stream) => read_answer(stream, &mut bytes),
+                None => Err(anyhow::anyhow!("the server closed the connection before it answered")),
+            };
+            answers.push(answer.map(|(answer, reusable)| {
                 if !reusable {
                     self.stream = None;
                 }
-                Ok(answer)
-            }
-            Err(error) => {
-                self.stream = None;
-                Err(error)
+                answer
+            }));
+        }
+        if matches!(answers.last(), Some(Err(_))) {
+            self.stream = None;
+            while answers.len() < count {
+                answers.push(Err(anyhow::anyhow!("a request before it failed")));
             }
         }
+        answers
     }
 }
 
-/// One request and its answer, and whether the connection can be used again.
-fn exchange(stream: &mut TcpStream, request: &[u8]) -> anyhow::Result<(Answer, bool)> {
-    stream.write_all(request).context("cannot write the request")?;
-    let mut bytes = Vec::with_capacity(1024);
+/// The next answer, and whether the connection can be used again. `bytes` has what was read too far.
+fn read_answer(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> anyhow::Result<(Answer, bool)> {
     loop {
-        if let Some((head, body_at)) = split_head(&bytes) {
+        if let Some((head, body_at)) = split_head(bytes) {
             let status = status(head).context("the answer has no status line")?;
             let length: usize = header(head, "content-length")
                 .context("the answer has no content-length")?
@@ -116,13 +148,14 @@ fn exchange(stream: &mut TcpStream, request: &[u8]) -> anyhow::Result<(Answer, b
             let reusable =
                 header(head, "connection").is_none_or(|value| !value.eq_ignore_ascii_case("close"));
             while bytes.len() < body_at + length {
-                read_more(stream, &mut bytes)?;
+                read_more(stream, bytes)?;
             }
             let body = bytes[body_at..body_at + length].to_vec();
+            bytes.drain(..body_at + length);
             return Ok((Answer { status, body }, reusable));
         }
         ensure!(bytes.len() < HEAD_MAX, "the answer's head does not end");
-        read_more(stream, &mut bytes)?;
+        read_more(stream, bytes)?;
     }
 }
 

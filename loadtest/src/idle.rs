@@ -1,24 +1,33 @@
 //! `idle`: what an idle WebSocket connection costs the server in resident memory. The difference of two
 //! readings over many connections, after a warm-up that leaves behind what the first connections allocate
-//! once and for all.
+//! once and for all. With `--burst` it is read again some time after a burst of publications to all of them.
 
 use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::value_parser;
 use hiveops_proto::path::Endpoint;
+use hiveops_proto::{MessageType, SubscriptionName};
 use serde::Serialize;
 
 use crate::Outcome;
 use crate::clock::{Clock, Deadline};
-use crate::connection::Handshake;
+use crate::connection::{Discard, Handshake};
+use crate::marker::{Marker, Padding};
+use crate::names::Channels;
 use crate::options::{CONNECTIONS_MAX, Credential, ServerProcess, Subscriptions, seconds};
+use crate::peer::Outlet;
 use crate::process::{Pid, raise_file_limit};
 use crate::swarm::Swarm;
 use crate::target::Target;
 
 /// How long closing may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Bytes of each publication of the burst.
+const BURST_DATA_BYTES: usize = 1024;
+/// Publications that are written at once.
+const BURST_PIECE: usize = 50;
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -40,6 +49,16 @@ pub(crate) struct Arguments {
     /// How long each step may take until all its connections are open and silent
     #[arg(long, default_value = "60", value_parser = seconds)]
     timeout_seconds: Duration,
+    /// Publications of a kilobyte that go to all connections, back to back, after the reading; then memory is
+    /// read again. The connections must have joined `tasks`
+    #[arg(long, default_value_t = 0, value_parser = value_parser!(u32).range(0..=10_000))]
+    burst: u32,
+    /// How long after the burst memory is read again
+    #[arg(long, default_value = "10", value_parser = seconds)]
+    after_seconds: Duration,
+    /// Server to publish through
+    #[arg(long, default_value = "http://127.0.0.1:8000")]
+    publish_url: String,
     #[command(flatten)]
     process: ServerProcess,
     #[command(flatten)]
@@ -59,6 +78,13 @@ struct Report {
     rss_after_bytes: Option<u64>,
     bytes_per_connection: Option<i64>,
     bytes_per_connection_from_cold: Option<i64>,
+    burst: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rss_peak_in_burst_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rss_after_burst_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes_per_connection_after_burst: Option<i64>,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
@@ -70,12 +96,12 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
     let rss = || pid.map(Pid::rss_bytes).transpose();
 
     let cold = rss()?;
-    let mut swarm = Swarm::new(target.resolve()?, handshake, Clock::start())?;
+    let mut swarm = Swarm::new(target.resolve()?, vec![handshake], Clock::start())?;
     if arguments.warmup > 0 {
         open_and_settle(arguments, &mut swarm, arguments.warmup)?;
         swarm.close(Deadline::after(CLOSE_TIMEOUT))?;
         // The server sees the last ends only after we do; without connections this is just a wait.
-        swarm.settle(arguments.settle_seconds, Deadline::after(arguments.timeout_seconds))?;
+        swarm.settle(arguments.settle_seconds, Deadline::after(arguments.timeout_seconds), &mut Discard)?;
     }
     let before = rss()?;
     let silent = open_and_settle(arguments, &mut swarm, arguments.connections)?;
@@ -83,6 +109,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
     // then were open when it was read.
     let after = rss()?;
     let opened = swarm.open_count();
+    let burst = if arguments.burst > 0 { burst(arguments, &mut swarm, &rss)? } else { Burst::default() };
     swarm.close(Deadline::after(CLOSE_TIMEOUT))?;
 
     swarm.failures().print();
@@ -100,6 +127,10 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
         rss_after_bytes: after,
         bytes_per_connection: per_connection(before, after, opened),
         bytes_per_connection_from_cold: per_connection(cold, after, opened),
+        burst: arguments.burst,
+        rss_peak_in_burst_bytes: burst.peak,
+        rss_after_burst_bytes: burst.after,
+        bytes_per_connection_after_burst: per_connection(before, burst.after, opened),
     };
     report.print(pid);
     println!("{}", serde_json::to_string(&report)?);
@@ -116,15 +147,54 @@ impl Arguments {
     }
 }
 
+/// Memory around a burst.
+#[derive(Default)]
+struct Burst {
+    peak: Option<u64>,
+    after: Option<u64>,
+}
+
+/// Publishes to all connections, reads what comes, and waits.
+fn burst(
+    arguments: &Arguments,
+    swarm: &mut Swarm,
+    rss: &dyn Fn() -> anyhow::Result<Option<u64>>,
+) -> anyhow::Result<Burst> {
+    let publish: Target = arguments.publish_url.parse().context("invalid --publish-url")?;
+    let channels = Channels::one(SubscriptionName::new("tasks")?, MessageType::new("task_event")?);
+    let mut outlet = Outlet::open(&publish, &arguments.credential.header()?, &channels)?;
+    let run = u64::from(std::process::id());
+    let clock = Clock::start();
+    let item = |seq| (0, Marker { run, seq, nanos: 0 }.data(None, BURST_DATA_BYTES, Padding::Plain));
+    let mut peak = rss()?;
+    // In pieces, so that what has arrived is read in between.
+    let numbers: Vec<u32> = (0..arguments.burst).collect();
+    for piece in numbers.chunks(BURST_PIECE) {
+        let items: Vec<(usize, String)> = piece.iter().map(|seq| item(*seq)).collect();
+        outlet
+            .publish(&items)
+            .into_iter()
+            .collect::<anyhow::Result<()>>()
+            .context("the burst was refused")?;
+        peak = peak.max(rss()?);
+        swarm.turn(Duration::ZERO, &mut Discard)?;
+    }
+    let until = clock.nanos() + u64::try_from(arguments.after_seconds.as_nanos())?;
+    while clock.nanos() < until {
+        swarm.turn(Duration::from_nanos(until - clock.nanos()), &mut Discard)?;
+    }
+    Ok(Burst { peak, after: rss()? })
+}
+
 /// Opens `count` more connections and waits for silence; false when it did not come in time.
 fn open_and_settle(arguments: &Arguments, swarm: &mut Swarm, count: u32) -> anyhow::Result<bool> {
     let deadline = Deadline::after(arguments.timeout_seconds);
-    swarm.open(count as usize, deadline)?;
+    swarm.open(count as usize, deadline, &mut Discard)?;
     if swarm.open_count() == 0 {
         swarm.failures().print();
         anyhow::bail!("none of {count} connections could be opened");
     }
-    swarm.settle(arguments.settle_seconds, deadline)
+    swarm.settle(arguments.settle_seconds, deadline, &mut Discard)
 }
 
 /// Memory may shrink as well: then the answer is negative, and says that there were too few connections.

@@ -1,21 +1,23 @@
 //! All connections of a run, on one thread: opens them a few at a time, keeps them alive, hands their
 //! messages to a receiver, closes them. `idle` and `fanout` drive it; it knows nothing of what they count.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use socket2::{Domain, Socket, Type};
 
 use crate::clock::{Clock, Deadline};
-use crate::connection::{Connection, Discard, FRAME_MAX, Handshake, Receiver, Stage};
+use crate::connection::{Connection, Discard, FRAME_MAX, Handshake, Reading, Receiver, Stage};
 use crate::failure::{Failure, Failures};
+use crate::inflate::Inflater;
 
 /// Connections on their way at once: fewer than any listen backlog, so that none is turned away for haste.
-const OPENING_MAX: usize = 256;
+pub(crate) const OPENING_MAX: usize = 256;
 /// Sockets that one poll reports.
 const EVENTS_MAX: usize = 1024;
 /// Connections per loopback source address. A range has about 28,000 ports, and those of an earlier run
@@ -30,13 +32,25 @@ pub(crate) struct Swarm {
     events: Events,
     clock: Clock,
     address: SocketAddr,
-    handshake: Handshake,
+    /// Of the connections in turn.
+    handshakes: Vec<Handshake>,
+    /// Connections that may be on their way at once.
+    opening_max: usize,
     connections: Vec<Connection>,
-    /// Where every connection reads.
-    scratch: Vec<u8>,
+    /// Why a connection ended that should not have.
+    ends: BTreeMap<usize, Failure>,
+    reading: Reading,
     counts: Counts,
     /// When something last arrived.
     last_arrival: u64,
+}
+
+/// What a socket is ready for.
+#[derive(Debug, Clone, Copy)]
+struct Ready {
+    writable: bool,
+    readable: bool,
+    ending: bool,
 }
 
 /// How many connections are where; kept in step with their stages.
@@ -50,27 +64,31 @@ struct Counts {
 
 impl Counts {
     /// One connection went from one stage to another.
-    fn moved(&mut self, before: Stage, after: Stage, failure: Option<Failure>) {
+    fn moved(&mut self, before: Stage, after: Stage, failure: Option<&Failure>) {
         let opening = |stage| matches!(stage, Stage::Connecting | Stage::Upgrading | Stage::Opening);
         self.opening = self.opening + usize::from(opening(after)) - usize::from(opening(before));
         self.open = self.open + usize::from(after == Stage::Open) - usize::from(before == Stage::Open);
         // A close that breaks off is a close.
         if let Some(failure) = failure.filter(|_| before != Stage::Closing) {
-            self.failures.add(failure);
+            self.failures.add(failure.clone());
         }
     }
 }
 
 impl Swarm {
-    pub(crate) fn new(address: SocketAddr, handshake: Handshake, clock: Clock) -> anyhow::Result<Self> {
+    /// `handshakes` are those of the connections, in turn.
+    pub(crate) fn new(address: SocketAddr, handshakes: Vec<Handshake>, clock: Clock) -> anyhow::Result<Self> {
+        ensure!(!handshakes.is_empty(), "connections need a handshake");
         Ok(Self {
             poll: Poll::new().context("cannot create an epoll instance")?,
             events: Events::with_capacity(EVENTS_MAX),
             clock,
             address,
-            handshake,
+            handshakes,
+            opening_max: OPENING_MAX,
             connections: Vec::new(),
-            scratch: vec![0; 2 * FRAME_MAX],
+            ends: BTreeMap::new(),
+            reading: Reading { scratch: vec![0; 2 * FRAME_MAX], inflater: Inflater::new(), clock, bytes: 0 },
             counts: Counts::default(),
             last_arrival: clock.nanos(),
         })
@@ -81,9 +99,45 @@ impl Swarm {
         self.counts.open
     }
 
+    /// All connections, whether they are open or not.
+    pub(crate) fn len(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// What the kernel holds for a connection that was not read; without end for one that is over.
+    pub(crate) fn unread_bytes(&self, number: usize) -> anyhow::Result<usize> {
+        let connection = self.connections.get(number).context("there is no such connection")?;
+        connection.unread_bytes().context("cannot ask how much has arrived")
+    }
+
     /// Whether each connection is open, by number.
     pub(crate) fn open_flags(&self) -> Vec<bool> {
         self.connections.iter().map(|connection| connection.stage() == Stage::Open).collect()
+    }
+
+    /// Why a connection ended that should not have.
+    pub(crate) fn end_of(&self, number: usize) -> Option<&Failure> {
+        self.ends.get(&number)
+    }
+
+    /// Bytes read so far, from all connections.
+    pub(crate) fn bytes_read(&self) -> u64 {
+        self.reading.bytes
+    }
+
+    /// Compressed messages that differed from those before them.
+    pub(crate) fn inflated(&self) -> u64 {
+        self.reading.inflater.inflated()
+    }
+
+    /// How many connections may be on their way at once.
+    pub(crate) fn set_opening_max(&mut self, count: usize) {
+        self.opening_max = count;
+    }
+
+    /// What later connections say; as many as before.
+    pub(crate) fn set_handshakes(&mut self, handshakes: Vec<Handshake>) {
+        self.handshakes = handshakes;
     }
 
     pub(crate) fn failures(&self) -> &Failures {
@@ -91,7 +145,12 @@ impl Swarm {
     }
 
     /// Opens `count` connections; returns when each is open or has failed.
-    pub(crate) fn open(&mut self, count: usize, deadline: Deadline) -> anyhow::Result<()> {
+    pub(crate) fn open(
+        &mut self,
+        count: usize,
+        deadline: Deadline,
+        receiver: &mut impl Receiver,
+    ) -> anyhow::Result<()> {
         self.connections.reserve_exact(count);
         let total = self.connections.len() + count;
         while self.connections.len() < total || self.counts.opening > 0 {
@@ -99,16 +158,44 @@ impl Swarm {
                 self.give_up(total - self.connections.len());
                 return Ok(());
             };
-            while self.connections.len() < total && self.counts.opening < OPENING_MAX {
+            while self.connections.len() < total && self.counts.opening < self.opening_max {
                 self.connect();
             }
-            self.turn(left, &mut Discard)?;
+            self.turn(left, receiver)?;
+        }
+        Ok(())
+    }
+
+    /// Ends every connection at once, as a cut network does, without a word to the server.
+    pub(crate) fn cut(&mut self) {
+        self.connections.clear();
+        (self.counts.open, self.counts.opening) = (0, 0);
+    }
+
+    /// From now on connection `number` reads at most so many bytes, and reads them now; without a number it
+    /// reads all there is, as before.
+    pub(crate) fn allow(
+        &mut self,
+        number: usize,
+        bytes: Option<usize>,
+        receiver: &mut impl Receiver,
+    ) -> anyhow::Result<()> {
+        let connection = self.connections.get_mut(number).context("there is no such connection")?;
+        connection.allow(bytes);
+        if bytes != Some(0) {
+            // The end may be behind what is there, and its notice has come and gone.
+            self.serve(number, Ready { writable: false, readable: true, ending: true }, receiver);
         }
         Ok(())
     }
 
     /// Keeps the connections alive until nothing has arrived for `quiet`; false when the deadline came first.
-    pub(crate) fn settle(&mut self, quiet: Duration, deadline: Deadline) -> anyhow::Result<bool> {
+    pub(crate) fn settle(
+        &mut self,
+        quiet: Duration,
+        deadline: Deadline,
+        receiver: &mut impl Receiver,
+    ) -> anyhow::Result<bool> {
         let quiet = u64::try_from(quiet.as_nanos()).unwrap_or(u64::MAX);
         // Silence before the wait does not count: the server may be about to speak.
         self.last_arrival = self.clock.nanos();
@@ -118,7 +205,7 @@ impl Swarm {
                 return Ok(true);
             }
             let Some(left) = deadline.left() else { return Ok(false) };
-            self.turn(left.min(Duration::from_nanos(quiet - silent)), &mut Discard)?;
+            self.turn(left.min(Duration::from_nanos(quiet - silent)), receiver)?;
         }
     }
 
@@ -146,32 +233,47 @@ impl Swarm {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
             Err(error) => return Err(error).context("cannot wait for sockets"),
         }
-        for event in &self.events {
+        let events = std::mem::replace(&mut self.events, Events::with_capacity(0));
+        for event in &events {
             let Token(number) = event.token();
-            let Some(connection) = self.connections.get_mut(number) else { continue };
-            let before = connection.stage();
-            let mut outcome = Ok(());
-            if event.is_writable() {
-                outcome = connection.writable(&self.handshake);
-            }
-            if outcome.is_ok() && event.is_readable() && connection.stage() != Stage::Connecting {
-                self.last_arrival = self.clock.nanos();
-                outcome = connection.readable(
-                    &mut self.scratch,
-                    event.is_read_closed(),
-                    self.clock,
-                    &self.handshake,
-                    |message, at| receiver.message(number, message, at),
-                );
-            }
-            let failure = outcome.err();
-            if failure.is_some() {
-                connection.end();
-            }
-            let after = connection.stage();
-            self.counts.moved(before, after, failure);
+            let ready = Ready {
+                writable: event.is_writable(),
+                readable: event.is_readable(),
+                ending: event.is_read_closed(),
+            };
+            self.serve(number, ready, receiver);
         }
+        self.events = events;
         Ok(())
+    }
+
+    fn serve(&mut self, number: usize, ready: Ready, receiver: &mut impl Receiver) {
+        let Some(connection) = self.connections.get_mut(number) else { return };
+        let handshake = &self.handshakes[number % self.handshakes.len()];
+        let before = connection.stage();
+        let mut outcome = Ok(());
+        if ready.writable {
+            outcome = connection.writable(handshake);
+        }
+        if outcome.is_ok() && ready.readable && connection.stage() != Stage::Connecting {
+            self.last_arrival = self.clock.nanos();
+            outcome = connection.readable(&mut self.reading, ready.ending, handshake, |message, at| {
+                receiver.message(number, message, at);
+            });
+        }
+        let opened = before != Stage::Open && connection.stage() == Stage::Open;
+        let recovered = connection.recovered();
+        let failure = outcome.err();
+        if failure.is_some() {
+            connection.end();
+        }
+        self.counts.moved(before, connection.stage(), failure.as_ref());
+        if let Some(failure) = failure {
+            self.ends.insert(number, failure);
+        }
+        if opened {
+            receiver.opened(number, recovered, self.clock.nanos());
+        }
     }
 
     fn connect(&mut self) {

@@ -1,4 +1,5 @@
-//! The server's address as the command line gives it: `ws://host:port/path?query` or `http://host:port`.
+//! The server's address as the command line gives it: `ws://host:port/path?query` or `http://host:port`, and
+//! `nats://host:port` or `nchan://host:port/path` for publishing to servers of another kind.
 //! Only plain TCP is spoken: encryption would be measured as well, and is not what the tests are about.
 
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
@@ -6,6 +7,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+
+use crate::peer::Dialect;
 
 /// How long the first connection to a server may take.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -17,11 +20,14 @@ pub(crate) struct Target {
     pub(crate) authority: String,
     /// Path and query, beginning with `/`.
     path: String,
+    /// What it speaks, by the scheme.
+    pub(crate) dialect: Dialect,
 }
 
 impl Target {
+    /// A server of the contract.
     pub(crate) fn new(authority: &str, path: &str) -> Self {
-        Self { authority: authority.to_owned(), path: path.to_owned() }
+        Self { authority: authority.to_owned(), path: path.to_owned(), dialect: Dialect::Contract }
     }
 
     /// The path, with `query` added to the query it already has.
@@ -56,9 +62,12 @@ impl FromStr for Target {
         let Some((scheme, rest)) = url.split_once("://") else {
             bail!("`{url}` is not a URL: it must begin with ws:// or http://");
         };
-        if !matches!(scheme, "ws" | "http") {
-            bail!("scheme `{scheme}` is not supported: only plain ws:// and http:// are measured");
-        }
+        let dialect = match scheme {
+            "ws" | "http" => Dialect::Contract,
+            "nats" => Dialect::Nats,
+            "nchan" => Dialect::Nchan,
+            _ => bail!("scheme `{scheme}` is not supported: only plain ws:// and http:// are measured"),
+        };
         let (authority, path) = match rest.find(['/', '?']) {
             Some(at) if rest.as_bytes()[at] == b'?' => (&rest[..at], format!("/{}", &rest[at..])),
             Some(at) => (&rest[..at], rest[at..].to_owned()),
@@ -73,7 +82,7 @@ impl FromStr for Target {
         // The colon of a port stands behind the bracket of an IPv6 address.
         let has_port = authority.rfind(':') > authority.rfind(']');
         let authority = if has_port { authority.to_owned() } else { format!("{authority}:80") };
-        Ok(Self { authority, path })
+        Ok(Self { authority, path, dialect })
     }
 }
 
@@ -99,6 +108,14 @@ mod tests {
         for bad in ["127.0.0.1:8000", "wss://host/", "https://host", "ws:///x", "ws://a@b/", "ws://h/a b"] {
             assert!(bad.parse::<Target>().is_err(), "{bad} was accepted");
         }
+    }
+
+    #[test]
+    fn the_scheme_tells_what_is_spoken() {
+        let dialect = |url: &str| url.parse::<Target>().unwrap().dialect;
+        assert_eq!(dialect("http://h"), Dialect::Contract);
+        assert_eq!(dialect("nats://h:4222"), Dialect::Nats);
+        assert_eq!(dialect("nchan://h/pub?id=tasks"), Dialect::Nchan);
     }
 
     #[test]

@@ -10,6 +10,8 @@ mod catalog;
 mod cluster;
 pub mod config;
 pub mod control;
+#[cfg(feature = "counted")]
+pub mod counted;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 mod http;

@@ -1,6 +1,8 @@
 //! What the floor understands and says, without its sockets: the handshake, the broadcast route, and the
 //! frames of the contract that the load waits for.
 
+use std::collections::BTreeMap;
+
 use hiveops_proto::frame::{ConnectionInfo, DashboardInitialized, Publication};
 use hiveops_proto::http::BroadcastReply;
 use hiveops_proto::path::{self, Endpoint};
@@ -62,33 +64,37 @@ fn parameter<'a>(query: &'a str, name: &str) -> Option<&'a str> {
 }
 
 /// One publication and the frame that every socket gets.
-pub(super) struct Published {
+pub(crate) struct Published {
     publication: Publication,
-    pub(super) frame: String,
+    pub(crate) frame: String,
 }
 
-/// Makes the floor's answers.
-pub(super) struct Responder {
+/// Makes the floor's answers, and whole frames for servers that only pass them on.
+pub(crate) struct Responder {
     epoch: Epoch,
     node_id: NodeId,
-    seq: u64,
+    /// The last place in the log of each subscription.
+    seqs: BTreeMap<SubscriptionName, u64>,
+    published: u64,
     sessions: u64,
 }
 
 impl Responder {
     pub(super) const NOT_FOUND: &[u8] = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n";
 
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             epoch: Epoch::new("floor").expect("five lower-case letters are an epoch"),
             node_id: NodeId::new("floor").expect("five letters are a node id"),
-            seq: 0,
+            seqs: BTreeMap::new(),
+            published: 0,
             sessions: 0,
         }
     }
 
-    /// The answer to a handshake and, right behind it, the frame that completes the session.
-    pub(super) fn upgraded(&mut self, target: &str) -> Vec<u8> {
+    /// The answer to a handshake and, right behind it, the frame that completes the session; and what it has
+    /// joined.
+    pub(super) fn upgraded(&mut self, target: &str) -> (Vec<u8>, SubscriptionSet) {
         self.sessions += 1;
         let (route, query) = target.split_once('?').unwrap_or((target, ""));
         let endpoint = Endpoint::ALL.iter().find(|endpoint| endpoint.path() == route);
@@ -100,7 +106,7 @@ impl Responder {
         let frame = ServerFrame::from(DashboardInitialized {
             correlation_id: correlation_id(self.sessions),
             timestamp: Timestamp::from_millis(TIMESTAMP_MILLIS),
-            subscriptions,
+            subscriptions: subscriptions.clone(),
             connection_info: ConnectionInfo {
                 connection_id: ConnectionId::new(&format!("floor-{}", self.sessions))
                     .expect("letters and digits are a connection id"),
@@ -115,26 +121,29 @@ impl Responder {
         let mut bytes =
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n".to_vec();
         bytes.extend(server_frame(Opcode::Text, json(&frame).as_bytes()));
-        bytes
+        (bytes, subscriptions)
     }
 
     /// The next publication, encoded.
-    pub(super) fn publication(
+    pub(crate) fn publication(
         &mut self,
         subscription: SubscriptionName,
         message_type: MessageType,
         data: Payload,
     ) -> Published {
-        self.seq += 1;
+        self.published += 1;
+        let seq = self.seqs.entry(subscription.clone()).or_default();
+        *seq += 1;
+        let seq = *seq;
         let publication = Publication {
             message_type,
-            correlation_id: correlation_id(self.seq),
+            correlation_id: correlation_id(self.published),
             source_correlation_id: None,
             timestamp: Timestamp::from_millis(TIMESTAMP_MILLIS),
             subscription,
             epoch: self.epoch.clone(),
-            seq: self.seq,
-            prev_seq: self.seq - 1,
+            seq,
+            prev_seq: seq - 1,
             replayed: false,
             data,
         };

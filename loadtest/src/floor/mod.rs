@@ -1,17 +1,19 @@
 //! The floor: a server that accepts any WebSocket handshake and writes each publication to every socket in
 //! a plain loop, encoded once. It does nothing that a real server must do, so its CPU per delivery is the
 //! cost of `send` itself on this machine. `fanout --floor` runs it as a child process; it is no server for
-//! anybody else (it does not answer the handshake's key, and knows no subscription).
+//! anybody else (it does not answer the handshake's key).
 
 mod answer;
 mod child;
 
+use std::collections::BTreeMap;
 use std::io::{self, Read as _, Write as _};
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd as _;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use hiveops_proto::SubscriptionName;
 use mio::net::{TcpListener, TcpStream};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
@@ -24,7 +26,8 @@ use crate::options::seconds;
 use crate::process::raise_file_limit;
 use crate::wire::{Opcode, next_frame, server_frame};
 pub(crate) use answer::LISTENING;
-use answer::{Request, Responder};
+use answer::Request;
+pub(crate) use answer::Responder;
 pub(crate) use child::FloorProcess;
 
 /// The most connections the floor prepares for, within the hard file limit.
@@ -77,6 +80,8 @@ struct Floor {
     listener: TcpListener,
     address: SocketAddr,
     peers: Slab<Peer>,
+    /// The peers of each subscription.
+    subscribers: BTreeMap<SubscriptionName, Vec<usize>>,
     responder: Responder,
     scratch: Vec<u8>,
 }
@@ -85,7 +90,7 @@ struct Floor {
 struct Peer {
     socket: TcpStream,
     /// Whether its handshake was answered.
-    subscribed: bool,
+    upgraded: bool,
     incoming: Vec<u8>,
     outgoing: Vec<u8>,
 }
@@ -98,7 +103,15 @@ impl Floor {
         poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
         let address = listener.local_addr()?;
         let scratch = vec![0; READ_BYTES];
-        Ok(Self { poll, listener, address, peers: Slab::new(), responder: Responder::new(), scratch })
+        Ok(Self {
+            poll,
+            listener,
+            address,
+            peers: Slab::new(),
+            subscribers: BTreeMap::new(),
+            responder: Responder::new(),
+            scratch,
+        })
     }
 
     fn serve(&mut self, deadline: Deadline) -> anyhow::Result<()> {
@@ -138,7 +151,7 @@ impl Floor {
             let place = self.peers.vacant_entry();
             let interest = Interest::READABLE | Interest::WRITABLE;
             self.poll.registry().register(&mut socket, Token(place.key()), interest)?;
-            place.insert(Peer { socket, subscribed: false, incoming: Vec::new(), outgoing: Vec::new() });
+            place.insert(Peer { socket, upgraded: false, incoming: Vec::new(), outgoing: Vec::new() });
         }
     }
 
@@ -149,7 +162,7 @@ impl Floor {
             alive = peer.read(&mut self.scratch) && self.take(number);
         }
         if !alive {
-            self.peers.try_remove(number);
+            self.remove(number);
         }
     }
 
@@ -157,7 +170,7 @@ impl Floor {
     fn take(&mut self, number: usize) -> bool {
         loop {
             let Some(peer) = self.peers.get_mut(number) else { return false };
-            if peer.subscribed {
+            if peer.upgraded {
                 return peer.take_frames();
             }
             let Some((request, used)) = Request::parse(&peer.incoming) else {
@@ -166,14 +179,19 @@ impl Floor {
             peer.incoming.drain(..used);
             match request {
                 Request::Upgrade { path } => {
-                    peer.subscribed = true;
-                    if !peer.send(&self.responder.upgraded(&path)) {
+                    peer.upgraded = true;
+                    let (answer, subscriptions) = self.responder.upgraded(&path);
+                    for name in subscriptions.iter() {
+                        self.subscribers.entry(name.clone()).or_default().push(number);
+                    }
+                    if !peer.send(&answer) {
                         return false;
                     }
                 }
                 Request::Publish { subscription, message_type, data } => {
-                    let publication = self.responder.publication(subscription, message_type, data);
-                    let reached = self.fan_out(&server_frame(Opcode::Text, publication.frame.as_bytes()));
+                    let publication = self.responder.publication(subscription.clone(), message_type, data);
+                    let frame = server_frame(Opcode::Text, publication.frame.as_bytes());
+                    let reached = self.fan_out(&subscription, &frame);
                     let answer = self.responder.published(&publication, reached);
                     let Some(peer) = self.peers.get_mut(number) else { return false };
                     if !peer.send(&answer) {
@@ -186,13 +204,23 @@ impl Floor {
     }
 
     /// The loop that is measured.
-    fn fan_out(&mut self, frame: &[u8]) -> u64 {
+    fn fan_out(&mut self, subscription: &SubscriptionName, frame: &[u8]) -> u64 {
         let mut reached = 0;
-        for (_, peer) in self.peers.iter_mut().filter(|(_, peer)| peer.subscribed) {
+        for number in self.subscribers.get(subscription).into_iter().flatten() {
+            let Some(peer) = self.peers.get_mut(*number) else { continue };
             // One that fails is removed when its own event says so.
             reached += u64::from(peer.send(frame));
         }
         reached
+    }
+
+    fn remove(&mut self, number: usize) {
+        if self.peers.try_remove(number).is_some() {
+            // The number will be another's, and that is not measured.
+            for subscribers in self.subscribers.values_mut() {
+                subscribers.retain(|subscriber| *subscriber != number);
+            }
+        }
     }
 }
 

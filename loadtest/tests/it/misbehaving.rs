@@ -94,6 +94,17 @@ fn a_session_without_its_subscription_is_a_failure() {
 }
 
 #[test]
+fn a_server_that_compresses_unasked_is_a_failure() {
+    let url = server(|mut stream| {
+        // `idle` does not offer it.
+        stream.write_all(&[UPGRADED, &[0xC1, 2, 0x03, 0x00]].concat()).unwrap();
+    });
+    let output = idle(&url, &[]);
+    assert_eq!(output.code, 1, "{output:?}");
+    assert!(output.errors.contains("compresses without having been asked"), "{output:?}");
+}
+
+#[test]
 fn pings_are_answered_and_a_ready_session_may_come_in_pieces() {
     let (report, pongs) = sync_channel(8);
     let url = server(move |mut stream| {

@@ -6,6 +6,8 @@
 
 mod catch_up;
 mod connection;
+#[cfg(feature = "counted")]
+pub(crate) mod counted;
 mod frame;
 mod gauges;
 mod outbox;
