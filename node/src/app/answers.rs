@@ -12,10 +12,22 @@ use crate::hub::Answers;
 use crate::session::Request;
 
 pub(super) struct BoardAnswers {
-    pub(super) board: Arc<BoardHandle>,
-    pub(super) control: Control,
-    pub(super) bus_kind: &'static str,
-    pub(super) bus_live: Arc<AtomicBool>,
+    board: Arc<BoardHandle>,
+    control: Control,
+    bus_kind: &'static str,
+    bus_live: Arc<AtomicBool>,
+}
+
+impl BoardAnswers {
+    pub(super) fn new(
+        board: &Arc<BoardHandle>,
+        control: &Control,
+        bus_kind: &'static str,
+        bus_live: &Arc<AtomicBool>,
+    ) -> Self {
+        let (board, control, bus_live) = (Arc::clone(board), control.clone(), Arc::clone(bus_live));
+        Self { board, control, bus_kind, bus_live }
+    }
 }
 
 impl Answers for BoardAnswers {

@@ -146,12 +146,7 @@ async fn assemble(
     let (cluster, answering) = local::cluster(&config, &bus, clock, &metrics);
     let board = Arc::new(BoardHandle::new());
     let bus_live = Arc::new(AtomicBool::new(false));
-    let answers = BoardAnswers {
-        board: Arc::clone(&board),
-        control: link.clone(),
-        bus_kind: bus.kind(),
-        bus_live: Arc::clone(&bus_live),
-    };
+    let answers = BoardAnswers::new(&board, &link, bus.kind(), &bus_live);
     let shared = Arc::new(Shared {
         catalog: Arc::clone(&catalog),
         node_id: config.node_id.clone(),

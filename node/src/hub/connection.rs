@@ -7,6 +7,7 @@ use super::pending::Pending;
 use super::registry::Registration;
 use crate::catalog::{SubId, SubMask};
 use crate::session::Session;
+use crate::time::Moment;
 use crate::ws::closing::Closing;
 use crate::ws::{Coding, Parser};
 
@@ -25,6 +26,9 @@ pub(super) struct Connection {
     pub(super) live: SubMask,
     /// What waits for the socket; none while the socket takes all.
     pub(super) pending: Option<Box<Pending>>,
+    /// When the socket last took everything of a fan-out, until the session is told: a delivery need not
+    /// touch the session, which lies elsewhere in memory.
+    pub(super) sent_at: Option<Moment>,
     /// The last fan-out that has seen it.
     pub(super) visited: u64,
     /// Tells its timer from that of an earlier holder of the same key, and from one set before a change.
@@ -51,7 +55,17 @@ impl Connection {
         self.pending.get_or_insert_with(|| Box::new(Pending::new(coding)))
     }
 
+    /// Tells the session what it was sent meanwhile.
+    pub(super) fn tell_sent(&mut self) {
+        if let Some(at) = self.sent_at.take()
+            && let Role::Session(session) = &mut self.role
+        {
+            session.sent(at);
+        }
+    }
+
     pub(super) fn session(&mut self) -> Option<&mut Session> {
+        self.tell_sent();
         match &mut self.role {
             Role::Session(session) => Some(session),
             Role::Closing(..) => None,

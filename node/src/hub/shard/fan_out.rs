@@ -369,9 +369,7 @@ fn visit(
         local.delivery.observe(at.duration_since(publication.received()).as_secs_f64());
         local.bytes_out.observe(publication.live().bytes(coding).len() as f64);
     }
-    if let Some(session) = connection.session() {
-        session.sent(batch.now);
-    }
+    connection.sent_at = Some(batch.now);
     Visit::Fine
 }
 
@@ -406,6 +404,7 @@ fn keep_rest(connection: &mut Connection, batch: &Batch<'_>, written: usize, loc
 
 /// Something waits already, so this waits behind it.
 fn queue(connection: &mut Connection, batch: &Batch<'_>, publications: &[Arc<Publication>]) -> Visit {
+    connection.tell_sent();
     let Connection { live, pending: Some(pending), role: Role::Session(session), .. } = connection else {
         return Visit::Fine;
     };

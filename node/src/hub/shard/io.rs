@@ -160,6 +160,7 @@ impl Shard {
     fn on_incoming(&mut self, key: u32, incoming: Incoming<'_>) {
         let mut actions = Vec::new();
         let Some(connection) = self.connections.get_mut(key as usize) else { return };
+        connection.tell_sent();
         let Connection { role, pending, .. } = connection;
         let env = Env::of(&self.shared, (&self.control, &self.catalog), &self.views, pending.as_deref());
         let step = match role {
@@ -278,6 +279,7 @@ impl Shard {
         if connection.gone.is_some() {
             return false;
         }
+        connection.tell_sent();
         let Connection { pending, live, role, .. } = connection;
         let Some(pending) = pending else { return false };
         let feeding = pending.feed(live, &self.views, room, now);

@@ -50,6 +50,7 @@ impl Shard {
             places: Vec::new(),
             live: SubMask::default(),
             pending: None,
+            sent_at: None,
             visited: self.stamp,
             generation: self.generation,
             again: false,
@@ -335,7 +336,9 @@ impl Shard {
     /// Lets a session handle an event that does not come from its socket.
     pub(super) fn handle(&mut self, key: u32, event: Event<'_>) {
         let mut actions = Vec::new();
-        let Some(Connection { role, pending, .. }) = self.connections.get_mut(key as usize) else { return };
+        let Some(connection) = self.connections.get_mut(key as usize) else { return };
+        connection.tell_sent();
+        let Connection { role, pending, .. } = connection;
         let env = Env::of(&self.shared, (&self.control, &self.catalog), &self.views, pending.as_deref());
         if let Role::Session(session) = role {
             session.handle(event, &env, &mut actions);
