@@ -221,8 +221,18 @@ impl Control {
                 (before.clone(), Some(Waiting { version, reason: error.to_string() }))
             }
         };
-        if waiting.is_some() && waiting != *self.waiting.borrow() {
-            tracing::error!(%version, waiting = ?waiting, "contract is not in force on this node yet");
+        if let Some(Waiting { reason, .. }) = &waiting
+            && waiting != *self.waiting.borrow()
+        {
+            match contract {
+                // Only a person can help.
+                Contract::Refused(_) => {
+                    tracing::error!(%version, reason, "contract cannot be used by this node")
+                }
+                Contract::Opening(_) | Contract::Ready(_) => {
+                    tracing::info!(%version, reason, "contract is not in force on this node yet");
+                }
+            }
         }
         let mut view = Arc::clone(latest);
         if waiting.is_some() {

@@ -66,6 +66,26 @@ impl Local {
         }
     }
 
+    /// Counts what sessions were sent whole by `at`.
+    fn delivered(&self, batch: &mut Batch<'_>, of: (SubMask, Coding), at: Instant, sessions: u64) {
+        if sessions == 0 {
+            return;
+        }
+        let part = batch.part(of);
+        self.bytes_sent.inc_by(sessions * part.bytes as u64);
+        self.sent.inc_by(sessions * part.slices.len() as u64);
+        let (subs, coding) = of;
+        let due = batch.publications.iter().filter(|publication| subs.contains(publication.sub()));
+        for publication in due {
+            let seconds = at.duration_since(publication.received()).as_secs_f64();
+            let bytes = publication.live().bytes(coding).len() as f64;
+            for _ in 0..sessions {
+                self.delivery.observe(seconds);
+                self.bytes_out.observe(bytes);
+            }
+        }
+    }
+
     pub(super) fn flush(&self) {
         self.sent.flush();
         self.bytes_sent.flush();
@@ -222,11 +242,18 @@ impl Shard {
             }
         }
         let results = sent.iter().copied().chain(std::iter::repeat(Sent::NotTried));
+        let (all, mut whole) = (Sent::Bytes(batch.part(group.part).bytes), 0);
         for (key, sent) in group.keys.drain(..).zip(results) {
             let Some(connection) = self.connections.get_mut(key as usize) else { continue };
+            if sent == all {
+                connection.sent_at = Some(batch.now);
+                whole += 1;
+                continue;
+            }
             let visit = visit(connection, batch, group.part, (sent, at), &mut self.local);
             self.visited(key, visit, refused);
         }
+        self.local.delivered(batch, group.part, at, whole);
         self.sent = sent;
     }
 
@@ -341,12 +368,11 @@ impl Shard {
 fn visit(
     connection: &mut Connection,
     batch: &mut Batch<'_>,
-    part: (SubMask, Coding),
+    of: (SubMask, Coding),
     (sent, mut at): (Sent, Instant),
     local: &mut Local,
 ) -> Visit {
-    let (subs, coding) = part;
-    let part = batch.part(part);
+    let part = batch.part(of);
     let written = match sent {
         Sent::Bytes(written) => Ok(written),
         Sent::Broken => return Visit::Gone,
@@ -359,16 +385,11 @@ fn visit(
         }
     };
     let Ok(written) = written else { return Visit::Gone };
-    local.bytes_sent.inc_by(written as u64);
     if written < part.bytes {
+        local.bytes_sent.inc_by(written as u64);
         return keep_rest(connection, batch, written, local);
     }
-    local.sent.inc_by(part.slices.len() as u64);
-    let due = batch.publications.iter().filter(|publication| subs.contains(publication.sub()));
-    for publication in due {
-        local.delivery.observe(at.duration_since(publication.received()).as_secs_f64());
-        local.bytes_out.observe(publication.live().bytes(coding).len() as f64);
-    }
+    local.delivered(batch, of, at, 1);
     connection.sent_at = Some(batch.now);
     Visit::Fine
 }

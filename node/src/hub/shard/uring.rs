@@ -61,16 +61,18 @@ impl Ring {
     ) -> io::Result<()> {
         sent.clear();
         sent.resize(sockets.len(), Sent::NotTried);
+        let mut queue = self.ring.submission();
         for (at, socket) in (0_u64..).zip(sockets) {
             let entry = entry(*socket, slices).user_data(at);
             // SAFETY: what the entry points to, `slices` and the bytes behind them, is borrowed until this
             // function returns. By then the entry has completed, or was taken back with the whole queue.
-            let pushed = unsafe { self.ring.submission().push(&entry) };
+            let pushed = unsafe { queue.push(&entry) };
             if pushed.is_err() {
                 break;
             }
         }
-        let pushed = self.ring.submission().len();
+        let pushed = queue.len();
+        drop(queue);
         let (mut completed, mut attempts) = (0, 0);
         while completed < pushed {
             let result = self.ring.submit_and_wait(pushed - completed);
