@@ -135,25 +135,30 @@ thread_local! {
 
 /// The frame with its payload compressed; none when that would not make it smaller.
 pub(crate) fn deflated(frame: &Bytes, coding: Coding) -> Option<Bytes> {
-    let index = coding.index()?;
-    let text = payload(frame);
-    if text.len() < DEFLATE_BYTES_MIN {
+    if payload(frame).len() < DEFLATE_BYTES_MIN {
         return None;
     }
+    deflated_anyhow(frame, coding).filter(|compressed| compressed.len() < frame.len())
+}
+
+/// The same, whether or not it makes the frame smaller.
+pub(crate) fn deflated_anyhow(frame: &Bytes, coding: Coding) -> Option<Bytes> {
+    let index = coding.index()?;
+    let text = payload(frame);
     let compressed = COMPRESSORS.with_borrow_mut(|compressors| {
         let compressor = compressors[index].get_or_insert_with(|| {
             Compress::new_with_window_bits(Compression::default(), false, coding.window_bits())
         });
         compress(compressor, text)
     })?;
-    let frame_compressed = compressed_frame(frame, &compressed);
-    (frame_compressed.len() < frame.len()).then_some(frame_compressed)
+    Some(compressed_frame(frame, &compressed))
 }
 
-/// The text as one message, without its tail; none when it grows.
+/// The text as one message, without its tail.
 fn compress(compressor: &mut Compress, text: &[u8]) -> Option<Vec<u8>> {
     compressor.reset();
-    let mut out = Vec::with_capacity(text.len() + TAIL.len());
+    // What does not shrink grows by five bytes for each block, of which none is below a kibibyte.
+    let mut out = Vec::with_capacity(text.len() + text.len() / 128 + 64);
     loop {
         let taken = usize::try_from(compressor.total_in()).ok()?;
         let status = compressor.compress_vec(&text[taken..], &mut out, FlushCompress::Sync).ok()?;

@@ -384,7 +384,8 @@ fn session_step(
 
 #[cfg(feature = "echo-endpoint")]
 fn echo_step(incoming: Incoming<'_>, coding: ws::Coding) -> Step {
-    let echo = |frame: bytes::Bytes| Step::Echo(ws::deflate::deflated(&frame, coding).unwrap_or(frame));
+    // The suite takes for granted that what it sent compressed comes back compressed, however small.
+    let echo = |frame| Step::Echo(ws::deflate::deflated_anyhow(&frame, coding).unwrap_or(frame));
     match incoming {
         Incoming::Text(text) => echo(ws::text_frame(text.as_bytes())),
         Incoming::Binary(bytes) => echo(ws::binary_frame(&bytes)),
