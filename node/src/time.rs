@@ -42,6 +42,12 @@ pub(crate) fn random() -> f64 {
     (Uuid::new_v4().as_u128() as u64 >> 11) as f64 / (1_u64 << 53) as f64
 }
 
+/// Full jitter: a random part, 0 to 1, of a ceiling that doubles up to the cap. Nodes that lose something at the
+/// same moment do not come back at the same moment.
+pub(crate) fn jittered(base: Duration, cap: Duration, doublings: u32, random: f64) -> Duration {
+    base.saturating_mul(1 << doublings.min(10)).min(cap).mul_f64(random.clamp(0.0, 1.0))
+}
+
 /// Reads the machine's clocks.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Clock {

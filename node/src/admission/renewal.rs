@@ -16,7 +16,7 @@ use crate::control::{AskError, Lender};
 use crate::hub::Hub;
 use crate::telemetry::Chain;
 use crate::telemetry::metrics::Metrics;
-use crate::time::{Clock, Moment};
+use crate::time::{Clock, Moment, jittered, random};
 
 /// The wait after a round of all replicas has failed: a random part of a ceiling that doubles up to the cap.
 /// The cap leaves several tries within a lease.
@@ -262,10 +262,9 @@ async fn under_way(call: &mut Option<Call>) -> (LeaseAsk, Result<LeaseAnswer, As
 
 /// Another replica is tried at once, until all have failed.
 fn pause(failures: u32, replicas: usize) -> Duration {
-    let rounds = failures / u32::try_from(replicas.max(1)).unwrap_or(u32::MAX);
-    if !failures.is_multiple_of(u32::try_from(replicas.max(1)).unwrap_or(u32::MAX)) {
+    let replicas = u32::try_from(replicas.max(1)).unwrap_or(u32::MAX);
+    if !failures.is_multiple_of(replicas) {
         return Duration::ZERO;
     }
-    let ceiling = BACKOFF_BASE.saturating_mul(1 << rounds.min(10)).min(BACKOFF_CAP);
-    ceiling.mul_f64(crate::time::random())
+    jittered(BACKOFF_BASE, BACKOFF_CAP, failures / replicas, random())
 }

@@ -73,7 +73,19 @@ enum Contract {
     Ready(Arc<Catalog>),
     /// The bus has yet to read some of its logs.
     Opening(Arc<Catalog>),
-    Refused(CompileError),
+    /// Only a person can help.
+    Refused(ContractVersion, CompileError),
+}
+
+impl Contract {
+    /// Why it cannot be in force yet.
+    fn missing(&self) -> Option<String> {
+        match self {
+            Self::Ready(_) => None,
+            Self::Opening(_) => Some("the bus has yet to begin the logs of its new subscriptions".to_owned()),
+            Self::Refused(_, error) => Some(error.to_string()),
+        }
+    }
 }
 
 impl Control {
@@ -185,21 +197,18 @@ impl Control {
         let current = &latest.contract.current;
         let catalog = match known {
             Contract::Ready(catalog) | Contract::Opening(catalog) if catalog.contract() == current => catalog,
-            Contract::Refused(error) if self.waits_for(current.version) => return Contract::Refused(error),
+            // A version has one document for ever.
+            Contract::Refused(version, _) if version == current.version => return known,
             _ => {
                 let compiled = parts.catalog.borrow().next(current.clone());
                 match compiled {
                     Ok(catalog) => catalog,
-                    Err(error) => return Contract::Refused(error),
+                    Err(error) => return Contract::Refused(current.version, error),
                 }
             }
         };
         let all_read = catalog.ids().all(|sub| parts.received.has_read(sub));
         if all_read { Contract::Ready(catalog) } else { Contract::Opening(catalog) }
-    }
-
-    fn waits_for(&self, version: ContractVersion) -> bool {
-        self.waiting.borrow().as_ref().is_some_and(|waiting| waiting.version == version)
     }
 
     /// Puts the view in force, with the contract before as long as its own cannot be served.
@@ -209,29 +218,15 @@ impl Control {
         contract: &Contract,
         parts: &Parts,
     ) -> Result<(), Ended> {
-        let before = Arc::clone(&parts.catalog.borrow());
         let version = latest.contract.current.version;
-        let (catalog, waiting) = match contract {
-            Contract::Ready(catalog) => (Arc::clone(catalog), None),
-            Contract::Opening(_) => {
-                let reason = "the bus has yet to begin the logs of its new subscriptions".to_owned();
-                (before.clone(), Some(Waiting { version, reason }))
-            }
-            Contract::Refused(error) => {
-                (before.clone(), Some(Waiting { version, reason: error.to_string() }))
-            }
-        };
-        if let Some(Waiting { reason, .. }) = &waiting
-            && waiting != *self.waiting.borrow()
+        let waiting = contract.missing().map(|reason| Waiting { version, reason });
+        if waiting != *self.waiting.borrow()
+            && let Some(Waiting { reason, .. }) = &waiting
         {
-            match contract {
-                // Only a person can help.
-                Contract::Refused(_) => {
-                    tracing::error!(%version, reason, "contract cannot be used by this node")
-                }
-                Contract::Opening(_) | Contract::Ready(_) => {
-                    tracing::info!(%version, reason, "contract is not in force on this node yet");
-                }
+            if let Contract::Refused(..) = contract {
+                tracing::error!(%version, reason, "contract cannot be used by this node");
+            } else {
+                tracing::info!(%version, reason, "contract is not in force on this node yet");
             }
         }
         let mut view = Arc::clone(latest);
@@ -245,11 +240,15 @@ impl Control {
         if *view == *self.view() {
             return Ok(());
         }
+        let catalog = match contract {
+            Contract::Ready(catalog) => Arc::clone(catalog),
+            Contract::Opening(_) | Contract::Refused(..) => Arc::clone(&parts.catalog.borrow()),
+        };
         parts.head_timeout.send_replace(Duration::from_secs(view.limits.handshake_timeout_seconds));
         parts.metrics.declare(catalog.names());
         // Sessions may join it before anybody may publish to it, so nobody publishes to what cannot be joined.
         parts.hub.control(&view, &catalog).await?;
-        parts.catalog.send_replace(Arc::clone(&catalog));
+        parts.catalog.send_replace(catalog);
         let (term, index) = (view.revision.term, view.revision.index);
         tracing::info!(term, index, contract_version = %view.contract.current.version, "control view applied");
         self.view.send_replace(view);

@@ -75,11 +75,7 @@ impl Lender {
         request: impl FnOnce(&reqwest::Client, &str) -> RequestBuilder,
     ) -> Result<Vec<u8>, AskError> {
         let turn = self.turn.load(Ordering::Relaxed);
-        let url = &self.replicas.urls[turn % self.replicas.urls.len()];
-        let mut request = request(&self.http, url.trim_end_matches('/'));
-        if let Some(secret) = &self.replicas.secret {
-            request = request.bearer_auth(secret.expose());
-        }
+        let request = self.replicas.signed(request(&self.http, self.replicas.url(turn)));
         let answered = async {
             let response = request.send().await.map_err(unreachable)?;
             read(response).await

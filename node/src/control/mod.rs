@@ -71,6 +71,21 @@ pub struct Replicas {
     pub data_dir: PathBuf,
 }
 
+impl Replicas {
+    /// The address of the replica whose turn it is, without a slash at its end.
+    fn url(&self, turn: usize) -> &str {
+        self.urls[turn % self.urls.len()].trim_end_matches('/')
+    }
+
+    /// The request with what shows that the node belongs to the cluster.
+    fn signed(&self, request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
+        match &self.secret {
+            Some(secret) => request.bearer_auth(secret.expose()),
+            None => request,
+        }
+    }
+}
+
 /// Why a node has no control view to start with.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {

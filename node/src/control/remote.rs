@@ -11,6 +11,7 @@ use tokio::time::timeout;
 
 use super::{ControlError, ControlSource, Lender, Replicas, cache};
 use crate::telemetry::Chain;
+use crate::time::{jittered, random};
 
 /// A replica says something every second; one that is silent for a few of these is left.
 const SILENCE_MAX: Duration = Duration::from_secs(3);
@@ -105,22 +106,18 @@ impl Following {
     async fn run(self) {
         let mut attempt = 0_u32;
         for turn in 0_usize.. {
-            let url = &self.replicas.urls[turn % self.replicas.urls.len()];
+            let url = self.replicas.url(turn);
             let before = *self.confirmed.borrow();
             let ended = self.stream(url).await;
             // Who has said something was a good one.
             attempt = if *self.confirmed.borrow() == before { attempt.saturating_add(1) } else { 0 };
             tracing::warn!(url, attempt, error = %Chain(&ended), "control link is down");
-            let ceiling = BACKOFF_BASE.saturating_mul(1 << attempt.min(10)).min(BACKOFF_CAP);
-            tokio::time::sleep(ceiling.mul_f64(crate::time::random())).await;
+            tokio::time::sleep(jittered(BACKOFF_BASE, BACKOFF_CAP, attempt, random())).await;
         }
     }
 
     async fn stream(&self, url: &str) -> Ended {
-        let mut request = self.http.get(format!("{}{CONTROL_WATCH}", url.trim_end_matches('/')));
-        if let Some(secret) = &self.replicas.secret {
-            request = request.bearer_auth(secret.expose());
-        }
+        let request = self.replicas.signed(self.http.get(format!("{url}{CONTROL_WATCH}")));
         let mut response = match timeout(SILENCE_MAX, request.send()).await {
             Ok(Ok(response)) if response.status().is_success() => response,
             Ok(Ok(response)) => return Ended::Refused(response.status()),

@@ -29,6 +29,7 @@ use crate::app::{App, resume};
 use crate::hub::{Admission, Full, Intent, Registration, SessionInfo};
 use crate::session::{Setup, WantedVersion};
 use crate::tasks::TaskKind;
+use crate::telemetry::log_denied;
 use crate::telemetry::metrics::HandshakeRefusal;
 use crate::ws::handshake::{self, Accepted};
 use crate::ws::{Coding, deflate};
@@ -73,7 +74,7 @@ pub(super) async fn open(
             None => {
                 let reason = DisconnectReason::ConnectionLimit;
                 count_refused(&app, HandshakeRefusal::ClusterFull);
-                log_denied(&app, reason, &correlation_id);
+                log_denied(&app.config.node_id, reason, &correlation_id);
                 Intent::Refuse(reason)
             }
             Some(registration) => {
@@ -254,17 +255,7 @@ fn count_denied(app: &App, reason: DisconnectReason, correlation_id: &hiveops_pr
         DisconnectReason::OriginDenied => app.metrics.origin_denied.inc(),
         _ => app.metrics.auth_denied.with_label_values(&[reason.as_str()]).inc(),
     }
-    log_denied(app, reason, correlation_id);
-}
-
-fn log_denied(app: &App, reason: DisconnectReason, correlation_id: &hiveops_proto::CorrelationId) {
-    tracing::info!(
-        correlation_id = %correlation_id,
-        reason = reason.as_str(),
-        code = reason.close_code().as_u16(),
-        node_id = %app.config.node_id,
-        "handshake denied"
-    );
+    log_denied(&app.config.node_id, reason, correlation_id);
 }
 
 fn since(wanted: &Wanted) -> Result<Positions, ApiError> {

@@ -7,6 +7,19 @@ pub(crate) mod quantile;
 use std::error::Error;
 use std::fmt;
 
+use hiveops_proto::{CorrelationId, DisconnectReason, NodeId};
+
+/// A handshake that is closed before it becomes a session, which its client sees as a close code.
+pub(crate) fn log_denied(node_id: &NodeId, reason: DisconnectReason, correlation_id: &CorrelationId) {
+    tracing::info!(
+        correlation_id = %correlation_id,
+        reason = reason.as_str(),
+        code = reason.close_code().as_u16(),
+        node_id = %node_id,
+        "handshake denied"
+    );
+}
+
 /// An error with everything that caused it, on one line.
 pub(crate) struct Chain<'a>(pub(crate) &'a dyn Error);
 

@@ -8,7 +8,7 @@ pub(super) use crate::bus::rules::Fingerprint;
 use crate::bus::{Ack, DUPLICATE_WINDOW, Publish, PublishError, Stored};
 use crate::catalog::SubId;
 use crate::log::CompactedLog;
-use hiveops_proto::Timestamp;
+use hiveops_proto::{Epoch, Timestamp};
 
 /// Repeats that are remembered per subscription at most. At the default inbound rates this is far beyond
 /// the window; a flood pushes the oldest out early, which is counted as nothing worse than a new one.
@@ -58,6 +58,11 @@ impl Ledger {
             ledger.remember(name, seen);
         }
         ledger
+    }
+
+    /// A ledger over a log in which there is nothing yet.
+    pub(super) fn begin(sub: SubId, epoch: Epoch) -> Self {
+        Self::new(sub, CompactedLog::new(epoch, 0), Vec::new())
     }
 
     /// Takes a publication, or says why not. What lies outside the window must have been forgotten before.
@@ -112,8 +117,6 @@ impl Ledger {
 
 #[cfg(test)]
 mod tests {
-    use hiveops_proto::Epoch;
-
     use super::*;
     use crate::bus::conformance::{update, with_key};
 
@@ -121,7 +124,7 @@ mod tests {
 
     fn ledger() -> Ledger {
         let sub = SubId::from_index(0).unwrap();
-        Ledger::new(sub, CompactedLog::new(Epoch::from_bits(1), 0), Vec::new())
+        Ledger::begin(sub, Epoch::from_bits(1))
     }
 
     fn at(ms: u64) -> Timestamp {

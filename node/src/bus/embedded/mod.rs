@@ -18,7 +18,6 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use hiveops_proto::{Epoch, SubscriptionName};
-use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use self::ledger::Ledger;
@@ -45,8 +44,8 @@ enum Command {
     Probe(u64),
     /// For every follower.
     Tell(Signal),
-    /// Begin more logs, each with its first epoch.
-    Open(Vec<NewLog>, oneshot::Sender<Result<(), Unavailable>>),
+    /// Begin more logs.
+    Open(Vec<(SubId, SubscriptionName)>, oneshot::Sender<Result<(), Unavailable>>),
     /// Look whether to stop.
     Wake,
     /// Do nothing until the other end is dropped.
@@ -54,12 +53,8 @@ enum Command {
     Hold(oneshot::Sender<()>, std::sync::mpsc::Receiver<()>),
 }
 
-/// A log that the bus does not have yet.
-struct NewLog {
-    sub: SubId,
-    name: SubscriptionName,
-    epoch: Epoch,
-}
+/// Makes the epoch of a log that begins.
+type NewEpoch = Box<dyn FnMut() -> Epoch + Send>;
 
 /// Asks the writer for the logs.
 #[derive(Clone)]
@@ -86,11 +81,7 @@ pub(crate) struct EmbeddedBus {
     writer: Option<JoinHandle<()>>,
     deadline: Duration,
     durable: bool,
-    new_epoch: NewEpoch,
 }
-
-/// Makes the epoch of a log that begins. Held for one call.
-type NewEpoch = Mutex<Box<dyn FnMut() -> Epoch + Send>>;
 
 impl EmbeddedBus {
     /// Opens the logs of `names`, in memory or in `data_dir`.
@@ -107,7 +98,7 @@ impl EmbeddedBus {
                 (Some(store), ledgers)
             }
         };
-        Self::start(ledgers, store, clock, Mutex::new(Box::new(new_epoch)))
+        Self::start(ledgers, store, clock, Box::new(new_epoch))
     }
 
     fn start(
@@ -120,7 +111,7 @@ impl EmbeddedBus {
         let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
         let (end, ended) = watch::channel(());
         let stopping = Arc::new(AtomicBool::new(false));
-        let writer = Writer::new(ledgers, store, clock);
+        let writer = Writer::new(ledgers, store, clock, new_epoch);
         let stop = Arc::clone(&stopping);
         let writer = std::thread::Builder::new()
             .name("bus-writer".to_owned())
@@ -130,8 +121,7 @@ impl EmbeddedBus {
                 drop(end);
             })
             .map_err(StoreError::Thread)?;
-        let (writer, deadline) = (Some(writer), CALL_TIMEOUT);
-        Ok(Self { commands, stopping, ended, writer, deadline, durable, new_epoch })
+        Ok(Self { commands, stopping, ended, writer: Some(writer), deadline: CALL_TIMEOUT, durable })
     }
 
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, PublishError> {
@@ -190,12 +180,7 @@ impl Bus for EmbeddedBus {
     }
 
     fn open(&self, logs: Vec<(SubId, SubscriptionName)>) -> Call<'_, Result<(), Unavailable>> {
-        Box::pin(async move {
-            let logs =
-                logs.into_iter().map(|(sub, name)| NewLog { sub, name, epoch: self.new_epoch.lock()() });
-            let logs: Vec<NewLog> = logs.collect();
-            self.ask(|reply| Command::Open(logs, reply)).await.map_err(unavailable)?
-        })
+        Box::pin(async move { self.ask(|reply| Command::Open(logs, reply)).await.map_err(unavailable)? })
     }
 
     fn probe(&self, nonce: u64) -> Call<'_, Result<(), Unavailable>> {

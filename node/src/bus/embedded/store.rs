@@ -11,7 +11,6 @@ use hiveops_proto::{Envelope, Epoch, Key, SubscriptionName, Timestamp};
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::{Deserialize, Serialize};
 
-use super::NewLog;
 use super::ledger::{Fingerprint, Ledger, Seen};
 use crate::bus::Stored;
 use crate::catalog::SubId;
@@ -119,8 +118,7 @@ pub(super) fn in_memory(
     names: &[SubscriptionName],
     mut new_epoch: impl FnMut() -> Epoch,
 ) -> Result<Vec<Ledger>, StoreError> {
-    let ledger = |sub| Ledger::new(sub, CompactedLog::new(new_epoch(), 0), Vec::new());
-    Ok(sub_ids(names)?.into_iter().map(ledger).collect())
+    Ok(sub_ids(names)?.into_iter().map(|sub| Ledger::begin(sub, new_epoch())).collect())
 }
 
 fn sub_ids(names: &[SubscriptionName]) -> Result<Vec<SubId>, StoreError> {
@@ -165,10 +163,14 @@ impl Store {
     }
 
     /// Begins a log, or goes on with one from before, and gives what is in it.
-    pub(super) fn begin(&mut self, log: NewLog) -> Result<Ledger, StoreError> {
-        let NewLog { sub, name, epoch } = log;
+    pub(super) fn begin(
+        &mut self,
+        sub: SubId,
+        name: SubscriptionName,
+        new_epoch: impl FnMut() -> Epoch,
+    ) -> Result<Ledger, StoreError> {
         let begun = self.database().and_then(|database| {
-            create_missing(database, std::slice::from_ref(&name), || epoch.clone())?;
+            create_missing(database, std::slice::from_ref(&name), new_epoch)?;
             load(database, sub, name.as_str())
         });
         let ledger = begun.map_err(|error| self.access(error))?;

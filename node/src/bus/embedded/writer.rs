@@ -7,16 +7,15 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 use std::time::Duration;
 
-use hiveops_proto::{Epoch, Timestamp};
+use hiveops_proto::{Epoch, SubscriptionName, Timestamp};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::ledger::{Accepted, Ledger, Taken};
 use super::store::{Change, Store, StoreError};
-use super::{Command, NewLog, Reply};
+use super::{Command, NewEpoch, Reply};
 use crate::bus::follower::{Joined, LAG_MAX, Places};
 use crate::bus::{Ack, BusEvent, Publish, PublishError, Reset, Stored, Unavailable};
 use crate::catalog::SubId;
-use crate::log::CompactedLog;
 use crate::telemetry::Chain;
 use crate::time::{Clock, Moment};
 
@@ -42,6 +41,7 @@ pub(super) struct Writer {
     /// Followers that joined meanwhile.
     waiting: Vec<(Places, oneshot::Sender<Joined>)>,
     clock: Clock,
+    new_epoch: NewEpoch,
 }
 
 /// One batch in the making.
@@ -54,10 +54,11 @@ struct Batch {
 }
 
 impl Writer {
-    pub(super) fn new(ledgers: Vec<Ledger>, store: Option<Store>, clock: Clock) -> Self {
+    pub(super) fn new(ledgers: Vec<Ledger>, store: Option<Store>, clock: Clock, new_epoch: NewEpoch) -> Self {
         let (live, _) = broadcast::channel(LAG_MAX);
         let announced = ledgers.iter().map(|ledger| ledger.log.head()).collect();
-        Self { ledgers, store, live, announced, broken: false, waiting: Vec::new(), clock }
+        let (broken, waiting) = (false, Vec::new());
+        Self { ledgers, store, live, announced, broken, waiting, clock, new_epoch }
     }
 
     /// Serves until everybody has gone, or `stopping` is set and the queue is empty.
@@ -256,17 +257,17 @@ impl Writer {
     }
 
     /// Begins the logs that there are not yet, and tells the followers of each.
-    fn open(&mut self, logs: Vec<NewLog>) -> Result<(), Unavailable> {
+    fn open(&mut self, logs: Vec<(SubId, SubscriptionName)>) -> Result<(), Unavailable> {
         if self.broken {
             return Err(unwritable());
         }
-        for log in logs {
-            if log.sub.index() != self.ledgers.len() {
+        for (sub, name) in logs {
+            if sub.index() != self.ledgers.len() {
                 continue;
             }
             let ledger = match &mut self.store {
-                None => Ok(Ledger::new(log.sub, CompactedLog::new(log.epoch, 0), Vec::new())),
-                Some(store) => store.begin(log),
+                None => Ok(Ledger::begin(sub, (self.new_epoch)())),
+                Some(store) => store.begin(sub, name, &mut self.new_epoch),
             };
             let ledger = ledger.map_err(|error| {
                 tracing::error!(error = %Chain(&error), "bus store cannot begin a log");
@@ -365,7 +366,7 @@ mod tests {
     fn a_quiet_log_drops_what_is_too_old_and_tells_nobody() {
         let clock = Clock::start();
         let now = clock.timestamp();
-        let mut writer = Writer::new(in_memory(&names(), epochs()).unwrap(), None, clock);
+        let mut writer = Writer::new(in_memory(&names(), epochs()).unwrap(), None, clock, Box::new(epochs()));
         let mut live = writer.live.subscribe();
         for publication in [occurrence(0, 1), update(0, "a", 2), removal(0, "b"), update(1, "a", 4)] {
             publish(&mut writer, publication, now);
@@ -385,7 +386,7 @@ mod tests {
     fn a_repeat_is_forgotten_though_what_forgets_it_is_refused() {
         let clock = Clock::start();
         let now = clock.timestamp();
-        let mut writer = Writer::new(in_memory(&names(), epochs()).unwrap(), None, clock);
+        let mut writer = Writer::new(in_memory(&names(), epochs()).unwrap(), None, clock, Box::new(epochs()));
         publish(&mut writer, with_key("k1", update(0, "a", 1)), now);
         let mut batch = Batch::default();
         let refused = Publish { expect: crate::bus::Expect::Absent, ..update(0, "a", 2) };

@@ -111,8 +111,8 @@ async fn begin(inner: &Arc<Inner>, logs: &mut Vec<Followed>) -> Result<Begun, Li
     let names = &inner.names;
     streams::ensure(&context, &streams::probe(names, inner.replicas)).await?;
     streams::ensure(&context, &streams::incoming(names, inner.replicas)).await?;
-    for (sub, name) in inner.subscriptions.iter() {
-        logs.push(Followed::open(inner, &context, sub, name).await?);
+    for (sub, log) in inner.logs.iter() {
+        logs.push(Followed::open(inner, &context, sub, &log.name).await?);
     }
     let listen = |error| LinkError::broker("the bus cannot be listened to", error);
     let live = client.subscribe(names.all_live()).await.map_err(listen)?;
@@ -190,8 +190,8 @@ impl Begun {
 
     /// What is said on the new logs meanwhile is in them when they are read.
     async fn open_more(&self, inner: &Arc<Inner>, logs: &mut Vec<Followed>) -> Result<(), LinkError> {
-        for (sub, name) in inner.subscriptions.iter().skip(logs.len()) {
-            let mut log = Followed::open(inner, &self.link.context, sub, name).await?;
+        for (sub, log) in inner.logs.iter().skip(logs.len()) {
+            let mut log = Followed::open(inner, &self.link.context, sub, &log.name).await?;
             log.begin(inner, &self.link.context).await?;
             logs.push(log);
         }
@@ -218,7 +218,7 @@ impl Begun {
             return Ok(());
         };
         let name = original.split('.').nth(3);
-        let log = logs.iter_mut().find(|log| Some(inner.subscriptions[log.sub].as_str()) == name);
+        let log = logs.iter_mut().find(|log| Some(inner.logs[log.sub].name.as_str()) == name);
         let Some(log) = log else { return Ok(()) };
         let raw =
             Raw { subject: original, headers: message.headers.as_ref(), payload: &message.payload, seq, at };
@@ -290,7 +290,7 @@ impl Followed {
             Continuity::Cut => {
                 let info = streams::renew(context, &info, self.generation).await?;
                 tracing::warn!(
-                    subscription = inner.subscriptions[self.sub].as_str(),
+                    subscription = inner.logs[self.sub].name.as_str(),
                     epoch = streams::epoch(&info).as_str(),
                     seq = info.state.last_sequence,
                     "log has lost its tail and begins a new epoch"
@@ -339,7 +339,7 @@ impl Followed {
         let source = Source {
             names: &inner.names,
             sub: self.sub,
-            name: &inner.subscriptions[self.sub],
+            name: &inner.logs[self.sub].name,
             epoch: &self.epoch,
         };
         let read = read::read(&self.stream, &source, self.seen + 1).await?;
@@ -358,7 +358,7 @@ impl Followed {
     async fn reset(&mut self, inner: &Arc<Inner>, info: &Info) -> Result<(), LinkError> {
         self.epoch = streams::epoch(info);
         self.generation = streams::generation(info);
-        let name = &inner.subscriptions[self.sub];
+        let name = &inner.logs[self.sub].name;
         let source = Source { names: &inner.names, sub: self.sub, name, epoch: &self.epoch };
         let read = read::read(&self.stream, &source, 1).await?;
         report_bad(inner, self.sub, &read.bad);
@@ -396,14 +396,14 @@ impl Followed {
         if raw.seq > self.seen + 1 {
             count(&inner.counts.gaps);
             tracing::warn!(
-                subscription = inner.subscriptions[self.sub].as_str(),
+                subscription = inner.logs[self.sub].name.as_str(),
                 seq = raw.seq,
                 seen = self.seen,
                 "bus skipped messages, the log is read on"
             );
             return self.resync(inner, context).await;
         }
-        let name = &inner.subscriptions[self.sub];
+        let name = &inner.logs[self.sub].name;
         match entry::decode(&inner.names, self.sub, name, &self.epoch, raw) {
             Ok(entry) => {
                 inner.mirror.append(entry.stored, inner.clock.timestamp(), entry.repeat);
@@ -416,7 +416,7 @@ impl Followed {
 
     /// The server keeps occurrences for their time only; their number is bounded from here.
     async fn cut(&self, inner: &Arc<Inner>, message_type: &MessageType) -> Result<(), LinkError> {
-        let subjects = inner.names.type_subjects(&inner.subscriptions[self.sub], message_type);
+        let subjects = inner.names.type_subjects(&inner.logs[self.sub].name, message_type);
         let purge = self.stream.purge().filter(subjects).keep(super::CUT_KEEPS);
         purge.await.map(drop).map_err(|error| LinkError::broker("a log cannot be cut", error))
     }
@@ -425,7 +425,7 @@ impl Followed {
     fn saw(&mut self, inner: &Arc<Inner>, seq: u64, at: Option<Timestamp>) {
         (self.seen, self.seen_at) = (seq, at);
         let seen = super::Seen { epoch: self.epoch.clone(), generation: self.generation, seq, at };
-        inner.seen[self.sub].send_replace(Some(seen));
+        inner.logs[self.sub].seen.send_replace(Some(seen));
     }
 }
 
@@ -439,7 +439,7 @@ fn report_bad(inner: &Arc<Inner>, sub: SubId, bad: &[(u64, BadEntry)]) {
     inner.counts.bad_entries.fetch_add(bad.len() as u64, Ordering::Relaxed);
     for (seq, reason) in bad {
         tracing::warn!(
-            subscription = inner.subscriptions[sub].as_str(),
+            subscription = inner.logs[sub].name.as_str(),
             seq,
             reason = %reason,
             "log has an entry that no node wrote"
@@ -451,7 +451,7 @@ fn report_bad(inner: &Arc<Inner>, sub: SubId, bad: &[(u64, BadEntry)]) {
 pub(super) fn backoff(attempt: u32, random: f64) -> Duration {
     const BASE: Duration = Duration::from_millis(50);
     const CAP: Duration = Duration::from_secs(2);
-    BASE.saturating_mul(1 << attempt.min(10)).min(CAP).mul_f64(random.clamp(0.0, 1.0))
+    crate::time::jittered(BASE, CAP, attempt, random)
 }
 
 #[cfg(test)]

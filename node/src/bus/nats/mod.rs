@@ -98,24 +98,35 @@ struct Inner {
     replicas: u8,
     names: Names,
     node_id: NodeId,
-    subscriptions: PerSub<SubscriptionName>,
+    logs: PerSub<Log>,
     clock: Clock,
     mirror: Arc<Mirror>,
     counts: Counts,
     /// The link that stands, or why there is none. Written by the link's task only.
     link: watch::Sender<Result<Arc<Link>, LinkError>>,
-    /// How far each log was looked at, by this link or the ones before.
-    seen: PerSub<watch::Sender<Option<Seen>>>,
     /// Where this node's probes go, and where they come back.
     probe_subject: String,
     probe_live: String,
-    /// The last place of each log that this node was acknowledged. Held for one look or change.
-    acked: PerSub<Mutex<Option<Position>>>,
-    /// How many occurrences this node has published, by log.
-    occurrences: PerSub<AtomicU64>,
     keys: KeyLocks,
     stopping: AtomicBool,
     stop: watch::Sender<bool>,
+}
+
+/// What the node knows of one log besides what is in its mirror.
+struct Log {
+    name: SubscriptionName,
+    /// How far it was looked at, by this link or the ones before.
+    seen: watch::Sender<Option<Seen>>,
+    /// The last place that this node was acknowledged. Held for one look or change.
+    acked: Mutex<Option<Position>>,
+    /// How many occurrences this node has published.
+    occurrences: AtomicU64,
+}
+
+impl Log {
+    fn new(name: SubscriptionName) -> Self {
+        Self { name, seen: watch::Sender::new(None), acked: Mutex::default(), occurrences: AtomicU64::new(0) }
+    }
 }
 
 /// How far a log was looked at.
@@ -145,17 +156,8 @@ pub(crate) enum LinkError {
 }
 
 impl Inner {
-    /// Everything that is kept for a log, before anybody can name it.
-    fn make_room(&self, name: SubscriptionName) {
-        self.seen.push(watch::Sender::new(None));
-        self.acked.push(Mutex::default());
-        self.occurrences.push(AtomicU64::new(0));
-        self.mirror.open();
-        self.subscriptions.push(name);
-    }
-
     fn seen(&self, sub: SubId) -> Option<Seen> {
-        self.seen[sub].borrow().clone()
+        self.logs[sub].seen.borrow().clone()
     }
 
     /// Waits until the log was looked at as far as this place; true as well when it is in another life, in
@@ -165,7 +167,7 @@ impl Inner {
     }
 
     async fn wait_seen(&self, sub: SubId, patience: Duration, there: impl Fn(&Seen) -> bool) -> bool {
-        let mut seen = self.seen[sub].subscribe();
+        let mut seen = self.logs[sub].seen.subscribe();
         let arrived = seen.wait_for(|seen| seen.as_ref().is_some_and(&there));
         // The sender is in `self`.
         matches!(tokio::time::timeout(patience, arrived).await, Ok(Ok(_)))
@@ -234,14 +236,11 @@ impl NatsBus {
             probe_live: names.probe_live(&token),
             names,
             node_id: settings.node_id,
-            subscriptions: subscriptions.iter().cloned().collect(),
+            logs: subscriptions.iter().cloned().map(Log::new).collect(),
             clock,
             mirror: Arc::new(Mirror::new(subscriptions.len())),
             counts: Counts::default(),
             link: watch::Sender::new(Err(LinkError::NotYet)),
-            seen: subscriptions.iter().map(|_| watch::Sender::new(None)).collect(),
-            acked: subscriptions.iter().map(|_| Mutex::default()).collect(),
-            occurrences: subscriptions.iter().map(|_| AtomicU64::new(0)).collect(),
             keys: KeyLocks::default(),
             stopping: AtomicBool::new(false),
             stop: watch::Sender::new(false),
@@ -309,7 +308,7 @@ impl NatsBus {
             }
             let link = self.link().await?;
             // What this node was acknowledged is known to it before it decides anything else.
-            let acked = inner.acked[sub].lock().clone();
+            let acked = inner.logs[sub].acked.lock().clone();
             if let Some(acked) = acked {
                 self.echoed(sub, &acked).await;
             }
@@ -390,7 +389,7 @@ impl NatsBus {
         let inner = &self.inner;
         let place = Position { epoch: ack.epoch.clone(), seq: ack.seq };
         {
-            let mut acked = inner.acked[publish.sub].lock();
+            let mut acked = inner.logs[publish.sub].acked.lock();
             if acked.as_ref().is_none_or(|acked| acked.epoch != place.epoch || acked.seq < place.seq) {
                 *acked = Some(place.clone());
             }
@@ -403,7 +402,7 @@ impl NatsBus {
             return inner.mirror.repeated(publish).unwrap_or(Ok(ack));
         }
         if publish.key.is_none() {
-            let count = inner.occurrences[publish.sub].fetch_add(1, Ordering::Relaxed) + 1;
+            let count = inner.logs[publish.sub].occurrences.fetch_add(1, Ordering::Relaxed) + 1;
             if count.is_multiple_of(CUT_EVERY) {
                 self.ask(Request::Cut(publish.sub, publish.envelope.message_type.clone()));
             }
@@ -424,9 +423,9 @@ impl NatsBus {
     async fn meet_heads(&self) -> Result<(), Unavailable> {
         let link = self.link().await?;
         // One that has just been opened is not there yet, and nobody can miss anything of it.
-        let begun = self.inner.subscriptions.iter().filter(|(sub, _)| self.inner.seen(*sub).is_some());
-        let heads = begun.map(|(sub, name)| {
-            let (context, stream) = (&link.context, self.inner.names.log_stream(name));
+        let begun = self.inner.logs.iter().filter(|(_, log)| log.seen.borrow().is_some());
+        let heads = begun.map(|(sub, log)| {
+            let (context, stream) = (&link.context, self.inner.names.log_stream(&log.name));
             async move {
                 let stream = context.get_stream(stream).await?;
                 let info = stream.cached_info();
@@ -522,8 +521,10 @@ impl Bus for NatsBus {
     fn open(&self, logs: Vec<(SubId, SubscriptionName)>) -> Call<'_, Result<(), Unavailable>> {
         Box::pin(self.in_time(async move {
             for (sub, name) in logs {
-                if self.inner.subscriptions.get(sub).is_none() {
-                    self.inner.make_room(name);
+                if self.inner.logs.get(sub).is_none() {
+                    // The mirror first: who finds the log finds its copy.
+                    self.inner.mirror.open();
+                    self.inner.logs.push(Log::new(name));
                 }
             }
             // A link that is down does it when it is up again.
@@ -582,8 +583,8 @@ impl Bus for NatsBus {
             let inner = &self.inner;
             inner.stopping.store(true, Ordering::Release);
             let all = async {
-                for (sub, acked) in inner.acked.iter() {
-                    let acked = acked.lock().clone();
+                for (sub, log) in inner.logs.iter() {
+                    let acked = log.acked.lock().clone();
                     let Some(acked) = acked else { continue };
                     inner.looked_at(sub, &acked, self.deadline).await;
                 }

@@ -43,9 +43,9 @@ pub(crate) async fn publish(
         ..Request::new(&target.subscription, &target.message_type, data, correlation_id.clone())
     };
     let published = app.publisher.publish(request).await;
-    let published = published.map_err(|refused| ApiError::refused(refused, &app.publisher.catalog()))?;
-    let sub = published.checked.sub;
     let catalog = app.publisher.catalog();
+    let published = published.map_err(|refused| ApiError::refused(refused, &catalog))?;
+    let sub = published.checked.sub;
     Ok(Json(BroadcastReply {
         success: true,
         subscription: catalog.name(sub).clone(),

@@ -220,6 +220,9 @@ impl Shard {
 
     /// Sends to the sessions of a group what is due to them, and empties it.
     fn send_group(&mut self, group: &mut Group, batch: &mut Batch<'_>, refused: &mut Vec<(u32, Attempts)>) {
+        if group.keys.is_empty() {
+            return;
+        }
         let mut sent = std::mem::take(&mut self.sent);
         sent.clear();
         let mut at = Instant::now();

@@ -6,6 +6,7 @@ use hiveops_proto::DisconnectReason;
 
 use super::{Intent, Shard};
 use crate::session::{Ending, Event};
+use crate::telemetry::log_denied;
 use crate::telemetry::metrics::HandshakeRefusal;
 
 impl Shard {
@@ -45,13 +46,7 @@ impl Shard {
         };
         let refusal = [HandshakeRefusal::ClusterFull.as_str()];
         self.shared.metrics.handshakes_refused.with_label_values(&refusal).inc();
-        tracing::info!(
-            correlation_id = %setup.correlation_id,
-            node_id = %self.shared.node_id,
-            reason = verdict.as_str(),
-            code = verdict.close_code().as_u16(),
-            "handshake denied"
-        );
+        log_denied(&self.shared.node_id, verdict, &setup.correlation_id);
         Some(verdict)
     }
 }

@@ -380,17 +380,18 @@ impl Shard {
         }
     }
 
-    /// New limits hold from now on, for the deadlines that run as well.
+    /// New limits hold from now on, for the deadlines that run as well. Sessions leave what the contract does
+    /// not declare any more, and hear whether it serves their version.
     pub(super) fn set_control(&mut self, view: Arc<ControlView>, catalog: Arc<Catalog>) {
         let before = std::mem::replace(&mut self.control, view);
         let contract = std::mem::replace(&mut self.catalog, catalog);
-        if !Arc::ptr_eq(&contract, &self.catalog)
-            || before.contract.supported_versions != self.control.contract.supported_versions
-        {
-            self.tell_contract();
-        }
+        let is_news = !Arc::ptr_eq(&contract, &self.catalog)
+            || before.contract.supported_versions != self.control.contract.supported_versions;
         let keys: Vec<u32> = self.connections.iter().map(|(key, _)| key as u32).collect();
         for key in keys {
+            if is_news {
+                self.handle(key, Event::Contract);
+            }
             let limits = &self.control.limits;
             let Some(connection) = self.connections.get_mut(key as usize) else { continue };
             // One that comes up early is set again; only one that would come up late needs another timer.
@@ -402,19 +403,6 @@ impl Shard {
                 connection.generation = self.generation;
                 self.schedule(key);
             }
-        }
-    }
-
-    /// Sessions leave what the contract in force does not declare, and hear whether it serves their version.
-    fn tell_contract(&mut self) {
-        let keys: Vec<u32> = self.connections.iter().map(|(key, _)| key as u32).collect();
-        for key in keys {
-            let mut actions = Vec::new();
-            let Some(connection) = self.connections.get_mut(key as usize) else { continue };
-            let env = Env::of(&self.shared, (&self.control, &self.catalog), &self.views, None);
-            let Some(session) = connection.session() else { continue };
-            session.handle(Event::Contract, &env, &mut actions);
-            self.apply(key, actions, None);
         }
     }
 

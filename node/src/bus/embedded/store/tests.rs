@@ -274,13 +274,9 @@ impl Failing {
             Epoch::from_bits(next)
         };
         let (store, ledgers) = Store::open_with(path, opener, &names(), new_epoch).unwrap();
-        let bus = EmbeddedBus::start(
-            ledgers,
-            Some(store),
-            Clock::start(),
-            parking_lot::Mutex::new(Box::new(super::super::tests::epochs())),
-        )
-        .unwrap();
+        let bus =
+            EmbeddedBus::start(ledgers, Some(store), Clock::start(), Box::new(super::super::tests::epochs()))
+                .unwrap();
         Self { bus, good_for, away, _dir: dir }
     }
 

@@ -91,7 +91,7 @@ async fn wait_in_step(bus: &NatsBus) {
             ticks.tick().await;
             let Ok(link) = bus.link().await else { continue };
             let mut whole = true;
-            for name in bus.inner.subscriptions.values() {
+            for name in bus.inner.logs.values().map(|log| &log.name) {
                 let stream = link.context.get_stream(bus.inner.names.log_stream(name)).await;
                 let replicas = stream.ok().and_then(|stream| stream.cached_info().cluster.clone());
                 whole &= replicas.is_some_and(|cluster| {
