@@ -50,6 +50,17 @@ pub(crate) async fn in_time<T>(rule: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, rule).await.expect("the rule is decided in time")
 }
 
+/// Waits until something holds that nothing tells of.
+pub(crate) async fn wait_for(what: &str, holds: impl Fn() -> bool) {
+    let mut ticks = tokio::time::interval(Duration::from_millis(1));
+    let waiting = async {
+        while !holds() {
+            ticks.tick().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("{what}: not in time"));
+}
+
 fn base(sub: usize, message_type: &str, data: &str) -> Publish {
     let envelope = Envelope {
         subscription: names()[sub].clone(),

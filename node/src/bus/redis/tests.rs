@@ -11,7 +11,7 @@ use hiveops_testkit::broker::{RedisOptions, RedisServer};
 
 use super::*;
 use crate::bus::conformance::{
-    Fixture, Reader, in_time, names, occurrence, publish_all, seen_now, update, with_key,
+    Fixture, Reader, in_time, names, occurrence, publish_all, seen_now, update, wait_for, with_key,
 };
 use crate::config::BusUrl;
 
@@ -66,17 +66,6 @@ async fn renewed(reader: &mut Reader, sub: usize, old: &Epoch) -> Epoch {
     })
     .await;
     reader.log(sub).epoch.clone()
-}
-
-/// Waits until something holds that nothing tells of.
-async fn wait_for(what: &str, holds: impl Fn() -> bool) {
-    let mut ticks = tokio::time::interval(Duration::from_millis(5));
-    let waiting = async {
-        while !holds() {
-            ticks.tick().await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("{what}: not in time"));
 }
 
 /// Thaws a server when it is dropped.
