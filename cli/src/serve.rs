@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use hiveops_control::config::Start;
 use hiveops_control::standalone;
 use hiveops_node::Config;
 use hiveops_node::control::{ControlSource, Replicas};
@@ -127,11 +128,8 @@ async fn control(
     replicas: Replicas,
 ) -> anyhow::Result<(ControlSource, Pin<Box<dyn Future<Output = ()>>>)> {
     if replicas.urls.is_empty() {
-        let plane = standalone::run(standalone::Config::new(
-            config.limits.clone(),
-            config.limit_sources.clone(),
-            config.contract.clone(),
-        ))?;
+        let (limits, sources) = (config.limits.clone(), config.limit_sources.clone());
+        let plane = standalone::run(Start::new(limits, sources, &config.contract))?;
         let source = plane.watch().into();
         // The plane lives as long as its handle.
         let held = async move {

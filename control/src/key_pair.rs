@@ -1,7 +1,6 @@
 //! Makes key pairs that sign access tokens. Only a leader does, when it is asked for a rotation: what it made
 //! then goes into the log like everything else.
 
-use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -19,13 +18,12 @@ pub(crate) struct NoKey;
 /// An Ed25519 key pair. Its name is the thumbprint of the public key (RFC 7638), so that it can be checked and
 /// no two keys share one; the private key is its PKCS #8 document in base64url.
 pub(crate) fn make(chance: &Chance) -> Result<NewKey, NoKey> {
-    let document = match chance {
-        Chance::System => Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()),
+    let pair = match chance {
+        Chance::System => Ed25519KeyPair::generate().map_err(|_| NoKey)?,
         #[cfg(test)]
-        Chance::Seeded(seeded) => seeded.key_pair().to_pkcs8(),
+        Chance::Seeded(seeded) => seeded.key_pair(),
     };
-    let document = document.map_err(|_| NoKey)?;
-    let pair = Ed25519KeyPair::from_pkcs8(document.as_ref()).map_err(|_| NoKey)?;
+    let document = pair.to_pkcs8().map_err(|_| NoKey)?;
     let x = URL_SAFE_NO_PAD.encode(pair.public_key());
     let kid = KeyId::new(&thumbprint(&x)).map_err(|_| NoKey)?;
     Ok(NewKey { kid, private: Secret::new(URL_SAFE_NO_PAD.encode(document.as_ref())), x })

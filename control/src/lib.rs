@@ -22,7 +22,6 @@ mod storage;
 mod wire;
 
 use hiveops_proto::Contract;
-use sha2::{Digest as _, Sha256};
 
 pub use config::Config;
 pub use replica::{Error, run, run_on};
@@ -33,13 +32,4 @@ fn document_of(contract: &Contract) -> String {
         Ok(built_in) if &built_in == contract => hiveops_proto::CONTRACT.to_owned(),
         _ => serde_json::to_string(contract).expect("a contract is plain data"),
     }
-}
-
-/// `sha256:` and the digest of a published document.
-pub fn digest(document: &str) -> String {
-    let mut text = String::from("sha256:");
-    for byte in Sha256::digest(document.as_bytes()) {
-        text.push_str(&format!("{byte:02x}"));
-    }
-    text
 }

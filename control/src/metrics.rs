@@ -3,7 +3,6 @@
 //! Counters are counted where things happen; gauges are read, when somebody asks, from what owns the thing.
 //! Labels come from closed sets, but for the members of the cluster, which are a handful.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use hiveops_proto::http::ProblemKind;
@@ -66,24 +65,20 @@ impl From<&Undecided> for ProposalOutcome {
     }
 }
 
-/// All of them. Cheap to clone, as the library's own types are.
-#[derive(Debug, Clone)]
+/// All of them.
+#[derive(Debug)]
 pub(crate) struct Metrics {
     registry: Registry,
     pub(crate) leader_changes: IntCounter,
-    elections: IntCounter,
     proposals: IntCounterVec,
     proposal_seconds: Histogram,
     refused: IntCounterVec,
-    rpc_failures: IntCounterVec,
-    snapshots: IntCounterVec,
     term: IntGauge,
     is_leader: IntGauge,
     quorum: IntGauge,
     last_log_index: IntGauge,
     last_applied_index: IntGauge,
     follower_lag: IntGaugeVec,
-    snapshot_bytes: IntGauge,
     log_bytes: IntGauge,
     watchers: IntGauge,
     keys: IntGaugeVec,
@@ -101,8 +96,12 @@ fn add<C: Collector + Clone + 'static>(registry: &Registry, made: prometheus::Re
 impl Metrics {
     /// Every member of a closed set is there from the start, so that a rate over a counter that has not moved
     /// yet is 0 and not absent.
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(counts: &Counts) -> Self {
         let metrics = Self::register();
+        for count in counts.collectors() {
+            let registered = metrics.registry.register(count);
+            registered.expect("no two names are equal, which a test shows");
+        }
         for outcome in ProposalOutcome::ALL {
             metrics.proposals.with_label_values(&[outcome.as_str()]);
         }
@@ -130,7 +129,6 @@ impl Metrics {
                 "hiveops_control_leader_changes_total",
                 "Leaders that this replica has come to know, itself included.",
             ),
-            elections: counter("hiveops_control_elections_total", "Times that this replica asked for votes."),
             proposals: counters(
                 "hiveops_control_proposals_total",
                 "Commands that this replica brought before the others as their leader, by outcome.",
@@ -145,16 +143,6 @@ impl Metrics {
                 "hiveops_control_refused_total",
                 "Requests answered with a problem document, by code.",
                 "code",
-            ),
-            rpc_failures: counters(
-                "hiveops_control_rpc_failures_total",
-                "Messages to other replicas that got no answer, by kind.",
-                "kind",
-            ),
-            snapshots: counters(
-                "hiveops_control_snapshots_total",
-                "Snapshots of the state that were made here or came from a leader.",
-                "source",
             ),
             term: gauge("hiveops_control_term", "The term."),
             is_leader: gauge("hiveops_control_is_leader", "1 while this replica leads."),
@@ -172,7 +160,6 @@ impl Metrics {
                 "How many entries each other replica is behind; only a leader knows.",
                 "replica",
             ),
-            snapshot_bytes: gauge("hiveops_control_snapshot_bytes", "Size of the last snapshot."),
             log_bytes: gauge("hiveops_control_log_bytes", "Size of the log's files."),
             watchers: gauge("hiveops_control_watchers", "Streams of the control view that are open here."),
             keys: gauges("hiveops_control_keys", "Signing keys, by how far they have come.", "state"),
@@ -200,7 +187,6 @@ impl Metrics {
     pub(crate) fn render(&self, service: &Service) -> Result<String, prometheus::Error> {
         self.read_group(service);
         self.read_plane(service);
-        self.read_counts(service.group.counts());
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         String::from_utf8(text).map_err(|error| prometheus::Error::Msg(error.to_string()))
@@ -240,29 +226,6 @@ impl Metrics {
         self.lease_held.set(number(nodes.iter().map(|node| node.total_held).sum()));
         self.watchers.set(number(service.plane.watchers() as u64));
     }
-
-    fn read_counts(&self, counts: &Counts) {
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        reach(&self.elections, read(&counts.elections));
-        for (kind, counter) in [
-            ("append", &counts.append_failures),
-            ("vote", &counts.vote_failures),
-            ("snapshot", &counts.snapshot_failures),
-        ] {
-            reach(&self.rpc_failures.with_label_values(&[kind]), read(counter));
-        }
-        for (source, counter) in
-            [("built", &counts.snapshots_built), ("installed", &counts.snapshots_installed)]
-        {
-            reach(&self.snapshots.with_label_values(&[source]), read(counter));
-        }
-        self.snapshot_bytes.set(number(read(&counts.snapshot_bytes)));
-    }
-}
-
-/// Brings a counter to what was counted elsewhere.
-fn reach(counter: &IntCounter, count: u64) {
-    counter.inc_by(count.saturating_sub(counter.get()));
 }
 
 fn number(number: u64) -> i64 {
@@ -275,7 +238,7 @@ mod tests {
 
     #[test]
     fn every_metric_registers_and_shows_its_closed_labels() {
-        let metrics = Metrics::new();
+        let metrics = Metrics::new(&Counts::new());
         metrics.proposed(ProposalOutcome::Done, Duration::from_millis(900));
         let mut text = Vec::new();
         TextEncoder::new().encode(&metrics.registry.gather(), &mut text).unwrap();

@@ -3,47 +3,18 @@
 //!
 //! The binary gives the node only the receiver, so that replicas can take its place without a node noticing.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use hiveops_proto::control::{ControlView, DeprecationPolicy, Revision, Source};
+use hiveops_proto::control::{ControlView, Revision};
 use hiveops_proto::id::ClusterId;
-use hiveops_proto::{Contract, Limits, Timestamp};
+use hiveops_proto::{Limits, Timestamp};
 use tokio::sync::watch;
 
-use crate::state::{Action, Command, Init, LEASE_MS, Outcome, State};
-use crate::{digest, document_of};
+use crate::config::Start;
+use crate::state::{Action, Command, Outcome, State};
 
 /// The cluster of a plane that lives inside its only node.
 const STANDALONE: &str = "standalone";
-
-/// What the plane starts from.
-#[derive(Debug, Clone)]
-pub struct Config {
-    /// The thresholds.
-    pub limits: Limits,
-    /// For each threshold, who set it; one that is missing counts as a default.
-    pub sources: BTreeMap<String, Source>,
-    /// The contract version in force.
-    pub contract: Contract,
-    /// What happens to old ones.
-    pub deprecation_policy: DeprecationPolicy,
-    /// `sha256:` and the digest of the published schema.
-    pub schema_digest: String,
-}
-
-impl Config {
-    /// The plane of a single node: its own limits and contract, and the schema of this build.
-    pub fn new(limits: Limits, sources: BTreeMap<String, Source>, contract: Contract) -> Self {
-        Self {
-            limits,
-            sources,
-            contract,
-            deprecation_policy: DeprecationPolicy::default(),
-            schema_digest: digest(hiveops_proto::WS_SCHEMA),
-        }
-    }
-}
 
 /// Why the plane cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -57,17 +28,8 @@ pub enum Error {
 pub use crate::state::Refusal as Refused;
 
 /// Starts the plane.
-pub fn run(config: Config) -> Result<Handle, Error> {
-    let Config { limits, sources, contract, deprecation_policy, schema_digest } = config;
-    let init = Init {
-        cluster_id: ClusterId::new(STANDALONE).expect("the name keeps the rule"),
-        limits,
-        sources,
-        contract: document_of(&contract),
-        deprecation_policy,
-        schema_digest,
-        lease_ms: LEASE_MS,
-    };
+pub fn run(start: Start) -> Result<Handle, Error> {
+    let init = start.into_init(ClusterId::new(STANDALONE).expect("the name keeps the rule"));
     let mut log = Log { state: State::new() };
     if let Outcome::Refused(refusal) = log.append(Action::Init(Box::new(init))) {
         return Err(Error::Refused(refusal));
@@ -134,16 +96,21 @@ impl Handle {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use hiveops_proto::Contract;
+    use hiveops_proto::control::Source;
+
     use super::*;
 
-    fn config() -> Config {
+    fn start() -> Start {
         let contract = Contract::parse(hiveops_proto::CONTRACT).unwrap();
-        Config::new(Limits::default(), BTreeMap::new(), contract)
+        Start::new(Limits::default(), BTreeMap::new(), &contract)
     }
 
     #[test]
     fn a_watcher_sees_the_first_view_and_each_change() {
-        let handle = run(config()).unwrap();
+        let handle = run(start()).unwrap();
         let mut view = handle.watch();
         assert_eq!((view.borrow().revision.term, view.borrow().revision.index), (1, 1));
         assert_eq!(view.borrow().contract.schema_digest, hiveops_proto::schema_digest());
@@ -159,7 +126,7 @@ mod tests {
 
     #[test]
     fn a_refused_change_changes_nothing() {
-        let handle = run(config()).unwrap();
+        let handle = run(start()).unwrap();
         let refused = handle.set_limits(Limits { outbox_frames_max: 0, ..Limits::default() }).unwrap_err();
         assert!(refused.to_string().contains("outbox_frames_max must be between 8"));
         assert_eq!(handle.watch().borrow().revision.index, 1);
@@ -168,7 +135,7 @@ mod tests {
     #[test]
     fn nonsense_to_start_from_is_named() {
         let limits = Limits { idle_disconnect_seconds: 0, ..Limits::default() };
-        let error = run(Config { limits, ..config() }).unwrap_err();
+        let error = run(Start { limits, ..start() }).unwrap_err();
         assert!(error.to_string().contains("idle_disconnect_seconds must be between 1"), "{error}");
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::AUTHORIZATION;
-use http::{Method, Request, StatusCode, request};
+use http::{HeaderValue, Method, Request, StatusCode, request};
 use parking_lot::Mutex;
 
 use crate::config::{Config, Secret};
@@ -160,14 +160,18 @@ impl Link {
         body: Bytes,
         timeout: Duration,
     ) -> Result<(StatusCode, Bytes), Lost> {
+        let malformed = |error: http::Error| Lost { kind: LostKind::Other, text: error.to_string() };
         request = request.header(FROM_HEADER, self.id);
         if let Some(cluster) = self.cluster() {
             request = request.header(CLUSTER_HEADER, cluster);
         }
         if let Some(secret) = &self.secret {
-            request = request.header(AUTHORIZATION, format!("Bearer {}", secret.expose()));
+            let value = HeaderValue::try_from(format!("Bearer {}", secret.expose()));
+            let mut value = value.map_err(|error| malformed(error.into()))?;
+            // So that it does not show where a request is logged.
+            value.set_sensitive(true);
+            request = request.header(AUTHORIZATION, value);
         }
-        let malformed = |error: http::Error| Lost { kind: LostKind::Other, text: error.to_string() };
         let request = request.body(body).map_err(malformed)?;
         match &self.carrier {
             Carrier::Http(http) => {

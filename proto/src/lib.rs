@@ -27,7 +27,7 @@ pub mod timestamp;
 
 pub use code::{CloseCode, DisconnectReason, ErrorCode};
 pub use contract::{Contract, ContractVersion, MessageKind};
-pub use digest::{contract_digest, schema_digest};
+pub use digest::{contract_digest, digest, schema_digest};
 pub use envelope::Envelope;
 pub use frame::{ClientFrame, ServerFrame};
 pub use id::{ConnectionId, CorrelationId, Epoch, Key, NodeId};

@@ -14,9 +14,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use hiveops_proto::control::{DeprecationPolicy, Source};
+use hiveops_proto::id::ClusterId;
 use hiveops_proto::{Contract, Limits};
 
 pub use crate::replica::peers::Peers;
+use crate::state::{Init, LEASE_MS};
 pub use load::{Given, Inputs, environment, load};
 pub use mistake::{Mistake, Mistakes};
 pub use secret::Secret;
@@ -48,7 +50,7 @@ pub struct Config {
 pub struct Start {
     /// The thresholds.
     pub limits: Limits,
-    /// For each threshold, who set it.
+    /// For each threshold, who set it; one that is missing counts as a default.
     pub sources: BTreeMap<String, Source>,
     /// The contract document.
     pub contract: String,
@@ -66,7 +68,13 @@ impl Start {
             sources,
             contract: crate::document_of(contract),
             deprecation_policy: DeprecationPolicy::default(),
-            schema_digest: crate::digest(hiveops_proto::WS_SCHEMA),
+            schema_digest: hiveops_proto::schema_digest(),
         }
+    }
+
+    /// The first entry of a cluster's log.
+    pub(crate) fn into_init(self, cluster_id: ClusterId) -> Init {
+        let Self { limits, sources, contract, deprecation_policy, schema_digest } = self;
+        Init { cluster_id, limits, sources, contract, deprecation_policy, schema_digest, lease_ms: LEASE_MS }
     }
 }

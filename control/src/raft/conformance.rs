@@ -7,6 +7,7 @@ use openraft::testing::{StoreBuilder, Suite, blank_ent, log_id};
 use openraft::{EntryPayload, RaftLogReader as _, RaftSnapshotBuilder as _};
 use tempfile::TempDir;
 
+use super::counts::Counts;
 use super::log_store::LogStore;
 use super::machine_store::MachineStore;
 use super::{Answer, Entry, Fault, Machine, Proposal, StorageError, Types, Unusable, Vote};
@@ -35,9 +36,7 @@ impl Machine for Memory {
 fn open(place: &TempDir) -> (LogStore, MachineStore, Fault) {
     let fault = Fault::default();
     let log = LogStore::open(place.path(), &fault).unwrap();
-    let machine =
-        MachineStore::open(place.path(), Box::<Memory>::default(), &fault, &std::sync::Arc::default())
-            .unwrap();
+    let machine = MachineStore::open(place.path(), Box::<Memory>::default(), &fault, &Counts::new()).unwrap();
     (log, machine, fault)
 }
 

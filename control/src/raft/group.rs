@@ -13,7 +13,6 @@ use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
-use super::counts::count;
 use super::log_store::{LogError, LogStore};
 use super::machine_store::{MachineError, MachineStore};
 use super::network::Network;
@@ -43,7 +42,7 @@ pub(crate) struct Group {
     raft: Raft<Types>,
     log: LogStore,
     fault: Fault,
-    counts: Arc<Counts>,
+    counts: Counts,
     /// When a leader's message was last accepted, or a vote given to a candidate.
     heard: Arc<Mutex<Option<Instant>>>,
     opened: Instant,
@@ -100,6 +99,17 @@ pub(crate) struct Member {
     pub(crate) lag: Option<u64>,
 }
 
+impl Standing {
+    pub(crate) fn has_vote(&self, id: u64) -> bool {
+        self.members.get(&id).is_some_and(|member| member.voter)
+    }
+
+    /// The members that have a vote.
+    pub(crate) fn voters(&self) -> impl Iterator<Item = (&u64, &Member)> + Clone {
+        self.members.iter().filter(|(_, member)| member.voter)
+    }
+}
+
 impl Group {
     /// Reads what is on the disk and begins to take part, as far as it is a member of anything.
     pub(crate) async fn open(
@@ -109,7 +119,7 @@ impl Group {
         link: Link,
         snapshot_entries: u64,
     ) -> Result<Self, OpenError> {
-        let (fault, counts) = (Fault::default(), Arc::new(Counts::default()));
+        let (fault, counts) = (Fault::default(), Counts::new());
         let mut log = LogStore::open(directory, &fault)?;
         log.step_back(id);
         let machine = MachineStore::open(directory, machine, &fault, &counts)?;
@@ -129,14 +139,9 @@ impl Group {
             ..openraft::Config::default()
         };
         let config = config.validate().map_err(|error| OpenError::Library(error.to_string()))?;
-        let raft = Raft::new(
-            id,
-            Arc::new(config),
-            Network { link, counts: Arc::clone(&counts) },
-            log.clone(),
-            machine,
-        )
-        .await;
+        let raft =
+            Raft::new(id, Arc::new(config), Network { link, counts: counts.clone() }, log.clone(), machine)
+                .await;
         let raft =
             raft.map_err(|error| OpenError::Library(fault.get().unwrap_or_else(|| error.to_string())))?;
         Ok(Self {
@@ -249,9 +254,9 @@ impl Group {
 
     /// Takes a replica out, with its vote.
     pub(crate) async fn remove(&self, id: u64, deadline: Instant) -> Result<(), Undecided> {
-        let members = self.standing().members;
-        let voters = members.values().filter(|member| member.voter).count();
-        match members.get(&id) {
+        let standing = self.standing();
+        let voters = standing.voters().count();
+        match standing.members.get(&id) {
             None => Ok(()),
             Some(Member { voter: true, .. }) if voters == 1 => {
                 Err(Undecided::Refused(format!("replica {id} is the only one that has a vote")))
@@ -301,7 +306,7 @@ impl Group {
 
     /// Asks the others for their votes now.
     pub(crate) async fn elect(&self) -> Result<(), Undecided> {
-        count(&self.counts.elections);
+        self.counts.elections.inc();
         self.raft.trigger().elect().await.map_err(|_| Undecided::Stopped)
     }
 

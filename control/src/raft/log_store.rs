@@ -11,10 +11,10 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::codec::{self, Unreadable};
-use super::{AnyError, Entry, Fault, LogId, StorageError, Types, Vote, fatal};
+use super::{AnyError, Entry, Fault, LogId, StorageError, Types, Vote};
 #[cfg(test)]
 use crate::sim::planted::{Planted, is_planted};
-use crate::storage::{self, Error, Log, Overwritten, Recovered, read, replace};
+use crate::storage::{Error, Log, Overwritten, Recovered, read, replace};
 
 const VOTE: &str = "vote";
 const VOTE_MAGIC: [u8; 8] = *b"HIVEVOT1";
@@ -143,9 +143,7 @@ impl LogStore {
         work: impl FnOnce(&mut Inner) -> Result<T, LogError> + Send + 'static,
     ) -> Result<T, StorageError> {
         let inner = Arc::clone(&self.inner);
-        let done = storage::blocking(move || work(&mut inner.lock())).await;
-        let done = done.map_err(fatal(&self.fault, subject))?;
-        done.map_err(fatal(&self.fault, subject))
+        super::blocking(&self.fault, subject, move || work(&mut inner.lock())).await
     }
 }
 

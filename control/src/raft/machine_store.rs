@@ -5,7 +5,6 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use hiveops_proto::control::Revision;
 use openraft::storage::RaftStateMachine;
@@ -14,12 +13,12 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::codec::{self, Unreadable};
-use super::counts::{Counts, count};
+use super::counts::Counts;
 use super::{
     Answer, AnyError, Entry, Fault, LogId, Machine, Proposal, SnapshotMeta, StorageError, StoredMembership,
-    Types, Unusable, fatal,
+    Types, Unusable, blocking, fatal,
 };
-use crate::storage::{self, Error, read, replace};
+use crate::storage::{Error, read, replace};
 
 const SNAPSHOT: &str = "snapshot";
 const SNAPSHOT_MAGIC: [u8; 8] = *b"HIVESNP1";
@@ -31,7 +30,7 @@ pub(crate) struct MachineStore {
     applied: Arc<Mutex<Applied>>,
     file: Arc<SnapshotFile>,
     fault: Fault,
-    counts: Arc<Counts>,
+    counts: Counts,
 }
 
 struct Applied {
@@ -68,13 +67,13 @@ impl MachineStore {
         directory: &Path,
         mut machine: Box<dyn Machine>,
         fault: &Fault,
-        counts: &Arc<Counts>,
+        counts: &Counts,
     ) -> Result<Self, MachineError> {
         let path = directory.join(SNAPSHOT);
         let (mut last, mut membership) = (None, StoredMembership::default());
         if let Some(bytes) = read(&path, SNAPSHOT_MAGIC)? {
             let (meta, data) = codec::read_snapshot(&bytes)?;
-            counts.snapshot_bytes.store(bytes.len() as u64, Ordering::Relaxed);
+            counts.snapshot_bytes.set(i64::try_from(bytes.len()).unwrap_or(i64::MAX));
             machine.restore(&data).map_err(MachineError::Snapshot)?;
             (last, membership) = (meta.last_log_id, meta.last_membership);
         }
@@ -86,7 +85,7 @@ impl MachineStore {
                 last: watch::Sender::new(last),
             }),
             fault: fault.clone(),
-            counts: Arc::clone(counts),
+            counts: counts.clone(),
         })
     }
 
@@ -96,21 +95,18 @@ impl MachineStore {
     }
 
     pub(super) async fn write(&self, meta: SnapshotMeta, data: Vec<u8>) -> Result<Vec<u8>, StorageError> {
-        let (file, counts) = (Arc::clone(&self.file), Arc::clone(&self.counts));
+        let (file, counts) = (Arc::clone(&self.file), self.counts.clone());
         let write = move || {
             let _replacing = file.replacing.lock();
             if *file.last.borrow() <= meta.last_log_id {
                 let bytes = codec::snapshot(&meta, &data);
                 replace(&file.path, SNAPSHOT_MAGIC, &bytes)?;
-                counts.snapshot_bytes.store(bytes.len() as u64, Ordering::Relaxed);
+                counts.snapshot_bytes.set(i64::try_from(bytes.len()).unwrap_or(i64::MAX));
                 file.last.send_replace(meta.last_log_id);
             }
             Ok::<_, MachineError>(data)
         };
-        let written = match storage::blocking(write).await {
-            Ok(written) => written.map_err(fatal(&self.fault, writing)),
-            Err(error) => Err(fatal(&self.fault, writing)(error)),
-        };
+        let written = blocking(&self.fault, writing, write).await;
         if written.is_err() {
             // Whoever waits for this snapshot has to hear that it will not come.
             self.file.last.send_modify(|_| ());
@@ -163,7 +159,7 @@ impl RaftSnapshotBuilder<Types> for MachineStore {
             (meta, applied.machine.snapshot())
         };
         let data = self.write(meta.clone(), data).await?;
-        count(&self.counts.snapshots_built);
+        self.counts.snapshots_built.inc();
         Ok(Snapshot { meta, snapshot: Box::new(data) })
     }
 }
@@ -207,7 +203,7 @@ impl RaftStateMachine<Types> for MachineStore {
         restored.map_err(fatal(&self.fault, writing))?;
         applied.last = meta.last_log_id;
         applied.membership = meta.last_membership.clone();
-        count(&self.counts.snapshots_installed);
+        self.counts.snapshots_installed.inc();
         Ok(())
     }
 
@@ -218,8 +214,7 @@ impl RaftStateMachine<Types> for MachineStore {
             let bytes = read(&file.path, SNAPSHOT_MAGIC)?;
             Ok::<_, MachineError>(bytes.map(|bytes| codec::read_snapshot(&bytes)).transpose()?)
         };
-        let found = storage::blocking(read).await.map_err(fatal(&self.fault, reading))?;
-        let found = found.map_err(fatal(&self.fault, reading))?;
+        let found = blocking(&self.fault, reading, read).await?;
         Ok(found.map(|(meta, data)| Snapshot { meta, snapshot: Box::new(data) }))
     }
 }

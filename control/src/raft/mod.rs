@@ -23,6 +23,7 @@ use openraft::{BasicNode, StorageIOError};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
+use crate::storage;
 pub(crate) use counts::Counts;
 pub(crate) use group::{Group, OpenError, Standing, Undecided};
 
@@ -123,6 +124,18 @@ fn fatal<E: std::error::Error + 'static>(
         let text = chain(&error);
         fault.tell(&text);
         StorageError::from(subject(&AnyError(text)))
+    }
+}
+
+/// Does something on a thread that may block; what goes wrong there ends the replica.
+async fn blocking<T: Send + 'static, E: std::error::Error + Send + 'static>(
+    fault: &Fault,
+    subject: fn(&AnyError) -> StorageIOError<u64>,
+    work: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> Result<T, StorageError> {
+    match storage::blocking(work).await {
+        Ok(done) => done.map_err(fatal(fault, subject)),
+        Err(error) => Err(fatal(fault, subject)(error)),
     }
 }
 

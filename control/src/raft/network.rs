@@ -3,8 +3,6 @@
 //! Each message names the cluster, its sender and its receiver, so that a wrong address does no harm.
 
 use std::future::Future;
-use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,10 +16,11 @@ use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse,
 };
 use openraft::{BasicNode, Snapshot};
+use prometheus::IntCounter;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::counts::{Counts, count};
+use super::counts::Counts;
 use super::{AnyError, Types, Vote, codec};
 use crate::wire::{APPEND, Link, LostKind, SNAPSHOT, VOTE};
 
@@ -33,13 +32,13 @@ const RETRY: Duration = Duration::from_millis(200);
 #[derive(Clone)]
 pub(super) struct Network {
     pub(super) link: Link,
-    pub(super) counts: Arc<Counts>,
+    pub(super) counts: Counts,
 }
 
 /// The way to one replica.
 pub(super) struct Peer {
     link: Link,
-    counts: Arc<Counts>,
+    counts: Counts,
     id: u64,
     address: String,
 }
@@ -50,7 +49,7 @@ impl RaftNetworkFactory<Types> for Network {
     type Network = Peer;
 
     async fn new_client(&mut self, id: u64, node: &BasicNode) -> Peer {
-        let (link, counts) = (self.link.clone(), Arc::clone(&self.counts));
+        let (link, counts) = (self.link.clone(), self.counts.clone());
         Peer { link, counts, id, address: node.addr.clone() }
     }
 }
@@ -63,10 +62,10 @@ impl Peer {
         timeout: Duration,
     ) -> Result<Result<A, Fatal<u64>>, CallError> {
         let called = self.send(path, body, timeout).await;
-        called.inspect_err(|_| count(self.failures(path)))
+        called.inspect_err(|_| self.failures(path).inc())
     }
 
-    fn failures(&self, path: &str) -> &AtomicU64 {
+    fn failures(&self, path: &str) -> &IntCounter {
         match path {
             APPEND => &self.counts.append_failures,
             VOTE => &self.counts.vote_failures,

@@ -36,18 +36,14 @@ pub(super) async fn keep(service: &Service) -> Infallible {
             tokio::time::sleep(IDLE).await;
             continue;
         }
-        if !has_vote(&standing, service.config.id) {
+        if !standing.has_vote(service.config.id) {
             // At a start it has one as soon as the library has looked at what was stored.
-            tokio::select! {
-                biased;
-                () = changes.next() => {}
-                () = tokio::time::sleep(IDLE) => {}
-            }
+            let _ = tokio::time::timeout(IDLE, changes.next()).await;
             continue;
         }
         let silence = service.group.silence();
         // The only voter has nobody to wait for.
-        if silence < patience && voters(&standing) > 1 {
+        if silence < patience && standing.voters().count() > 1 {
             tokio::time::sleep(patience - silence).await;
             continue;
         }
@@ -62,14 +58,6 @@ pub(super) async fn keep(service: &Service) -> Infallible {
     }
 }
 
-fn has_vote(standing: &Standing, id: u64) -> bool {
-    standing.members.get(&id).is_some_and(|member| member.voter)
-}
-
-fn voters(standing: &Standing) -> usize {
-    standing.members.values().filter(|member| member.voter).count()
-}
-
 /// How long the silence must last.
 fn patience(chance: &Chance) -> Duration {
     Group::lease() + WAIT_MIN + chance.below(WAIT_SPREAD)
@@ -81,7 +69,7 @@ async fn would_be_elected(service: &Service, standing: &Standing) -> bool {
     if is_planted(Planted::NoQuestionBefore) {
         return true;
     }
-    let voters = standing.members.iter().filter(|(_, member)| member.voter);
+    let voters = standing.voters();
     let needed = voters.clone().count() / 2 + 1;
     let others = voters.filter(|(id, _)| **id != service.config.id);
     let mut answers: FuturesUnordered<_> = others

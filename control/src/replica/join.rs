@@ -53,13 +53,9 @@ pub(super) async fn keep(service: &Service) -> Result<(), Error> {
             Next::Move => relocate(service).await,
         }
         round = round.wrapping_add(1);
-        let settled = service.group.is_fresh() && has_vote(service);
+        let settled = service.group.is_fresh() && service.group.standing().has_vote(service.config.id);
         tokio::time::sleep(if settled { LATER } else { SOON }).await;
     }
-}
-
-fn has_vote(service: &Service) -> bool {
-    service.group.standing().members.get(&service.config.id).is_some_and(|member| member.voter)
 }
 
 /// What to do next.

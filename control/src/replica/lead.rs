@@ -10,7 +10,7 @@ use hiveops_proto::id::{ClusterId, IdempotencyKey};
 
 use super::ask::Refused;
 use super::service::Service;
-use crate::state::{Action, Init, LEASE_MS, Rotation, State};
+use crate::state::{Action, Rotation, State};
 
 /// Between two looks at what there is to do.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -79,7 +79,7 @@ async fn perform(service: &Service, duty: Duty) {
             let name = IdempotencyKey::new(FIRST_KEY).ok();
             service.rotate(name, Rotation::Overlapping).await.map(|_| ())
         }
-        Duty::Tick => service.propose(None, Action::Tick).await.map(|_| ()),
+        Duty::Tick => service.propose_unnamed(Action::Tick).await.map(|_| ()),
     };
     match (&done, duty) {
         (Ok(()), Duty::Begin) => tracing::info!(replica, "cluster has its first state"),
@@ -100,17 +100,8 @@ async fn begin(service: &Service) -> Result<(), Refused> {
     let cluster = service.link.cluster().and_then(|cluster| ClusterId::new(&cluster).ok());
     let unnamed = || Refused::new(ProblemKind::NoQuorum, "the cluster has no name yet");
     let cluster_id = cluster.ok_or_else(unnamed)?;
-    let start = service.config.start.clone();
-    let init = Init {
-        cluster_id,
-        limits: start.limits,
-        sources: start.sources,
-        contract: start.contract,
-        deprecation_policy: start.deprecation_policy,
-        schema_digest: start.schema_digest,
-        lease_ms: LEASE_MS,
-    };
-    service.propose(None, Action::Init(Box::new(init))).await.map(|_| ())
+    let init = service.config.start.clone().into_init(cluster_id);
+    service.propose_unnamed(Action::Init(Box::new(init))).await.map(|_| ())
 }
 
 #[cfg(test)]
@@ -123,7 +114,7 @@ mod tests {
     use super::*;
     use crate::chance::Chance;
     use crate::key_pair;
-    use crate::state::{Command, Outcome, PUBLISH_WAIT_MS, RETIRE_WAIT_MS};
+    use crate::state::{Command, Init, LEASE_MS, Outcome, PUBLISH_WAIT_MS, RETIRE_WAIT_MS};
 
     /// A state that a leader looks after, second by second.
     struct Led {

@@ -87,14 +87,14 @@ impl Service {
         Outside { chance, wall }: Outside,
     ) -> Self {
         let (directory, clock) = (Mutex::new(directory), TermClock::new(wall));
-        let incarnation = chance.name().to_string();
+        let (metrics, incarnation) = (Metrics::new(group.counts()), chance.name().to_string());
         Self {
             config,
             address,
             group,
             plane,
             link,
-            metrics: Metrics::new(),
+            metrics,
             chance,
             incarnation,
             directory,
@@ -250,7 +250,7 @@ impl Service {
         deadline: Instant,
     ) -> Result<Told, Asked> {
         if !matches!(action, Action::Init(_)) && self.plane.read(|state| state.cluster_id().is_none()) {
-            // The refusal would be remembered as the answer to this request; the first state is on its way.
+            // The first state is on its way.
             return Err(Asked::NotLeader);
         }
         let command = Command::new(self.now(standing), request, action);
@@ -405,7 +405,6 @@ impl Service {
     }
 }
 
-/// With a name a request can be sent again when it is not known what became of it.
 fn decided(told: Told) -> Result<Decided, Refused> {
     match told {
         Told::Decided(decided) => Ok(decided),

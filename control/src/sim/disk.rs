@@ -290,11 +290,6 @@ fn tear(to: &mut Vec<u8>, offset: usize, bytes: &[u8], chance: &Seeded) {
 }
 
 impl File {
-    pub(crate) fn append(&self, bytes: &[u8]) -> Result<()> {
-        let length = self.inode.lock().now.len() as u64;
-        self.write_at(bytes, length)
-    }
-
     pub(crate) fn write_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
         let offset = usize::try_from(offset).unwrap();
         self.disk.reach(|_| {

@@ -61,7 +61,7 @@ pub(crate) fn fingerprint(action: &Action) -> String {
         Action::RotateKey { key: _, rotation } => serde_json::to_string(&("rotate_key", rotation)),
         action => serde_json::to_string(action),
     };
-    crate::digest(&text.expect("every map of an action has text for keys"))
+    hiveops_proto::digest(&text.expect("every map of an action has text for keys"))
 }
 
 #[cfg(test)]

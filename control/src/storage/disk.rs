@@ -2,7 +2,7 @@
 //! that loses what was not synced.
 
 use std::fs::{self, DirBuilder, OpenOptions, Permissions};
-use std::io::{self, Write as _};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -103,14 +103,6 @@ pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
 }
 
 impl File {
-    pub(super) fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        match self {
-            Self::System(file) => file.write_all(bytes),
-            #[cfg(test)]
-            Self::Simulated(file) => file.append(bytes),
-        }
-    }
-
     pub(super) fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         match self {
             Self::System(file) => file.write_all_at(bytes, offset),

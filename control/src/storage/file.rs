@@ -14,8 +14,9 @@ const UNFINISHED: &str = "tmp";
 /// Puts a file in the place of the one of that name, whole or not at all, and on the disk before it returns.
 pub(crate) fn replace(path: &Path, magic: [u8; 8], payload: &[u8]) -> Result<(), Error> {
     let unfinished = path.with_extension(UNFINISHED);
-    let mut file = disk::create(&unfinished).map_err(Error::io("create", &unfinished))?;
-    let written = file.write_all(&head(magic, payload)).and_then(|()| file.write_all(payload));
+    let file = disk::create(&unfinished).map_err(Error::io("create", &unfinished))?;
+    let written = file.write_all_at(&head(magic, payload), 0);
+    let written = written.and_then(|()| file.write_all_at(payload, HEAD_BYTES as u64));
     written.map_err(Error::io("write", &unfinished))?;
     #[cfg(test)]
     if crate::sim::planted::is_left_unsynced(path) {

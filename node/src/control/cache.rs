@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hiveops_proto::control::ControlView;
-use sha2::{Digest as _, Sha256};
+use hiveops_proto::digest;
 
 const NAME: &str = "control-view";
 
@@ -45,7 +45,7 @@ pub(super) fn read(dir: &Path) -> Result<Option<ControlView>, CacheError> {
     };
     let damaged = |problem: String| CacheError::Damaged { path: path.clone(), problem };
     let (sum, json) = text.split_once('\n').ok_or_else(|| damaged("no checksum".to_owned()))?;
-    if sum != checksum(json) {
+    if sum != digest(json) {
         return Err(damaged("the checksum differs".to_owned()));
     }
     serde_json::from_str(json).map(Some).map_err(|error| damaged(error.to_string()))
@@ -63,19 +63,11 @@ pub(super) fn write(dir: &Path, view: &ControlView) -> io::Result<()> {
     std::fs::create_dir_all(dir)?;
     let (path, fresh) = (dir.join(NAME), dir.join(format!("{NAME}.new")));
     let mut file = File::create(&fresh)?;
-    write!(file, "{}\n{json}", checksum(&json))?;
+    write!(file, "{}\n{json}", digest(&json))?;
     file.sync_all()?;
     std::fs::rename(&fresh, &path)?;
     // So that the new name outlives a power loss as well.
     File::open(dir)?.sync_all()
-}
-
-fn checksum(json: &str) -> String {
-    let mut text = String::from("sha256:");
-    for byte in Sha256::digest(json.as_bytes()) {
-        text.push_str(&format!("{byte:02x}"));
-    }
-    text
 }
 
 #[cfg(test)]

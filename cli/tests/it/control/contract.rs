@@ -49,7 +49,7 @@ fn a_pushed_minor_version_is_the_same_on_every_node_and_a_dry_run_changes_nothin
     cluster.first_key();
     let nodes = Nodes::start(&cluster);
     let text = write(&cluster.place, "next.json", "1.1.0", builds);
-    let digest = hiveops_control::digest(&text);
+    let digest = hiveops_proto::digest(&text);
     let told = ["1.0.0 -> 1.1.0, a comparison finds: minor", "  minor  builds: a new subscription", &digest];
     let dry = run(&cluster, &["push", "next.json", "--dry-run"]);
     says(&dry, 0, &told);

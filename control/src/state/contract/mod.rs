@@ -104,7 +104,7 @@ impl Registry {
         now: Timestamp,
     ) -> Result<Self, Refusal> {
         let contract = read(&document)?;
-        let digest = crate::digest(&document);
+        let digest = hiveops_proto::digest(&document);
         let first = Published { document, digest, at: now, level: None, migration_note: None };
         let active = contract.version;
         let (versions, supported) = (BTreeMap::from([(active, first)]), BTreeSet::from([active]));
@@ -135,7 +135,7 @@ impl Registry {
         let now = self.contract();
         let Classification { level, mut changes } = classify(&now, &next);
         changes.sort_by_key(|change| std::cmp::Reverse(change.level));
-        let digest = crate::digest(&push.document);
+        let digest = hiveops_proto::digest(&push.document);
         if next.version != now.version || digest != self.active().1.digest {
             let claimed = level.max(push.label.unwrap_or(level));
             let mut reasons = self.label_reasons(push, level, &changes);
