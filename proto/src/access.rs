@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::code::words;
-use crate::id::{FamilyId, KeyId, TokenId, UserId};
+use crate::id::{ClusterId, FamilyId, KeyId, TokenId, UserId};
 use crate::timestamp::Timestamp;
 
 /// How long an access token is good.
@@ -31,6 +31,33 @@ words! {
         /// Looks.
         Viewer = "viewer",
     }
+}
+
+/// Whom access tokens are for: their `aud`.
+pub const TOKEN_AUDIENCE: &str = "hiveops";
+
+/// What an access token says: the claims of an EdDSA JWT whose header has `alg`, `typ` and `kid` only.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccessClaims {
+    /// The cluster whose control plane issued it.
+    pub iss: ClusterId,
+    /// [`TOKEN_AUDIENCE`].
+    pub aud: String,
+    /// The user.
+    pub sub: UserId,
+    /// The user's role when it was issued; a later change raises the generation.
+    pub role: Role,
+    /// The token itself.
+    pub jti: TokenId,
+    /// The login that it belongs to.
+    pub sid: FamilyId,
+    /// The user's generation when it was issued.
+    #[serde(rename = "gen")]
+    pub generation: u64,
+    /// When it was issued, in seconds since 1970.
+    pub iat: u64,
+    /// When it ends, in seconds since 1970.
+    pub exp: u64,
 }
 
 /// A user, as the user may see it.
