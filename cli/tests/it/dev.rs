@@ -1,13 +1,12 @@
 //! `hiveops dev` and the control replica in its process.
 
-use std::time::Instant;
-
+use hiveops_testkit::wait::wait_for;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::harness::{Place, hiveops, nobody};
-use crate::running::{PATIENCE, Running};
-use crate::wire::Http;
+use crate::running::Running;
+use crate::wire::{LIMITS, show};
 
 /// What the banner says to call the replica.
 fn control(node: &Running) -> String {
@@ -17,17 +16,7 @@ fn control(node: &Running) -> String {
 }
 
 fn limits(url: &str) -> Value {
-    let (status, limits) = Http::connect(url).call("GET /api/dashboard/websocket/limits", &[], "").unwrap();
-    assert_eq!(status, 200);
-    limits
-}
-
-fn until(what: &str, holds: impl Fn() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !holds() {
-        assert!(Instant::now() < deadline, "{what} did not come");
-        std::thread::yield_now();
-    }
+    show(url, LIMITS)
 }
 
 fn stopped(mut node: Running) {
@@ -49,7 +38,7 @@ fn what_is_set_outlives_a_restart_and_wins_over_what_the_environment_says_then()
     assert_eq!(burst(&before), (json!(70), json!("env")), "the first start takes it from the environment");
     let set = hiveops(&["limits", "set", "rate_limit_burst_capacity=90", "--control", &control(&node)]);
     assert_eq!(set.code, Some(0), "{}", set.err);
-    until("the limit", || burst(&limits(&url)) == (json!(90), json!("control")));
+    wait_for("the limit", || burst(&limits(&url)) == (json!(90), json!("control"))).unwrap();
     stopped(node);
     let (node, url) = Running::dev(&place, &args, &[("WS_RATE_BURST", "80")]);
     node.out
@@ -57,7 +46,7 @@ fn what_is_set_outlives_a_restart_and_wins_over_what_the_environment_says_then()
     assert_eq!(burst(&limits(&url)), (json!(90), json!("control")));
     let address = control(&node).replace("http://", "member        1 ");
     let status = || hiveops(&["control", "status", "--control", &control(&node)]).out;
-    until("the replica's new address", || status().contains(&address));
+    wait_for("the replica's new address", || status().contains(&address)).unwrap();
 }
 
 #[test]

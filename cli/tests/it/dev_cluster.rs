@@ -2,15 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Instant;
 
 use hiveops_testkit::program::NATS_SERVER;
+use hiveops_testkit::wait::wait_for;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
 use crate::harness::{Place, hiveops};
-use crate::running::{PATIENCE, Running};
-use crate::wire::{Http, Socket};
+use crate::running::Running;
+use crate::wire::{Http, LIMITS, Socket, show};
 
 /// Pids by the names of the parts.
 type Parts = BTreeMap<String, i32>;
@@ -37,14 +37,6 @@ fn kill(pid: i32) {
 fn runs(pid: i32) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     status.lines().any(|line| line.starts_with("State:") && !line.contains("zombie"))
-}
-
-fn until(what: &str, holds: impl Fn() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !holds() {
-        assert!(Instant::now() < deadline, "{what} did not come");
-        std::thread::yield_now();
-    }
 }
 
 fn publish(url: &str, id: &str) -> u16 {
@@ -105,7 +97,7 @@ fn no_part_outlives_a_cluster_that_is_killed() {
     let (mut cluster, _, parts) = start(&place, &["--nodes", "2"]);
     assert_eq!(parts.len(), 4, "one replica when nobody says how many: {parts:?}");
     cluster.kill();
-    until("the end of every part", || parts.values().all(|pid| !runs(*pid)));
+    wait_for("the end of every part", || parts.values().all(|pid| !runs(*pid))).unwrap();
 }
 
 #[test]
@@ -121,11 +113,10 @@ fn a_cluster_with_a_data_directory_goes_on_where_it_was() {
     let (cluster, url, _) = start(&place, &args);
     let mut socket = Socket::connect(&url, "dashboard?subscriptions=tasks", None);
     assert_eq!(socket.wait_for("snapshot")["items"][0]["key"], "t1");
-    let (_, limits) = Http::connect(&url).call("GET /api/dashboard/websocket/limits", &[], "").unwrap();
-    assert_eq!(limits["idle_disconnect_seconds"], 321);
+    assert_eq!(show(&url, LIMITS)["idle_disconnect_seconds"], 321);
     // The replicas find each other where they were.
     let quorum = || hiveops(&["status", "--control", &control(&cluster)]).code == Some(0);
-    until("a quorum", quorum);
+    wait_for("a quorum", quorum).unwrap();
 }
 
 #[test]

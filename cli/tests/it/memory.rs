@@ -4,8 +4,10 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
+use hiveops_testkit::wait::PATIENCE;
+
 use crate::harness::Place;
-use crate::running::{PATIENCE, Running};
+use crate::running::Running;
 
 /// Sockets of one measurement: many, so that what the process needs for itself does not count.
 const SOCKETS: u64 = 200;

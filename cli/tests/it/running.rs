@@ -3,15 +3,13 @@
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use hiveops_testkit::wait::PATIENCE;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::harness::Place;
-
-/// How long a test waits for something that must come. Long, because a busy machine is no failure.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A process of the binary; killed when it is dropped.
 pub(crate) struct Running {

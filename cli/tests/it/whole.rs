@@ -1,20 +1,24 @@
-//! A whole cluster as real processes: NATS, control replicas, and nodes that use both.
+//! A whole cluster as real processes: control replicas, nodes that follow them, and NATS where they share it.
 
 use std::time::{Duration, Instant};
 
 use hiveops_testkit::broker::NatsServer;
+use hiveops_testkit::proxy::{Direction, Fault, FaultProxy};
 use hiveops_testkit::wait::wait_for;
 use serde_json::Value;
 
 use crate::control::cluster::Cluster;
+use crate::harness::hiveops;
 use crate::running::Running;
-use crate::wire::Http;
+use crate::wire::{LIMITS, show};
 
 /// The parts; each is killed when it is dropped.
 pub(crate) struct Whole {
     nodes: Vec<Option<Node>>,
     pub(crate) control: Cluster,
-    pub(crate) bus: NatsServer,
+    nats: Option<NatsServer>,
+    /// What is between the first node and each replica, when something is.
+    proxies: Vec<FaultProxy>,
 }
 
 struct Node {
@@ -23,51 +27,86 @@ struct Node {
 }
 
 impl Whole {
-    /// Three replicas with a leader, and so many nodes that have their view.
+    /// Three replicas with a leader, and so many nodes that have their view and share a bus.
     pub(crate) fn start(nodes: usize) -> Self {
-        let bus = NatsServer::start().unwrap();
+        Self::run(nodes, Cluster::started(), Some(NatsServer::start().unwrap()), Vec::new())
+    }
+
+    /// The same with nodes that have only control in common.
+    pub(crate) fn without_bus(nodes: usize) -> Self {
+        Self::run(nodes, Cluster::started(), None, Vec::new())
+    }
+
+    /// The same with proxies that can fail between the first node and control.
+    pub(crate) fn with_a_weak_link(nodes: usize) -> Self {
         let control = Cluster::started();
-        let mut whole = Self { nodes: (0..nodes).map(|_| None).collect(), control, bus };
+        let proxies = (1..=3).map(|id| FaultProxy::start(control.addr(id), id as u64).unwrap()).collect();
+        Self::run(nodes, control, Some(NatsServer::start().unwrap()), proxies)
+    }
+
+    fn run(nodes: usize, control: Cluster, nats: Option<NatsServer>, proxies: Vec<FaultProxy>) -> Self {
+        let mut whole = Self { nodes: (0..nodes).map(|_| None).collect(), control, nats, proxies };
         (0..nodes).for_each(|index| whole.start_node(index));
         whole.all("a fresh view", |limits| limits["stale"] == false);
         whole
     }
 
+    /// Breaks the link of the first node, or heals it.
+    pub(crate) fn fail(&self, direction: Direction, fault: Fault) {
+        self.proxies.iter().for_each(|proxy| proxy.set(direction, fault));
+    }
+
     /// Starts a node, with what an earlier life has left.
     pub(crate) fn start_node(&mut self, index: usize) {
-        let (control, bus, directory) = (self.control.urls(), self.bus.url(), format!("n{index}"));
-        let env = [("HIVEOPS_CONTROL", control.as_str()), ("HIVEOPS_BUS", bus.as_str())];
-        let (process, url) = Running::node(&self.control.place, &["--data-dir", &directory], &env);
+        let (process, url) = self.with_env(index, |env| Running::node(&self.control.place, &[], env));
         self.nodes[index] = Some(Node { process, url });
     }
 
     /// Starts a node that does not run: its exit code, and what it said.
     pub(crate) fn node_that_stops(&self, index: usize) -> (Option<i32>, Vec<String>) {
-        let (control, bus, directory) = (self.control.urls(), self.bus.url(), format!("n{index}"));
-        let env = [("HIVEOPS_CONTROL", control.as_str()), ("HIVEOPS_BUS", bus.as_str())];
-        let args = ["node", "--listen", "127.0.0.1:0", "--data-dir", &directory];
-        let mut process = Running::start(&self.control.place, &args, &env);
+        let args = ["node", "--listen", "127.0.0.1:0"];
+        let mut process = self.with_env(index, |env| Running::start(&self.control.place, &args, env));
         (process.ended().code(), process.err.all())
+    }
+
+    fn with_env<T>(&self, index: usize, start: impl FnOnce(&[(&str, &str)]) -> T) -> T {
+        let weak: Vec<String> = self.proxies.iter().map(|proxy| format!("http://{}", proxy.addr())).collect();
+        let control = if index == 0 && !weak.is_empty() { weak.join(",") } else { self.control.urls() };
+        let bus = self.nats.as_ref().map_or("embedded".to_owned(), NatsServer::url);
+        let name = format!("n{index}");
+        start(&[
+            ("HIVEOPS_CONTROL", &control),
+            ("HIVEOPS_BUS", &bus),
+            ("HIVEOPS_NODE_ID", &name),
+            ("HIVEOPS_DATA_DIR", &name),
+            ("HIVEOPS_DRAIN_SECONDS", "1"),
+        ])
     }
 
     pub(crate) fn kill_node(&mut self, index: usize) {
         self.nodes[index].take().unwrap().process.kill();
     }
 
+    pub(crate) fn node(&mut self, index: usize) -> &mut Running {
+        &mut self.nodes[index].as_mut().unwrap().process
+    }
+
     pub(crate) fn url(&self, index: usize) -> &str {
         &self.nodes[index].as_ref().unwrap().url
     }
 
+    /// Of the nodes that were not killed.
+    pub(crate) fn urls(&self) -> Vec<String> {
+        self.nodes.iter().flatten().map(|node| node.url.clone()).collect()
+    }
+
     pub(crate) fn get(&self, index: usize, path: &str) -> Value {
-        let (status, value) = Http::connect(self.url(index)).call(&format!("GET {path}"), &[], "").unwrap();
-        assert_eq!(status, 200, "{path}: {value}");
-        value
+        show(self.url(index), path)
     }
 
     /// What every node says of its limits and its view.
     pub(crate) fn limits(&self) -> Vec<Value> {
-        let alive = (0..self.nodes.len()).filter(|index| self.nodes[*index].is_some());
-        alive.map(|index| self.get(index, "/api/dashboard/websocket/limits")).collect()
+        self.nodes.iter().flatten().map(|node| show(&node.url, LIMITS)).collect()
     }
 
     /// Waits until it holds of every node, and says how long that took.
@@ -75,5 +114,12 @@ impl Whole {
         let begun = Instant::now();
         wait_for(what, || self.limits().iter().all(&holds)).unwrap();
         begun.elapsed()
+    }
+
+    /// Sets a limit, and waits until every node has heard of it.
+    pub(crate) fn set(&self, name: &str, value: u64) {
+        let set = hiveops(&["limits", "set", &format!("{name}={value}"), "--control", &self.control.urls()]);
+        assert_eq!(set.code, Some(0), "{}", set.err);
+        self.all("the limit", |limits| limits[name] == value);
     }
 }

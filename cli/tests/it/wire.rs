@@ -4,13 +4,15 @@
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 
+use hiveops_testkit::wait::PATIENCE;
 use serde_json::Value;
 use tokio_tungstenite::tungstenite::{self, Message, WebSocket};
 
-use crate::running::PATIENCE;
-
 /// Bytes of an answer at most: the lists of these tests are short.
 const BODY_BYTES_MAX: usize = 4 * 1_048_576;
+
+/// Where a node shows its limits, and how old its view is.
+pub(crate) const LIMITS: &str = "/api/dashboard/websocket/limits";
 
 /// One connection that is used for request after request.
 pub(crate) struct Http {
@@ -83,6 +85,13 @@ impl Http {
             _ => Ok(line.trim_end().to_owned()),
         }
     }
+}
+
+/// What a node answers on a path.
+pub(crate) fn show(url: &str, path: &str) -> Value {
+    let (status, shown) = Http::connect(url).call(&format!("GET {path}"), &[], "").unwrap();
+    assert_eq!(status, 200, "{path}: {shown}");
+    shown
 }
 
 /// A WebSocket session.

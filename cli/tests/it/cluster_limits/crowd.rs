@@ -191,7 +191,7 @@ fn connect(url: &str) -> Option<WebSocket<TcpStream>> {
     let stream = TcpStream::connect(url.strip_prefix("http://")?).ok()?;
     stream.set_nodelay(true).ok()?;
     // The handshake waits for a place; a read that is cut short there would be the end of it.
-    stream.set_read_timeout(Some(crate::running::PATIENCE)).ok()?;
+    stream.set_read_timeout(Some(hiveops_testkit::wait::PATIENCE)).ok()?;
     let request =
         format!("{}/api/dashboard/ws/dashboard?subscriptions=tasks", url.replace("http://", "ws://"));
     let (socket, _) = tungstenite::client(request, stream).ok()?;

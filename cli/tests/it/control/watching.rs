@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::cluster::Cluster;
 use crate::running::Running;
-use crate::wire::Http;
+use crate::wire::show;
 
 /// Nodes of a cluster; killed when dropped.
 pub(super) struct Nodes {
@@ -40,11 +40,4 @@ impl Nodes {
         });
         shown.collect()
     }
-}
-
-/// What a node answers on a path.
-pub(super) fn show(url: &str, path: &str) -> Value {
-    let (status, shown) = Http::connect(url).call(&format!("GET {path}"), &[], "").unwrap();
-    assert_eq!(status, 200, "{path}");
-    shown
 }
