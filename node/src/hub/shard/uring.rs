@@ -12,8 +12,9 @@ use io_uring::{IoUring, Probe, opcode, squeue, types};
 use rustix::io::{Errno, ReadWriteFlags};
 use rustix::net::SendFlags;
 
-/// Sends that are given to the kernel at a time.
-pub(super) const SENDS_MAX: usize = 256;
+/// Sends that are given to the kernel at a time. More make none of them cheaper, and keep the thread in the
+/// kernel for longer: on a busy machine what is to be published next waits that long for a core.
+pub(super) const SENDS_MAX: usize = 32;
 
 /// Times that the kernel is asked again after an error that should pass; then the sockets are written to one
 /// by one.
