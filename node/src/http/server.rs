@@ -4,6 +4,7 @@
 //! ends then.
 
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -13,17 +14,27 @@ use axum::extract::ConnectInfo;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 use tower::ServiceExt as _;
 
 use super::Accepting;
 use super::patient::Patient;
+use crate::hub::Working;
 use crate::tasks::{TaskKind, Tasks};
 use crate::telemetry::metrics::HandshakeRefusal;
 
 /// HTTP connections at once; beyond it new ones wait in the kernel's queue. WebSockets do not count once
 /// they are open.
-const CONNECTIONS_MAX: usize = 8_192;
+const CONNECTIONS_MAX: usize = 2_048;
+
+/// Connections that are worked on at once, from their first byte to their answer: what bounds the memory of
+/// a storm of reconnects. The others wait, and cost little.
+const WORKING_MAX: usize = 256;
+
+/// How long a connection may hold such a place. One that sends its head by drips, waits for an answer, or is
+/// kept for later requests, goes on without.
+const WORKING_FOR: Duration = Duration::from_millis(100);
 
 /// Bytes of a request's head at most: a long `subscriptions` and `since` list and a credential fit well.
 const HEAD_BYTES_MAX: usize = 64 * 1_024;
@@ -34,6 +45,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Takes connections until the node shuts down.
 pub(crate) async fn run(listener: TcpListener, router: Router, accepting: Accepting, tasks: Tasks) {
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let working = Arc::new(Semaphore::new(WORKING_MAX));
     let mut shutdown = std::pin::pin!(tasks.shutdown());
     loop {
         // Cancel-safe: a permit that is not yet there is not lost.
@@ -50,11 +62,14 @@ pub(crate) async fn run(listener: TcpListener, router: Router, accepting: Accept
         };
         match accepted {
             Ok((socket, peer)) => {
-                let serve = serve(socket, peer, router.clone(), accepting.clone(), tasks.shutdown());
-                tasks.spawn(TaskKind::HttpConnection, async move {
+                let (working, router) = (Arc::clone(&working), router.clone());
+                let serve = serve(socket, peer, router, accepting.clone(), working, tasks.shutdown());
+                // Boxed: each layer around a future holds it twice.
+                let serve = Box::pin(async move {
                     serve.await;
                     drop(permit);
                 });
+                tasks.spawn(TaskKind::HttpConnection, serve);
             }
             Err(error) => {
                 tracing::warn!(error = %error, "connection could not be accepted");
@@ -64,23 +79,64 @@ pub(crate) async fn run(listener: TcpListener, router: Router, accepting: Accept
     }
 }
 
+/// A connection from its first byte on. Before that it costs no more than its socket and a small task, so
+/// that thousands that come at once do not hold the buffers of thousands of requests.
 async fn serve(
     socket: TcpStream,
     peer: SocketAddr,
     router: Router,
     accepting: Accepting,
+    working: Arc<Semaphore>,
     shutdown: impl Future<Output = ()>,
+) {
+    let timeout = *accepting.head_timeout.borrow();
+    let deadline = Instant::now() + timeout;
+    let mut shutdown = std::pin::pin!(shutdown);
+    // Cancel-safe: nothing is read.
+    let begun = tokio::select! {
+        () = &mut shutdown => return,
+        begun = tokio::time::timeout_at(deadline, socket.readable()) => begun,
+    };
+    if begun.is_err() {
+        count_timeout(&accepting);
+        return;
+    }
+    // Whoever waits here has begun in time; the wait is ours and has its end: no place is held for long.
+    // Cancel-safe: a permit that is not yet there is not lost.
+    let place = tokio::select! {
+        () = &mut shutdown => return,
+        place = working.acquire_owned() => place,
+    };
+    // The semaphore is never closed.
+    let Ok(place) = place else { return };
+    let waited = deadline.max(Instant::now() + WORKING_FOR);
+    Box::pin(answer(socket, peer, router, (accepting, timeout, waited), place, shutdown)).await;
+}
+
+/// Answers requests until the connection ends or becomes a WebSocket.
+async fn answer(
+    socket: TcpStream,
+    peer: SocketAddr,
+    router: Router,
+    (accepting, timeout, deadline): (Accepting, Duration, Instant),
+    place: OwnedSemaphorePermit,
+    mut shutdown: Pin<&mut impl Future<Output = ()>>,
 ) {
     // Frames are written whole; waiting for more to send with them only costs time.
     let _ = socket.set_nodelay(true);
     let served = Arc::new(AtomicBool::new(false));
     let asked = Arc::clone(&served);
+    let place = Arc::new(place);
+    let held = Arc::downgrade(&place);
     let service = hyper::service::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
         asked.store(true, Ordering::Relaxed);
         request.extensions_mut().insert(ConnectInfo(peer));
+        // A handshake holds it until its socket is in a shard.
+        if let Some(place) = held.upgrade() {
+            request.extensions_mut().insert(Working::from(place));
+        }
         router.clone().oneshot(request.map(axum::body::Body::new))
     });
-    let timeout = *accepting.head_timeout.borrow();
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(timeout)
@@ -88,20 +144,38 @@ async fn serve(
         .serve_connection(TokioIo::new(Patient::new(socket)), service)
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);
-    let mut shutdown = std::pin::pin!(shutdown);
-    // Any other error is a peer that went away or sent no HTTP: hyper has answered what it could.
-    tokio::select! {
-        ended = &mut connection => {
-            // A connection that was used and then kept for nothing ends the same way.
-            if ended.is_err_and(|error| error.is_timeout()) && !served.load(Ordering::Relaxed) {
-                let timeout = [HandshakeRefusal::Timeout.as_str()];
-                accepting.metrics.handshakes_refused.with_label_values(&timeout).inc();
+    let working = tokio::time::sleep(WORKING_FOR);
+    let first_head = tokio::time::sleep_until(deadline);
+    let (mut working, mut first_head) = (std::pin::pin!(working), std::pin::pin!(first_head));
+    let (mut place, mut judged) = (Some(place), false);
+    loop {
+        // Any other error is a peer that went away or sent no HTTP: hyper has answered what it could.
+        tokio::select! {
+            ended = &mut connection => {
+                // A connection that was used and then kept for nothing ends the same way.
+                if ended.is_err_and(|error| error.is_timeout()) && !served.load(Ordering::Relaxed) {
+                    count_timeout(&accepting);
+                }
+                return;
+            }
+            () = &mut shutdown => {
+                // The request that is being answered is answered; no further one is read.
+                connection.as_mut().graceful_shutdown();
+                let _ = connection.await;
+                return;
+            }
+            () = &mut working, if place.is_some() => place = None,
+            () = &mut first_head, if !judged => {
+                judged = true;
+                if !served.load(Ordering::Relaxed) {
+                    count_timeout(&accepting);
+                    return;
+                }
             }
         }
-        () = &mut shutdown => {
-            // The request that is being answered is answered; no further one is read.
-            connection.as_mut().graceful_shutdown();
-            let _ = connection.await;
-        }
     }
+}
+
+fn count_timeout(accepting: &Accepting) {
+    accepting.metrics.handshakes_refused.with_label_values(&[HandshakeRefusal::Timeout.as_str()]).inc();
 }

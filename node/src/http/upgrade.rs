@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use axum::extract::{ConnectInfo, Request, State};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use hiveops_proto::http::ProblemKind;
 use hiveops_proto::path::Endpoint;
 use hiveops_proto::position::parse_since;
@@ -26,7 +27,7 @@ use super::patient::Patient;
 use super::problem::ApiError;
 use crate::admission::Place;
 use crate::app::{App, resume};
-use crate::hub::{Admission, Full, Intent, Registration, SessionInfo};
+use crate::hub::{Admission, Full, Intent, Registration, SessionInfo, Working};
 use crate::session::{Setup, WantedVersion};
 use crate::tasks::TaskKind;
 use crate::telemetry::log_denied;
@@ -192,12 +193,13 @@ fn switch(
     let agreed = app.config.compression.then(|| deflate::negotiate(request.headers())).flatten();
     let coding = agreed.as_ref().map_or(Coding::Plain, |agreed| agreed.coding);
     let upgrade = hyper::upgrade::on(&mut request);
+    let working = request.extensions_mut().remove::<Working>();
     let owner = Arc::clone(app);
     let deadline = Duration::from_secs(app.limits().handshake_timeout_seconds);
     app.tasks.spawn(TaskKind::Upgrade, async move {
         // Until then the session's name and its share of the caps are taken.
         match tokio::time::timeout(deadline, upgrade).await {
-            Ok(Ok(upgraded)) => hand_over(&owner, upgraded, shard, (intent, coding)).await,
+            Ok(Ok(upgraded)) => hand_over(&owner, upgraded, shard, (intent, coding), working).await,
             Ok(Err(error)) => {
                 count_refused(&owner, HandshakeRefusal::Malformed);
                 tracing::debug!(error = %error, "client went away before its upgrade");
@@ -226,6 +228,7 @@ async fn hand_over(
     upgraded: hyper::upgrade::Upgraded,
     shard: usize,
     (intent, coding): (Intent, Coding),
+    working: Option<Working>,
 ) {
     let Ok(parts) = upgraded.downcast::<TokioIo<Patient>>() else {
         tracing::error!("upgraded connection is not a socket of the accept loop");
@@ -240,7 +243,9 @@ async fn hand_over(
     };
     // Where the kernel refuses, its own bound holds.
     let _ = socket2::SockRef::from(&socket).set_send_buffer_size(SEND_BUFFER_BYTES);
-    let admission = Admission { socket, read: parts.read_buf, coding, intent };
+    // A copy: even an empty rest keeps the whole buffer of the request.
+    let read = Bytes::copy_from_slice(&parts.read_buf);
+    let admission = Admission { socket, read, coding, intent, working };
     if app.hub.admit(shard, admission).await.is_err() {
         tracing::info!("shard has ended, a new socket is closed");
     }

@@ -29,7 +29,9 @@ use tokio::sync::{oneshot, watch};
 pub(crate) use frame::Publication;
 pub(crate) use gauges::Gauges;
 pub(crate) use registry::{Full, Registration, Registry, SessionInfo};
-pub(crate) use shard::{Admission, Answers, Command, Hints, Intent, Mailbox, ShardError, Shared, Stop};
+pub(crate) use shard::{
+    Admission, Answers, Command, Hints, Intent, Mailbox, ShardError, Shared, Stop, Working,
+};
 
 use crate::admission::Era;
 use crate::bus::Reset;

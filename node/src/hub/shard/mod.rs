@@ -23,7 +23,7 @@ use hiveops_proto::control::ControlView;
 use hiveops_proto::{ConnectionId, DisconnectReason, Epoch, ErrorCode, NodeId, Payload, Timestamp};
 use mio::{Events, Poll, Token, Waker};
 use slab::Slab;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 pub(crate) use drain::{Hints, Turn};
 
@@ -91,6 +91,18 @@ pub(crate) struct Admission {
     pub(crate) read: Bytes,
     pub(crate) coding: Coding,
     pub(crate) intent: Intent,
+    /// The place of those who are worked on; free again when the socket has begun here.
+    pub(crate) working: Option<Working>,
+}
+
+/// A place among the connections that the node works on at once. Whoever works holds it; it is never asked.
+#[derive(Clone)]
+pub(crate) struct Working(#[expect(dead_code, reason = "held, not read")] Arc<OwnedSemaphorePermit>);
+
+impl From<Arc<OwnedSemaphorePermit>> for Working {
+    fn from(permit: Arc<OwnedSemaphorePermit>) -> Self {
+        Self(permit)
+    }
 }
 
 /// What is to become of a socket.

@@ -24,7 +24,7 @@ use crate::ws::{self, Parser};
 
 impl Shard {
     pub(super) fn admit(&mut self, admission: Admission) {
-        let Admission { socket, read, coding, intent } = admission;
+        let Admission { socket, read, coding, intent, working: _working } = admission;
         // Its handshake was under way when the node was told to stop, or when its place was lost.
         let refused = self.stopping.as_ref().map(|stopping| stopping.stop.reason);
         let refused = refused.or_else(|| self.place_lost(&intent));
