@@ -36,6 +36,8 @@ use problem::Problem;
 
 /// A contract with its schema is the largest thing that anybody sends.
 const BODY_BYTES_MAX: usize = 4 * 1_048_576;
+/// Whatever has a secret in it is short: an email, a password as JSON may write it, a token.
+const SECRET_BODY_BYTES_MAX: usize = 16 * 1_024;
 /// A snapshot, or one entry of the greatest size as JSON.
 const MESSAGE_BYTES_MAX: usize = 64 * 1_048_576;
 /// A body must have arrived within this.
@@ -114,7 +116,7 @@ async fn json<T: DeserializeOwned>(body: Body) -> Result<T, Problem> {
 
 /// Reads a JSON body that has a secret in it: what is wrong with it is not quoted.
 async fn json_unquoted<T: DeserializeOwned>(body: Body, shape: &str) -> Result<T, Problem> {
-    let bytes = bytes(body, BODY_BYTES_MAX).await?;
+    let bytes = bytes(body, SECRET_BODY_BYTES_MAX).await?;
     serde_json::from_slice(&bytes).map_err(|error| {
         let kind = if error.is_data() { ProblemKind::InvalidData } else { ProblemKind::BadRequest };
         Problem::new(kind, format!("the body must be {shape}"))

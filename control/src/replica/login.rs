@@ -188,3 +188,6 @@ pub(super) fn decision(deadline: Instant) -> Instant {
 pub(super) fn internal(error: impl ToString) -> Asked {
     Refused::new(ProblemKind::Internal, error.to_string()).into()
 }
+
+#[cfg(test)]
+mod tests;
