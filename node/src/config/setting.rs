@@ -370,7 +370,7 @@ mod tests {
             }
             assert!(setting.doc.ends_with('.'), "{}", setting.name);
         }
-        assert!(BOOTSTRAP_ENV.iter().all(|env| !seen.contains(env)));
+        assert!(BOOTSTRAP_ENV.iter().all(|env| !seen.contains(*env)));
     }
 
     #[test]
