@@ -22,7 +22,7 @@ use hiveops_node::config::Mistakes;
 
 use command::{
     completions, config, contract, control, dev, doctor, drain, healthcheck, keys, limits, node, publish,
-    status, tied, watch,
+    status, tied, users, watch,
 };
 use output::{Usage, is_broken_pipe};
 
@@ -61,6 +61,8 @@ enum Command {
     Contract(contract::Args),
     /// Show the keys that sign access tokens, or let a new one take over
     Keys(keys::Args),
+    /// Make users and look after them
+    Users(users::Args),
     /// Let a node go away: its sessions are sent off one after the other, then it ends
     Drain(drain::Args),
     /// Check that a node can run here with this configuration
@@ -87,6 +89,7 @@ fn main() -> ExitCode {
         Command::Limits(args) => limits::run(args),
         Command::Contract(args) => contract::run(args),
         Command::Keys(args) => keys::run(args),
+        Command::Users(args) => users::run(args),
         Command::Drain(args) => drain::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Healthcheck(args) => healthcheck::run(args),

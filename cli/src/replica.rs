@@ -8,9 +8,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 
 use anyhow::Context as _;
-use hiveops_control::config::{Inputs, Start};
+use hiveops_control::config::{Inputs, Start, environment};
 use hiveops_node::Config;
-use hiveops_node::config::CONTROL_LISTEN_ENV;
+use hiveops_node::config::{BOOTSTRAP_ENV, CONTROL_LISTEN_ENV};
 
 use crate::address::{reachable, url};
 
@@ -50,7 +50,9 @@ impl Replica {
             flags.insert("cluster_secret".to_owned(), secret.expose().to_owned());
         }
         let start = Start::new(config.limits.clone(), config.limit_sources.clone(), &config.contract);
-        let inputs = Inputs { flags, ..Inputs::default() };
+        // Of the environment it has what a node passes over; the rest the node has read for both.
+        let env = environment().into_iter().filter(|(name, _)| BOOTSTRAP_ENV.iter().any(|own| name == own));
+        let inputs = Inputs { flags, env: env.collect(), file: None };
         let config = hiveops_control::config::load(&inputs, Some(start))?;
         Ok(Self { listener, config })
     }

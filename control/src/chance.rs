@@ -2,7 +2,13 @@
 
 use std::time::Duration;
 
+use aws_lc_rs::rand;
 use uuid::Uuid;
+
+/// The system gave no randomness; the library does not say more.
+#[derive(Debug, thiserror::Error)]
+#[error("the system has no randomness to give")]
+pub(crate) struct NoRandomness;
 
 /// Where a replica draws from; cheap to clone.
 #[derive(Debug, Clone)]
@@ -22,6 +28,21 @@ impl Chance {
             #[cfg(test)]
             Self::Seeded(seeded) => Uuid::from_u128(seeded.wide()),
         }
+    }
+
+    /// Bytes that nobody can guess.
+    pub(crate) fn bytes<const COUNT: usize>(&self) -> Result<[u8; COUNT], NoRandomness> {
+        let mut bytes = [0; COUNT];
+        match self {
+            Self::System => rand::fill(&mut bytes).map_err(|_| NoRandomness)?,
+            #[cfg(test)]
+            Self::Seeded(seeded) => {
+                bytes.chunks_mut(8).for_each(|part| {
+                    part.copy_from_slice(&seeded.next().to_be_bytes()[..part.len()]);
+                });
+            }
+        }
+        Ok(bytes)
     }
 
     /// A time below `spread`, to the microsecond.

@@ -7,6 +7,7 @@
 #![warn(missing_docs)]
 
 mod api;
+mod auth;
 mod chance;
 mod clock;
 pub mod config;

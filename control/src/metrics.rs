@@ -12,6 +12,7 @@ use prometheus::{
     TextEncoder,
 };
 
+use crate::auth::{DenialReason, RefreshOutcome};
 use crate::raft::{Counts, Undecided};
 use crate::replica::service::Service;
 use crate::state::{KeyState, NodeLease, Outcome, PublicKey};
@@ -73,6 +74,9 @@ pub(crate) struct Metrics {
     proposals: IntCounterVec,
     proposal_seconds: Histogram,
     refused: IntCounterVec,
+    pub(crate) logins: IntCounter,
+    logins_denied: IntCounterVec,
+    refreshes: IntCounterVec,
     term: IntGauge,
     is_leader: IntGauge,
     quorum: IntGauge,
@@ -107,6 +111,12 @@ impl Metrics {
         }
         for code in ProblemKind::ALL {
             metrics.refused.with_label_values(&[code.as_str()]);
+        }
+        for reason in DenialReason::ALL {
+            metrics.logins_denied.with_label_values(&[reason.as_str()]);
+        }
+        for outcome in RefreshOutcome::ALL {
+            metrics.refreshes.with_label_values(&[outcome.as_str()]);
         }
         metrics
     }
@@ -143,6 +153,17 @@ impl Metrics {
                 "hiveops_control_refused_total",
                 "Requests answered with a problem document, by code.",
                 "code",
+            ),
+            logins: counter("hiveops_auth_success_total", "Logins that were asked for here and began."),
+            logins_denied: counters(
+                "hiveops_auth_denied_total",
+                "Logins that were asked for here and denied, by reason.",
+                "reason",
+            ),
+            refreshes: counters(
+                "hiveops_auth_refresh_total",
+                "Uses of refresh tokens that were asked for here, by outcome.",
+                "outcome",
             ),
             term: gauge("hiveops_control_term", "The term."),
             is_leader: gauge("hiveops_control_is_leader", "1 while this replica leads."),
@@ -181,6 +202,16 @@ impl Metrics {
     /// A request was refused.
     pub(crate) fn refused(&self, code: ProblemKind) {
         self.refused.with_label_values(&[code.as_str()]).inc();
+    }
+
+    /// Somebody was not let in.
+    pub(crate) fn login_denied(&self, reason: DenialReason) {
+        self.logins_denied.with_label_values(&[reason.as_str()]).inc();
+    }
+
+    /// Somebody used a refresh token.
+    pub(crate) fn refreshed(&self, outcome: RefreshOutcome) {
+        self.refreshes.with_label_values(&[outcome.as_str()]).inc();
     }
 
     /// Everything in the Prometheus text format.
@@ -240,6 +271,8 @@ mod tests {
     fn every_metric_registers_and_shows_its_closed_labels() {
         let metrics = Metrics::new(&Counts::new());
         metrics.proposed(ProposalOutcome::Done, Duration::from_millis(900));
+        metrics.login_denied(DenialReason::Busy);
+        metrics.refreshed(RefreshOutcome::InGrace);
         let mut text = Vec::new();
         TextEncoder::new().encode(&metrics.registry.gather(), &mut text).unwrap();
         let text = String::from_utf8(text).unwrap();
@@ -249,6 +282,11 @@ mod tests {
             "hiveops_control_proposal_seconds_bucket{le=\"0.8\"} 0",
             "hiveops_control_proposal_seconds_bucket{le=\"1\"} 1",
             "hiveops_control_refused_total{code=\"no_quorum\"} 0",
+            "hiveops_auth_success_total 0",
+            "hiveops_auth_denied_total{reason=\"busy\"} 1",
+            "hiveops_auth_denied_total{reason=\"wrong_password\"} 0",
+            "hiveops_auth_refresh_total{outcome=\"in_grace\"} 1",
+            "hiveops_auth_refresh_total{outcome=\"reused\"} 0",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is missing: {text}");
         }

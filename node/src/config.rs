@@ -28,7 +28,7 @@ pub use drain::DrainWindow;
 pub use layers::{Inputs, ReadFile};
 pub use load::load;
 pub use mistake::{Mistake, Mistakes};
-pub use setting::{CLIENT_ENV, CONTROL_LISTEN_ENV, Kind, Setting, settings};
+pub use setting::{BOOTSTRAP_ENV, CLIENT_ENV, CONTROL_LISTEN_ENV, Kind, Setting, settings};
 pub use value::{Auth, InvalidOrigin, LogFormat, Namespace, Origin, Origins, Profile, Role, Secret};
 
 /// Files that the connection to a bus needs, where it needs any; NATS only.

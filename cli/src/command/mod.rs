@@ -14,4 +14,5 @@ pub(crate) mod node;
 pub(crate) mod publish;
 pub(crate) mod status;
 pub(crate) mod tied;
+pub(crate) mod users;
 pub(crate) mod watch;

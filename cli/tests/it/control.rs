@@ -7,7 +7,7 @@ mod keys;
 mod kill;
 mod leases;
 mod members;
-mod metrics;
+pub(crate) mod metrics;
 mod partition;
 mod quorum;
 mod watching;

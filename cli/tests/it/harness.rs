@@ -1,5 +1,6 @@
 //! Runs the binary in an empty directory with an environment of its own.
 
+use std::io::Write as _;
 use std::net::TcpListener;
 use std::process::{Command, Output, Stdio};
 
@@ -30,14 +31,24 @@ impl Place {
     }
 
     pub(crate) fn run(&self, args: &[&str], env: &[(&str, &str)]) -> Ran {
-        let output = Command::new(env!("CARGO_BIN_EXE_hiveops"))
+        self.run_with(args, env, "")
+    }
+
+    /// With something on standard input.
+    pub(crate) fn run_with(&self, args: &[&str], env: &[(&str, &str)], input: &str) -> Ran {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_hiveops"))
             .args(args)
             .env_clear()
             .envs(env.iter().copied())
             .current_dir(self.dir.path())
-            .stdin(Stdio::null())
-            .output()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
             .unwrap();
+        // Who does not read it has ended, or will; dropping the pipe is the end of the input.
+        let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+        let output = child.wait_with_output().unwrap();
         let Output { status, stdout, stderr } = output;
         let text = |bytes| String::from_utf8(bytes).unwrap();
         Ran { code: status.code(), out: text(stdout), err: text(stderr) }

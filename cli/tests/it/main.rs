@@ -40,6 +40,8 @@ mod tidy;
 #[cfg(test)]
 mod tools;
 #[cfg(test)]
+mod users;
+#[cfg(test)]
 mod whole;
 #[cfg(test)]
 mod wire;

@@ -66,7 +66,7 @@ fn doctor_is_green_on_an_ordinary_machine_and_warns_of_open_origins() {
 
 #[test]
 fn doctor_fails_with_every_mistake_of_the_configuration() {
-    let env = [("WS_AUTH_REQUIRED", "true"), ("HIVEOPS_BOOTSTRAP_ADMIN_EMAIL", "x")];
+    let env = [("WS_AUTH_REQUIRED", "true"), ("HIVEOPS_BOOTSTRAP_ADMIN", "x")];
     let ran = Place::new().run(&["doctor"], &env);
     assert_eq!(ran.code, Some(1));
     assert_eq!(ran.out.matches("fail  configuration").count(), 2, "{}", ran.out);

@@ -3,6 +3,7 @@
 //! It knows HTTP; what is asked for is done by `replica::service`.
 
 mod access;
+mod auth;
 mod contract;
 mod keys;
 mod lease;
@@ -11,6 +12,7 @@ mod problem;
 mod public;
 mod replicas;
 mod server;
+mod users;
 mod watch;
 
 use std::sync::Arc;
@@ -34,6 +36,8 @@ use problem::Problem;
 
 /// A contract with its schema is the largest thing that anybody sends.
 const BODY_BYTES_MAX: usize = 4 * 1_048_576;
+/// Whatever has a secret in it is short: an email, a password as JSON may write it, a token.
+const SECRET_BODY_BYTES_MAX: usize = 16 * 1_024;
 /// A snapshot, or one entry of the greatest size as JSON.
 const MESSAGE_BYTES_MAX: usize = 64 * 1_048_576;
 /// A body must have arrived within this.
@@ -62,6 +66,15 @@ pub(crate) fn router(app: App) -> Router {
         .route(path::CONTROL_CONTRACT, get(contract::show).post(contract::push))
         .route(path::CONTROL_KEYS, get(keys::list))
         .route(path::CONTROL_KEYS_ROTATE, post(keys::rotate))
+        .route(path::CONTROL_LOGIN, post(auth::login))
+        .route(path::CONTROL_REFRESH, post(auth::refresh))
+        .route(path::CONTROL_LOGOUT, post(auth::logout))
+        .route(path::CONTROL_USERS, get(users::list).post(users::add))
+        .route(path::CONTROL_USER, get(users::show))
+        .route(path::CONTROL_USER_ROLE, post(users::set_role))
+        .route(path::CONTROL_USER_PASSWORD, post(users::set_password))
+        .route(path::CONTROL_USER_DISABLE, post(users::disable))
+        .route(path::CONTROL_USER_ENABLE, post(users::enable))
         .route(path::METRICS, get(metrics::show))
         .route(path::CONTROL_COMMANDS, post(public::command))
         .route(path::CONTROL_LEASE, post(lease::renew))
@@ -98,6 +111,15 @@ async fn json<T: DeserializeOwned>(body: Body) -> Result<T, Problem> {
     serde_json::from_slice(&bytes).map_err(|error| {
         let kind = if error.is_data() { ProblemKind::InvalidData } else { ProblemKind::BadRequest };
         Problem::new(kind, error.to_string())
+    })
+}
+
+/// Reads a JSON body that has a secret in it: what is wrong with it is not quoted.
+async fn json_unquoted<T: DeserializeOwned>(body: Body, shape: &str) -> Result<T, Problem> {
+    let bytes = bytes(body, SECRET_BODY_BYTES_MAX).await?;
+    serde_json::from_slice(&bytes).map_err(|error| {
+        let kind = if error.is_data() { ProblemKind::InvalidData } else { ProblemKind::BadRequest };
+        Problem::new(kind, format!("the body must be {shape}"))
     })
 }
 

@@ -16,35 +16,48 @@ use crate::replica::ask::Refused;
 
 const CORRELATION: HeaderName = HeaderName::from_static("x-correlation-id");
 const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
-/// When a client should try again when there is no quorum: an election takes about that long.
-const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("1");
+/// When a client should try again when there is no quorum, or the queue of hashes is full: an election takes about
+/// that long, and the queue does.
+const RETRY_SECONDS: u64 = 1;
 
 /// A refusal; the middleware gives it its document.
 #[derive(Debug, Clone)]
-pub(crate) struct Problem(Refused);
+pub(crate) struct Problem {
+    refused: Refused,
+    retry_after_seconds: Option<u64>,
+}
 
 impl Problem {
     pub(crate) fn new(kind: ProblemKind, detail: impl Into<String>) -> Self {
-        Self(Refused::new(kind, detail))
+        Self::from(Refused::new(kind, detail))
+    }
+
+    /// Says when another try makes sense.
+    pub(crate) fn retry_after_seconds(self, seconds: u64) -> Self {
+        Self { retry_after_seconds: Some(seconds), ..self }
     }
 }
 
 impl From<Refused> for Problem {
     fn from(refused: Refused) -> Self {
-        Self(refused)
+        let retry_after_seconds = match refused.kind {
+            ProblemKind::NoQuorum | ProblemKind::Busy => Some(RETRY_SECONDS),
+            _ => None,
+        };
+        Self { refused, retry_after_seconds }
     }
 }
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let mut response = status(self.0.kind).into_response();
+        let mut response = status(self.refused.kind).into_response();
         response.extensions_mut().insert(self);
         response
     }
 }
 
 /// The outermost layer.
-pub(crate) async fn carry(State(app): State<App>, request: Request, next: Next) -> Response {
+pub(crate) async fn carry(State(app): State<App>, mut request: Request, next: Next) -> Response {
     let (id, wrong) = match wished(request.headers()) {
         Ok(wished) => (wished.unwrap_or_else(|| Uuid::now_v7().into()), None),
         Err(problem) => (Uuid::now_v7().into(), Some(problem)),
@@ -52,10 +65,14 @@ pub(crate) async fn carry(State(app): State<App>, request: Request, next: Next) 
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let mut response = match wrong {
         Some(problem) => problem.into_response(),
-        None => next.run(request).await,
+        None => {
+            request.extensions_mut().insert(id.clone());
+            next.run(request).await
+        }
     };
-    let refused = response.extensions_mut().remove::<Problem>().map(|problem| problem.0);
-    if let Some(refused) = refused.or_else(|| bare(&response)) {
+    let problem = response.extensions_mut().remove::<Problem>();
+    if let Some(problem) = problem.or_else(|| bare(&response).map(Problem::from)) {
+        let Problem { refused, retry_after_seconds } = problem;
         app.service.metrics.refused(refused.kind);
         match refused.kind {
             ProblemKind::Internal => {
@@ -64,6 +81,9 @@ pub(crate) async fn carry(State(app): State<App>, request: Request, next: Next) 
             kind => tracing::debug!(correlation_id = %id, %method, path, code = %kind, "request refused"),
         }
         response = document(refused, &id);
+        if let Some(seconds) = retry_after_seconds {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
     }
     let value = HeaderValue::from_str(id.as_str()).expect("a correlation id is made of visible ASCII");
     response.headers_mut().insert(CORRELATION, value);
@@ -112,19 +132,19 @@ fn document(refused: Refused, id: &CorrelationId) -> Response {
     let body = serde_json::to_vec(&document).expect("a problem has only text as keys");
     let mut response = (status(kind), body).into_response();
     response.headers_mut().insert(header::CONTENT_TYPE, PROBLEM_JSON);
-    match kind {
-        ProblemKind::NoQuorum => response.headers_mut().insert(header::RETRY_AFTER, RETRY_SECONDS),
-        ProblemKind::Unauthorized => {
-            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
-        }
-        _ => None,
-    };
+    if status(kind) == StatusCode::UNAUTHORIZED {
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
     response
 }
 
 fn status(kind: ProblemKind) -> StatusCode {
     match kind {
-        ProblemKind::Unauthorized => StatusCode::UNAUTHORIZED,
+        ProblemKind::Unauthorized
+        | ProblemKind::InvalidCredentials
+        | ProblemKind::InvalidRefreshToken
+        | ProblemKind::RefreshReused => StatusCode::UNAUTHORIZED,
+        ProblemKind::LoginThrottled => StatusCode::TOO_MANY_REQUESTS,
         ProblemKind::Forbidden => StatusCode::FORBIDDEN,
         ProblemKind::NotFound => StatusCode::NOT_FOUND,
         ProblemKind::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
@@ -134,7 +154,7 @@ fn status(kind: ProblemKind) -> StatusCode {
         }
         ProblemKind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         ProblemKind::InvalidData | ProblemKind::StateFull => StatusCode::UNPROCESSABLE_ENTITY,
-        ProblemKind::NoQuorum | ProblemKind::Draining => StatusCode::SERVICE_UNAVAILABLE,
+        ProblemKind::NoQuorum | ProblemKind::Busy | ProblemKind::Draining => StatusCode::SERVICE_UNAVAILABLE,
         ProblemKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         // The others are a node's; a replica has no use for them.
         _ => StatusCode::BAD_REQUEST,
@@ -144,6 +164,10 @@ fn status(kind: ProblemKind) -> StatusCode {
 fn title(kind: ProblemKind) -> &'static str {
     match kind {
         ProblemKind::Unauthorized => "The cluster secret is needed",
+        ProblemKind::InvalidCredentials => "Email or password is wrong",
+        ProblemKind::InvalidRefreshToken => "The login has ended",
+        ProblemKind::RefreshReused => "The refresh token was used before",
+        ProblemKind::LoginThrottled => "Too many logins were tried",
         ProblemKind::Forbidden => "The request is for somebody else",
         ProblemKind::NotFound => "There is no such path or thing",
         ProblemKind::MethodNotAllowed => "The path has no such method",
@@ -154,6 +178,7 @@ fn title(kind: ProblemKind) -> &'static str {
         ProblemKind::TooLarge => "The body is too large",
         ProblemKind::InvalidData => "The request makes no sense",
         ProblemKind::StateFull => "There are too many of these",
+        ProblemKind::Busy => "Too many logins at once",
         ProblemKind::NoQuorum => "Too few control replicas answer",
         ProblemKind::Draining => "The replica is going away",
         ProblemKind::Internal => "The replica made a mistake",

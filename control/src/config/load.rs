@@ -7,10 +7,11 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use super::table::{Setting, settings};
-use super::{Config, Mistake, Mistakes, Peers, Secret, Start};
+use super::{Config, FirstAdmin, Mistake, Mistakes, Password, Peers, Secret, Start};
+use crate::state::is_email;
 
 /// Variables that begin like this are a replica's own; a wrong one is a mistake here.
-const OWN: [&str; 2] = ["HIVEOPS_CONTROL_", "HIVEOPS_CLUSTER_"];
+const OWN: [&str; 3] = ["HIVEOPS_CONTROL_", "HIVEOPS_CLUSTER_", "HIVEOPS_BOOTSTRAP_"];
 /// The ending of a setting that names a file with the value.
 const FILE: &str = "_file";
 
@@ -170,6 +171,7 @@ impl Loader {
         } else {
             None
         };
+        let first_admin = self.first_admin();
         let local = listen.is_none_or(|listen| listen.ip().is_loopback())
             && peers.as_ref().is_none_or(Peers::are_loopback);
         if !local && secret.is_none() {
@@ -192,8 +194,34 @@ impl Loader {
             data_dir: data_dir?,
             snapshot_entries: snapshot_entries?,
             secret,
+            first_admin,
             start: start?,
         })
+    }
+
+    /// Both or neither; nothing as well when there is a mistake.
+    fn first_admin(&mut self) -> Option<FirstAdmin> {
+        let given = ["bootstrap_admin_email", "bootstrap_admin_password"]
+            .map(|name| (name, self.given.contains_key(name)));
+        if given.iter().all(|(_, is_given)| !is_given) {
+            return None;
+        }
+        for (name, _) in given.iter().filter(|(_, is_given)| !is_given) {
+            let problem = "the first admin needs an email and a password";
+            self.mistake(name, String::new(), problem, "give both or neither");
+        }
+        let email = given[0].1.then(|| {
+            self.parse("bootstrap_admin_email", |text| match is_email(text) {
+                true => Ok(text.to_owned()),
+                false => Err(format!("`{text}` is no email address")),
+            })
+        });
+        let password = given[1].1.then(|| {
+            self.parse("bootstrap_admin_password", |text| {
+                Password::new(text).map_err(|error| error.to_string())
+            })
+        });
+        Some(FirstAdmin { email: email??, password: password?? })
     }
 
     fn parse<T>(&mut self, name: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
@@ -296,6 +324,24 @@ mod tests {
         assert!(mistakes(&flags, &[]).contains("cluster_secret: it is required"));
         let text = mistakes(&flags, &[("HIVEOPS_CLUSTER_SECRET", "short")]);
         assert!(text.contains("is shorter than 16 characters") && !text.contains("`short`"), "{text}");
+    }
+
+    #[test]
+    fn the_first_admin_has_an_email_and_a_password_or_there_is_none() {
+        let (email, password) = ("HIVEOPS_BOOTSTRAP_ADMIN_EMAIL", "HIVEOPS_BOOTSTRAP_ADMIN_PASSWORD");
+        let admin =
+            load(&inputs(&GOOD, &[(email, "ada@example.org"), (password, "hunter22")]), Some(start()));
+        let admin = admin.unwrap().first_admin.unwrap();
+        assert_eq!((admin.email.as_str(), admin.password.reveal()), ("ada@example.org", "hunter22"));
+        assert!(!format!("{admin:?}").contains("hunter22"));
+        assert_eq!(load(&inputs(&GOOD, &[]), Some(start())).unwrap().first_admin, None);
+        let text = mistakes(&GOOD, &[(email, "ada@example.org")]);
+        assert!(text.contains("bootstrap_admin_password: the first admin needs an email and a"), "{text}");
+        let text = mistakes(&GOOD, &[(email, "ada"), (password, "hunter2")]);
+        assert!(text.starts_with("there are 2 mistakes") && text.contains("`ada` is no email"), "{text}");
+        assert!(text.contains("a password has 8 to 1024 bytes") && !text.contains("hunter2"), "{text}");
+        let text = mistakes(&GOOD, &[("HIVEOPS_BOOTSTRAP_ADMIN_MAIL", "ada@example.org")]);
+        assert!(text.contains("HIVEOPS_BOOTSTRAP_ADMIN_MAIL") && text.contains("no such setting"), "{text}");
     }
 
     #[test]

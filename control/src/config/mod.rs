@@ -17,6 +17,7 @@ use hiveops_proto::control::{DeprecationPolicy, Source};
 use hiveops_proto::id::ClusterId;
 use hiveops_proto::{Contract, Limits};
 
+pub use crate::auth::{Password, WrongLength};
 pub use crate::replica::peers::Peers;
 use crate::state::{Init, LEASE_MS};
 pub use load::{Given, Inputs, environment, load};
@@ -41,8 +42,19 @@ pub struct Config {
     pub snapshot_entries: u64,
     /// What everybody must know who talks to it.
     pub secret: Option<Secret>,
+    /// Who is the first user, if this replica leads while there is none.
+    pub first_admin: Option<FirstAdmin>,
     /// What the cluster starts from, if this replica is the first to lead it.
     pub start: Start,
+}
+
+/// The user that is made when there is none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FirstAdmin {
+    /// The name to log in with, and for people until somebody gives another one.
+    pub email: String,
+    /// What the user logs in with.
+    pub password: Password,
 }
 
 /// What a cluster starts from; later it is what was agreed on.

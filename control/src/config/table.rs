@@ -79,6 +79,22 @@ const TABLE: &[Setting] = &[
         doc: "What nodes, people and other replicas must know to talk to this one; required beyond loopback.",
         secret: true,
     },
+    Setting {
+        name: "bootstrap_admin_email",
+        env: "HIVEOPS_BOOTSTRAP_ADMIN_EMAIL",
+        placeholder: "EMAIL",
+        default: "",
+        doc: "Email of the first user, a super_admin, who is made when there is no user; afterwards it is ignored.",
+        secret: false,
+    },
+    Setting {
+        name: "bootstrap_admin_password",
+        env: "HIVEOPS_BOOTSTRAP_ADMIN_PASSWORD",
+        placeholder: "PASSWORD",
+        default: "",
+        doc: "Password of the first user, 8 to 1,024 bytes. A flag's value can be seen in the list of processes: prefer the file.",
+        secret: true,
+    },
 ];
 
 impl Setting {

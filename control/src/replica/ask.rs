@@ -3,17 +3,24 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use hiveops_proto::access::{Role, User};
+use hiveops_proto::auth::Grant;
 use hiveops_proto::control::{ControlView, Revision};
 use hiveops_proto::http::ProblemKind;
-use hiveops_proto::id::IdempotencyKey;
+use hiveops_proto::id::{FamilyId, IdempotencyKey, UserId};
 use serde::{Deserialize, Serialize};
 
+use crate::auth::{Denial, RefreshOutcome};
 use crate::raft::Undecided;
-use crate::state::{Action, LimitChange, PublicKey, Push, Pushed, Refusal, RefusalCode, Reply, Rotation};
+use crate::state::{
+    Action, LimitChange, PublicKey, Push, Pushed, Refusal, RefusalCode, Reply, Rotation, Secret,
+};
 
 /// Within this a decision is made or refused with `no_quorum`; it leaves room for the way there and back in
 /// the second that is promised.
 pub(super) const DECISION: Duration = Duration::from_millis(800);
+/// A login waits in a queue for its hash, and for the decision then.
+const LOGIN: Duration = Duration::from_secs(5);
 /// A change of the members needs two decisions, and a new leader needs an election.
 const MEMBERS: Duration = Duration::from_secs(5);
 
@@ -38,6 +45,35 @@ pub(crate) enum Ask {
     },
     Keys,
     View,
+    Login {
+        email: String,
+        password: Secret,
+        /// Where it comes from, if somebody knows.
+        address: Option<String>,
+    },
+    Refresh {
+        token: Secret,
+    },
+    Logout {
+        family: FamilyId,
+    },
+    /// The leader makes id and hash, for the same reason.
+    AddUser {
+        request: Option<IdempotencyKey>,
+        email: String,
+        full_name: String,
+        role: Role,
+        password: Secret,
+    },
+    SetPassword {
+        request: Option<IdempotencyKey>,
+        user: UserId,
+        password: Secret,
+    },
+    User {
+        id: UserId,
+    },
+    Users,
     Add {
         id: u64,
         address: String,
@@ -62,6 +98,10 @@ pub(crate) enum Told {
     Contract(Box<Pushed>),
     Keys(Vec<PublicKey>),
     View(Box<ControlView>),
+    LoggedIn(Result<Box<Grant>, Denial>),
+    Refreshed(RefreshOutcome, Option<Box<Grant>>),
+    User(Box<User>),
+    Users(Vec<User>),
     Done,
 }
 
@@ -125,8 +165,13 @@ impl Ask {
             | Self::PreviewLimits { .. }
             | Self::PreviewContract { .. }
             | Self::Rotate { .. }
+            | Self::Refresh { .. }
+            | Self::Logout { .. }
+            | Self::User { .. }
+            | Self::Users
             | Self::Keys
             | Self::View => DECISION,
+            Self::Login { .. } | Self::AddUser { .. } | Self::SetPassword { .. } => LOGIN,
             Self::Add { .. } | Self::Promote { .. } | Self::Remove { .. } | Self::Transfer { .. } => MEMBERS,
         }
     }

@@ -1,5 +1,5 @@
-//! What a leader does by itself: it makes the cluster's first state and its first key when there are none, and
-//! lets time pass when something that nodes see has ended and no command comes that would do it.
+//! What a leader does by itself: it makes the cluster's first state, its first key and its first user when there
+//! are none, and lets time pass when something that nodes see has ended and no command comes that would do it.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -10,6 +10,7 @@ use hiveops_proto::id::{ClusterId, IdempotencyKey};
 
 use super::ask::Refused;
 use super::service::Service;
+use crate::config::FirstAdmin;
 use crate::state::{Action, Rotation, State};
 
 /// Between two looks at what there is to do.
@@ -26,6 +27,8 @@ enum Duty {
     Begin,
     /// The first key.
     Key,
+    /// The first user.
+    Admin,
     /// A command that says what time it is.
     Tick,
 }
@@ -35,6 +38,7 @@ impl Duty {
         match self {
             Self::Begin => "begin",
             Self::Key => "key",
+            Self::Admin => "admin",
             Self::Tick => "tick",
         }
     }
@@ -52,7 +56,7 @@ pub(super) async fn keep(service: &Service) -> Infallible {
         // Without a quorum each try would only make the log longer.
         let duty = service.group.is_fresh().then(|| {
             let now = service.now(&standing);
-            service.plane.read(|state| duty(state, now))
+            service.plane.read(|state| duty(state, service.config.first_admin.as_ref(), now))
         });
         match duty.flatten() {
             Some(duty) => perform(service, duty).await,
@@ -61,12 +65,15 @@ pub(super) async fn keep(service: &Service) -> Infallible {
     }
 }
 
-fn duty(state: &State, now: Timestamp) -> Option<Duty> {
+fn duty(state: &State, first_admin: Option<&FirstAdmin>, now: Timestamp) -> Option<Duty> {
     if state.cluster_id().is_none() {
         return Some(Duty::Begin);
     }
     if state.verifying_keys(now).is_empty() {
         return Some(Duty::Key);
+    }
+    if first_admin.is_some() && state.users().next().is_none() {
+        return Some(Duty::Admin);
     }
     state.next_end().is_some_and(|end| end <= now).then_some(Duty::Tick)
 }
@@ -79,11 +86,16 @@ async fn perform(service: &Service, duty: Duty) {
             let name = IdempotencyKey::new(FIRST_KEY).ok();
             service.rotate(name, Rotation::Overlapping).await.map(|_| ())
         }
+        Duty::Admin => match &service.config.first_admin {
+            Some(admin) => service.make_first_admin(admin).await,
+            None => Ok(()),
+        },
         Duty::Tick => service.propose_unnamed(Action::Tick).await.map(|_| ()),
     };
     match (&done, duty) {
         (Ok(()), Duty::Begin) => tracing::info!(replica, "cluster has its first state"),
         (Ok(()), Duty::Key) => tracing::info!(replica, "cluster has its first signing key"),
+        (Ok(()), Duty::Admin) => tracing::info!(replica, "cluster has its first admin"),
         (Ok(()), Duty::Tick) => tracing::debug!(replica, "what has ended is gone from the view"),
         (Err(refused), duty) => {
             let (duty, reason) = (duty.as_str(), &refused.detail);
@@ -109,16 +121,20 @@ mod tests {
     use std::collections::BTreeMap;
 
     use hiveops_proto::Limits;
+    use hiveops_proto::access::Role;
     use hiveops_proto::control::{DeprecationPolicy, Revision};
+    use hiveops_proto::id::UserId;
 
     use super::*;
     use crate::chance::Chance;
+    use crate::config::Password;
     use crate::key_pair;
-    use crate::state::{Command, Init, LEASE_MS, Outcome, PUBLISH_WAIT_MS, RETIRE_WAIT_MS};
+    use crate::state::{Command, Init, LEASE_MS, NewUser, Outcome, PUBLISH_WAIT_MS, RETIRE_WAIT_MS, Secret};
 
     /// A state that a leader looks after, second by second.
     struct Led {
         state: State,
+        first_admin: Option<FirstAdmin>,
         now: Timestamp,
         index: u64,
     }
@@ -138,10 +154,11 @@ mod tests {
 
         /// Does what a leader would at once, and says what that was.
         fn look(&mut self) -> Option<Duty> {
-            let duty = duty(&self.state, self.now)?;
+            let duty = duty(&self.state, self.first_admin.as_ref(), self.now)?;
             match duty {
                 Duty::Begin => self.apply(Action::Init(Box::new(init()))),
                 Duty::Key => self.rotate(),
+                Duty::Admin => self.apply(Action::BootstrapAdmin(Box::new(ada()))),
                 Duty::Tick => self.apply(Action::Tick),
             }
             Some(duty)
@@ -164,9 +181,38 @@ mod tests {
         }
     }
 
+    fn ada() -> NewUser {
+        NewUser {
+            id: UserId::new("ada").unwrap(),
+            email: "ada@example.org".to_owned(),
+            full_name: "Ada".to_owned(),
+            role: Role::Viewer,
+            password_hash: Secret::new("hash"),
+        }
+    }
+
+    #[test]
+    fn the_first_admin_is_made_once_and_by_whoever_was_told_of_one() {
+        let first_admin =
+            FirstAdmin { email: "ada@example.org".to_owned(), password: Password::new("hunter22").unwrap() };
+        let begun = |first_admin| {
+            let (state, now) = (State::new(), Timestamp::from_millis(1_000_000));
+            Led { state, first_admin, now, index: 0 }
+        };
+        let mut led = begun(Some(first_admin));
+        let done: Vec<Duty> = std::iter::from_fn(|| led.look()).collect();
+        assert_eq!(done, [Duty::Begin, Duty::Key, Duty::Admin]);
+        let roles: Vec<Role> = led.state.users().map(|account| account.user.role).collect();
+        assert_eq!(roles, [Role::SuperAdmin]);
+        let mut other = begun(None);
+        let done: Vec<Duty> = std::iter::from_fn(|| other.look()).collect();
+        assert_eq!(done, [Duty::Begin, Duty::Key]);
+    }
+
     #[test]
     fn a_new_cluster_gets_its_state_and_its_key_and_a_retired_key_goes_when_nobody_asks_for_anything() {
-        let mut led = Led { state: State::new(), now: Timestamp::from_millis(1_000_000), index: 0 };
+        let (state, now) = (State::new(), Timestamp::from_millis(1_000_000));
+        let mut led = Led { state, first_admin: None, now, index: 0 };
         let done: Vec<Duty> = std::iter::from_fn(|| led.look()).collect();
         assert_eq!(done, [Duty::Begin, Duty::Key]);
         led.rotate();

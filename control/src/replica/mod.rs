@@ -5,11 +5,13 @@ pub(crate) mod ask;
 mod elect;
 mod join;
 mod lead;
+mod login;
 mod notice;
 pub(crate) mod peers;
 pub(crate) mod plane;
 pub(crate) mod service;
 mod transfer;
+mod users;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -18,6 +18,8 @@ use tokio::time::{Instant, timeout_at};
 use super::ask::{Ask, Asked, DECISION, Decided, Refused, Told, no_quorum, refused};
 use super::peers::{Peers, check_address};
 use super::plane::Plane;
+use super::users::NewAccount;
+use crate::auth::Auth;
 use crate::chance::Chance;
 use crate::clock::{TermClock, Wall};
 use crate::config::Config;
@@ -42,6 +44,7 @@ pub(crate) struct Service {
     pub(crate) link: Link,
     pub(crate) metrics: Metrics,
     pub(crate) chance: Chance,
+    pub(super) auth: Auth,
     /// Tells this process from another one that says it is the same replica.
     pub(crate) incarnation: String,
     directory: Mutex<Directory>,
@@ -96,6 +99,7 @@ impl Service {
             link,
             metrics,
             chance,
+            auth: Auth::new(),
             incarnation,
             directory,
             clock,
@@ -135,7 +139,7 @@ impl Service {
     }
 
     /// With a name it can be sent again when it is not known what became of it.
-    fn name(&self) -> Option<IdempotencyKey> {
+    pub(crate) fn name(&self) -> Option<IdempotencyKey> {
         IdempotencyKey::new(&self.chance.name().to_string()).ok()
     }
 
@@ -235,6 +239,20 @@ impl Service {
                 let view = view.ok_or_else(|| no_quorum("the cluster has no first state yet"))?;
                 Ok(Told::View(Box::new(view)))
             }
+            Ask::Login { email, password, address } => {
+                self.log_in(&standing, &email, password, address.as_deref(), deadline).await
+            }
+            Ask::Refresh { token } => self.refresh(&standing, &token, deadline).await,
+            Ask::Logout { family } => self.log_out(&standing, family, deadline).await,
+            Ask::AddUser { request, email, full_name, role, password } => {
+                let new = NewAccount { email, full_name, role, password };
+                self.add_user(&standing, request, new, deadline).await
+            }
+            Ask::SetPassword { request, user, password } => {
+                self.set_password(&standing, request, user, password, deadline).await
+            }
+            Ask::User { id } => self.user(&id, deadline).await,
+            Ask::Users => self.users(deadline).await,
             Ask::Add { id, address } => self.add(id, &address, deadline).await,
             Ask::Promote { id } => Ok(self.group.promote(id, deadline).await.map(|()| Told::Done)?),
             Ask::Remove { id } => Ok(self.group.remove(id, deadline).await.map(|()| Told::Done)?),
@@ -242,7 +260,7 @@ impl Service {
         }
     }
 
-    async fn decide(
+    pub(super) async fn decide(
         &self,
         standing: &Standing,
         request: Option<IdempotencyKey>,

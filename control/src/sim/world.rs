@@ -301,6 +301,7 @@ impl World {
             data_dir: Path::new("/control").to_owned(),
             snapshot_entries: self.inner.snapshot_entries,
             secret: None,
+            first_admin: None,
             start: Start::new(limits, BTreeMap::new(), &contract),
         }
     }

@@ -31,6 +31,7 @@ pub use contract::{
     CONTRACT_BYTES_MAX, Change, Classification, Level, NOTE_BYTES_MAX, Published, Push, Pushed,
     SUPPORTED_MAX, classify,
 };
+pub(crate) use expiring::Expiring;
 pub use families::{
     FAMILIES_MAX, FAMILIES_PER_USER_MAX, Family, GRACE_MS, IDLE_MS, LOGIN_MS, NewFamily, Refreshed,
 };
@@ -42,6 +43,7 @@ pub use outcome::{LimitChange, Outcome, Refusal, RefusalCode, Reply};
 pub use revocations::{REVOKED_MS, SINGLE_MAX};
 pub use secret::{InvalidTokenHash, SECRET_BYTES_MAX, Secret, TokenHash};
 pub use snapshot::RestoreError;
+pub(crate) use users::is_email;
 pub use users::{Account, NewUser, USERS_MAX};
 
 #[cfg(test)]

@@ -59,6 +59,12 @@ pub(crate) fn fingerprint(action: &Action) -> String {
         // Whoever leads makes the key, and another one when the request is repeated: it is none of what was
         // asked for.
         Action::RotateKey { key: _, rotation } => serde_json::to_string(&("rotate_key", rotation)),
+        // The same holds for the id of a user, and for the salt of a hash: whoever repeats a request with
+        // another password under the same name is answered like the first time.
+        Action::AddUser(new) => {
+            serde_json::to_string(&("add_user", new.email.to_lowercase(), &new.full_name, new.role))
+        }
+        Action::SetPassword { user, password_hash: _ } => serde_json::to_string(&("set_password", user)),
         action => serde_json::to_string(action),
     };
     hiveops_proto::digest(&text.expect("every map of an action has text for keys"))
@@ -68,9 +74,13 @@ pub(crate) fn fingerprint(action: &Action) -> String {
 mod tests {
     use std::collections::BTreeMap;
 
+    use hiveops_proto::access::Role;
     use hiveops_proto::control::Revision;
+    use hiveops_proto::id::UserId;
 
     use super::super::outcome::Reply;
+    use super::super::secret::Secret;
+    use super::super::users::NewUser;
     use super::*;
 
     fn action(value: u64) -> Action {
@@ -97,6 +107,28 @@ mod tests {
             panic!("another request was answered");
         };
         assert_eq!(refusal.code, RefusalCode::RequestReused);
+    }
+
+    #[test]
+    fn what_only_a_leader_chose_does_not_tell_a_repetition_apart() {
+        let add = |id: &str, hash: &str, role| {
+            Action::AddUser(Box::new(NewUser {
+                id: UserId::new(id).unwrap(),
+                email: "Ada@example.org".to_owned(),
+                full_name: "Ada".to_owned(),
+                role,
+                password_hash: Secret::new(hash),
+            }))
+        };
+        let first = fingerprint(&add("u1", "salt1", Role::Viewer));
+        assert_eq!(first, fingerprint(&add("u2", "salt2", Role::Viewer)));
+        assert_ne!(first, fingerprint(&add("u1", "salt1", Role::Operator)));
+        let set = |user: &str, hash: &str| Action::SetPassword {
+            user: UserId::new(user).unwrap(),
+            password_hash: Secret::new(hash),
+        };
+        assert_eq!(fingerprint(&set("u1", "salt1")), fingerprint(&set("u1", "salt2")));
+        assert_ne!(fingerprint(&set("u1", "salt1")), fingerprint(&set("u2", "salt1")));
     }
 
     #[test]

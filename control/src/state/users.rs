@@ -194,12 +194,7 @@ impl Users {
 impl NewUser {
     fn check(&self) -> Result<(), Refusal> {
         let mut reasons = Vec::new();
-        let parts = self.email.split_once('@');
-        let plain = |text: &str| !text.chars().any(|c| c.is_whitespace() || c.is_control());
-        let is_email = parts.is_some_and(|(local, domain)| {
-            !local.is_empty() && !domain.is_empty() && !domain.contains('@') && plain(&self.email)
-        });
-        if !is_email || self.email.len() > EMAIL_BYTES_MAX {
+        if !is_email(&self.email) {
             reasons.push(format!("the email must be an address of at most {EMAIL_BYTES_MAX} bytes"));
         }
         let name = &self.full_name;
@@ -211,6 +206,15 @@ impl NewUser {
         }
         if reasons.is_empty() { Ok(()) } else { Err(Refusal { code: RefusalCode::Invalid, reasons }) }
     }
+}
+
+/// Whether a text can be somebody's email address.
+pub(crate) fn is_email(text: &str) -> bool {
+    let is_plain = !text.chars().any(|c| c.is_whitespace() || c.is_control());
+    let has_parts = text
+        .split_once('@')
+        .is_some_and(|(local, domain)| !local.is_empty() && !domain.is_empty() && !domain.contains('@'));
+    is_plain && has_parts && text.len() <= EMAIL_BYTES_MAX
 }
 
 #[cfg(test)]

@@ -12,8 +12,8 @@ use hiveops_proto::control::Source;
 
 use super::mistake::Mistake;
 use super::setting::{
-    CLIENT_ENV, CONFIG_DEFAULT, CONFIG_ENV, CONTROL_LISTEN_ENV, Kind, LATER, Reading, Setting, nearest,
-    settings,
+    BOOTSTRAP_ENV, CLIENT_ENV, CONFIG_DEFAULT, CONFIG_ENV, CONTROL_LISTEN_ENV, Kind, Reading, Setting,
+    nearest, settings,
 };
 
 /// A configuration file or a secret is far smaller; a larger one is not what was meant.
@@ -86,7 +86,8 @@ impl Collector<'_> {
         let mut file = None;
         for (name, value) in variables {
             let name = name.to_string_lossy();
-            let others = CLIENT_ENV.contains(&&*name) || name == CONTROL_LISTEN_ENV;
+            let others =
+                CLIENT_ENV.contains(&&*name) || BOOTSTRAP_ENV.contains(&&*name) || name == CONTROL_LISTEN_ENV;
             if !name.starts_with("HIVEOPS_") && !name.starts_with("WS_") || others {
                 continue;
             }
@@ -98,13 +99,10 @@ impl Collector<'_> {
             match Setting::by_env(&name) {
                 Some((setting, reading)) => self.put(setting, reading, text, place),
                 None if name == CONFIG_ENV => file = Some(text),
-                None => match LATER.iter().find(|later| later.env == name) {
-                    Some(later) => self.later(later.name, place, later.what),
-                    None => {
-                        let known = settings().iter().flat_map(|s| [Some(s.env.as_str()), s.alias]);
-                        self.unknown(&name, place, nearest(&name, known.flatten()));
-                    }
-                },
+                None => {
+                    let known = settings().iter().flat_map(|s| [Some(s.env.as_str()), s.alias]);
+                    self.unknown(&name, place, nearest(&name, known.flatten()));
+                }
             }
         }
         file
@@ -143,9 +141,6 @@ impl Collector<'_> {
     fn file_key(&mut self, path: &str, name: &str, value: toml::Value, in_limits: bool) {
         let place = format!("{path}, key {}{name}", if in_limits { "limits." } else { "" });
         let Some((setting, reading)) = Setting::by_key(name) else {
-            if let Some(later) = LATER.iter().find(|later| later.name == name) {
-                return self.later(name, place, later.what);
-            }
             return self.unknown(name, place, nearest(name, keys()));
         };
         match (setting.kind == Kind::Limit, in_limits) {
@@ -202,11 +197,6 @@ impl Collector<'_> {
             None => "remove it, or see `hiveops config show` for the names there are".to_owned(),
         };
         self.mistake(name, place, "there is no such setting", &fix);
-    }
-
-    fn later(&mut self, name: &str, place: String, what: &str) {
-        let problem = format!("this version has no {what} yet");
-        self.mistake(name, place, &problem, "remove it until you run a version that has");
     }
 
     fn mistake(&mut self, key: &str, place: String, problem: &str, fix: &str) {

@@ -39,30 +39,6 @@ pub enum Kind {
     Limit,
 }
 
-/// A name of CONTRACT section 9 that this version does not have yet.
-pub(super) struct Later {
-    /// The key in the TOML file.
-    pub(super) name: &'static str,
-    /// The environment variable.
-    pub(super) env: &'static str,
-    /// What it belongs to.
-    pub(super) what: &'static str,
-}
-
-pub(super) const LATER: &[Later] = &[
-    Later { name: "bootstrap_admin_email", env: "HIVEOPS_BOOTSTRAP_ADMIN_EMAIL", what: "user accounts" },
-    Later {
-        name: "bootstrap_admin_password",
-        env: "HIVEOPS_BOOTSTRAP_ADMIN_PASSWORD",
-        what: "user accounts",
-    },
-    Later {
-        name: "bootstrap_admin_password_file",
-        env: "HIVEOPS_BOOTSTRAP_ADMIN_PASSWORD_FILE",
-        what: "user accounts",
-    },
-];
-
 /// Names the configuration file itself, so it cannot stand in it.
 pub(super) const CONFIG_ENV: &str = "HIVEOPS_CONFIG";
 /// The configuration file's place when nobody says otherwise.
@@ -74,6 +50,14 @@ pub const CLIENT_ENV: [&str; 2] = ["HIVEOPS_URL", "HIVEOPS_TOKEN"];
 /// Where a control replica listens: read by `hiveops control`, and by `hiveops dev`, whose replica is in its
 /// process. A node that inherits it does not mind.
 pub const CONTROL_LISTEN_ENV: &str = "HIVEOPS_CONTROL_LISTEN";
+
+/// What makes the first admin: read by `hiveops control`, and by `hiveops dev` for the replica in its process. A node
+/// that inherits them does not mind.
+pub const BOOTSTRAP_ENV: [&str; 3] = [
+    "HIVEOPS_BOOTSTRAP_ADMIN_EMAIL",
+    "HIVEOPS_BOOTSTRAP_ADMIN_PASSWORD",
+    "HIVEOPS_BOOTSTRAP_ADMIN_PASSWORD_FILE",
+];
 
 /// Every setting, in the order in which people should read them.
 pub fn settings() -> &'static [Setting] {
@@ -386,7 +370,7 @@ mod tests {
             }
             assert!(setting.doc.ends_with('.'), "{}", setting.name);
         }
-        assert!(LATER.iter().all(|later| !seen.contains(later.env) && !seen.contains(later.name)));
+        assert!(BOOTSTRAP_ENV.iter().all(|env| !seen.contains(*env)));
     }
 
     #[test]

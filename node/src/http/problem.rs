@@ -210,7 +210,11 @@ impl From<PublishError> for ApiError {
 fn status(kind: ProblemKind) -> StatusCode {
     match kind {
         ProblemKind::BadRequest => StatusCode::BAD_REQUEST,
-        ProblemKind::Unauthorized => StatusCode::UNAUTHORIZED,
+        ProblemKind::Unauthorized
+        | ProblemKind::InvalidCredentials
+        | ProblemKind::InvalidRefreshToken
+        | ProblemKind::RefreshReused => StatusCode::UNAUTHORIZED,
+        ProblemKind::LoginThrottled => StatusCode::TOO_MANY_REQUESTS,
         ProblemKind::Forbidden => StatusCode::FORBIDDEN,
         ProblemKind::NotFound => StatusCode::NOT_FOUND,
         ProblemKind::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
@@ -228,6 +232,7 @@ fn status(kind: ProblemKind) -> StatusCode {
         ProblemKind::UpgradeRequired => StatusCode::UPGRADE_REQUIRED,
         ProblemKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         ProblemKind::Overloaded
+        | ProblemKind::Busy
         | ProblemKind::BusUnavailable
         | ProblemKind::ClusterPartial
         | ProblemKind::NoQuorum
@@ -246,6 +251,7 @@ pub(crate) fn kind_of(status: StatusCode) -> ProblemKind {
         StatusCode::REQUEST_TIMEOUT => ProblemKind::RequestTimeout,
         StatusCode::PAYLOAD_TOO_LARGE => ProblemKind::TooLarge,
         StatusCode::UNSUPPORTED_MEDIA_TYPE => ProblemKind::UnsupportedMediaType,
+        StatusCode::TOO_MANY_REQUESTS => ProblemKind::LoginThrottled,
         StatusCode::UNPROCESSABLE_ENTITY => ProblemKind::InvalidData,
         StatusCode::UPGRADE_REQUIRED => ProblemKind::UpgradeRequired,
         StatusCode::SERVICE_UNAVAILABLE => ProblemKind::Overloaded,
@@ -260,6 +266,10 @@ fn title(kind: ProblemKind) -> &'static str {
         ProblemKind::NotFound => "There is no such path or thing",
         ProblemKind::MethodNotAllowed => "The path has no such method",
         ProblemKind::Unauthorized => "A valid credential is needed",
+        ProblemKind::InvalidCredentials => "Email or password is wrong",
+        ProblemKind::InvalidRefreshToken => "The login has ended",
+        ProblemKind::RefreshReused => "The refresh token was used before",
+        ProblemKind::LoginThrottled => "Too many logins were tried",
         ProblemKind::Forbidden => "The credential does not allow this",
         ProblemKind::UnknownSubscription => "Unknown subscription",
         ProblemKind::UnknownMessageType => "Unknown message type",
@@ -271,6 +281,7 @@ fn title(kind: ProblemKind) -> &'static str {
         ProblemKind::AlreadyExists => "It exists already",
         ProblemKind::StateFull => "The subscription is full",
         ProblemKind::Overloaded => "The node is at its limit",
+        ProblemKind::Busy => "Too many logins at once",
         ProblemKind::BusTimeout => "The bus did not answer in time",
         ProblemKind::BusUnavailable => "The bus is not available",
         ProblemKind::ClusterPartial => "Not every node of the cluster answered",

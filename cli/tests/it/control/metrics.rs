@@ -19,7 +19,7 @@ fn scrape(cluster: &Cluster, id: usize, headers: &[(&str, &str)]) -> (u16, Strin
 }
 
 /// One figure of a replica, by its name and labels.
-fn figure(cluster: &Cluster, id: usize, series: &str) -> f64 {
+pub(crate) fn figure(cluster: &Cluster, id: usize, series: &str) -> f64 {
     let (status, text) = scrape(cluster, id, &[]);
     assert_eq!(status, 200);
     let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
@@ -46,16 +46,16 @@ fn a_replica_exports_what_the_page_lists_and_no_more() {
     let exported: BTreeSet<&str> =
         text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
     let page = include_str!("../../../../docs/metrics.md");
-    let listed: BTreeSet<&str> = page
+    let section = page.split("\n## ").find(|section| section.starts_with("Control replicas")).unwrap();
+    let listed: BTreeSet<&str> = section
         .lines()
         .filter_map(|line| line.strip_prefix("| `")?.split('`').next())
-        .filter(|name| name.starts_with("hiveops_control_"))
+        .filter(|name| name.starts_with("hiveops_"))
         .collect();
     assert!(exported.len() > 15);
     assert_eq!(exported, listed);
-    assert!(
-        text.lines().filter(|line| !line.starts_with('#')).all(|line| line.starts_with("hiveops_control_"))
-    );
+    let ours = |line: &str| line.starts_with("hiveops_control_") || line.starts_with("hiveops_auth_");
+    assert!(text.lines().filter(|line| !line.starts_with('#')).all(ours));
 }
 
 #[test]
