@@ -48,6 +48,20 @@ words! {
         ClusterPartial = "cluster_partial",
         /// Too few control replicas answer to decide anything; it is safe to try again.
         NoQuorum = "no_quorum",
+        /// The control replica that was asked has no leader to ask; it is safe to try again.
+        NoLeader = "no_leader",
+        /// No control replica can be asked, or none is configured.
+        ControlUnavailable = "control_unavailable",
+        /// Email and password do not belong together, or the user may not come in.
+        InvalidCredentials = "invalid_credentials",
+        /// Too many logins were tried for this account or from this address.
+        LoginThrottled = "login_throttled",
+        /// More logins wait than can be looked at; try again.
+        Busy = "busy",
+        /// The refresh token is none, or has expired, or its login has ended.
+        InvalidRefreshToken = "invalid_refresh_token",
+        /// The refresh token was used before: its login has ended.
+        RefreshReused = "refresh_reused",
         /// The node goes away.
         Draining = "draining",
         /// The request took too long to arrive.

@@ -96,6 +96,20 @@ pub const TASK: &str = "/api/v1/tasks/{id}";
 pub const TASKS_SYNC: &str = "/api/v1/sync/tasks";
 /// The public keys that tokens are checked with, as a JSON Web Key Set.
 pub const JWKS: &str = "/.well-known/jwks.json";
+/// Logs in.
+pub const AUTH_LOGIN: &str = "/api/auth/login";
+/// Gives a new access token for a refresh token.
+pub const AUTH_REFRESH: &str = "/api/auth/refresh";
+/// Ends a login.
+pub const AUTH_LOGOUT: &str = "/api/auth/logout";
+/// The user of the access token.
+pub const AUTH_ME: &str = "/api/auth/me";
+/// A ticket that opens one socket.
+pub const AUTH_WS_TICKET: &str = "/api/auth/ws-ticket";
+/// What the paths of `/api/auth` begin with.
+pub const AUTH_PREFIX: &str = "/api/auth";
+/// What the same paths begin with besides.
+pub const AUTH_PREFIX_V1: &str = "/api/v1/auth";
 /// The description of the HTTP surface.
 pub const OPENAPI: &str = "/api/openapi.json";
 /// The description of the WebSocket surface.
@@ -117,6 +131,16 @@ pub const CONTROL_KEYS: &str = "/api/control/keys";
 pub const CONTROL_KEYS_ROTATE: &str = "/api/control/keys/rotate";
 /// Does anything that the control plane can be asked for.
 pub const CONTROL_COMMANDS: &str = "/api/control/commands";
+/// Somebody logs in.
+pub const CONTROL_AUTH_LOGIN: &str = "/api/control/auth/login";
+/// Somebody needs a new access token.
+pub const CONTROL_AUTH_REFRESH: &str = "/api/control/auth/refresh";
+/// A login ends.
+pub const CONTROL_AUTH_LOGOUT: &str = "/api/control/auth/logout";
+/// The users.
+pub const CONTROL_USERS: &str = "/api/control/users";
+/// One user.
+pub const CONTROL_USER: &str = "/api/control/users/{id}";
 /// A node renews its lease, and borrows from the cluster-wide limits.
 pub const CONTROL_LEASE: &str = "/api/control/lease";
 /// A life of a node gives everything back.
@@ -136,3 +160,9 @@ pub const CORRELATION_HEADER: &str = "X-Correlation-ID";
 pub const IDEMPOTENCY_HEADER: &str = "Idempotency-Key";
 /// The subprotocol, optional except where it carries a credential.
 pub const SUBPROTOCOL: &str = "hiveops.v1";
+/// The subprotocol that carries a credential: this, and the token in unpadded base64url.
+pub const BEARER_SUBPROTOCOL: &str = "hiveops.bearer.";
+/// The cookie with the refresh token.
+pub const REFRESH_COOKIE: &str = "hiveops_refresh";
+/// The cookie with the access token.
+pub const SESSION_COOKIE: &str = "hiveops_session";

@@ -210,7 +210,11 @@ impl From<PublishError> for ApiError {
 fn status(kind: ProblemKind) -> StatusCode {
     match kind {
         ProblemKind::BadRequest => StatusCode::BAD_REQUEST,
-        ProblemKind::Unauthorized => StatusCode::UNAUTHORIZED,
+        ProblemKind::Unauthorized
+        | ProblemKind::InvalidCredentials
+        | ProblemKind::InvalidRefreshToken
+        | ProblemKind::RefreshReused => StatusCode::UNAUTHORIZED,
+        ProblemKind::LoginThrottled => StatusCode::TOO_MANY_REQUESTS,
         ProblemKind::Forbidden => StatusCode::FORBIDDEN,
         ProblemKind::NotFound => StatusCode::NOT_FOUND,
         ProblemKind::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
@@ -231,6 +235,9 @@ fn status(kind: ProblemKind) -> StatusCode {
         | ProblemKind::BusUnavailable
         | ProblemKind::ClusterPartial
         | ProblemKind::NoQuorum
+        | ProblemKind::NoLeader
+        | ProblemKind::ControlUnavailable
+        | ProblemKind::Busy
         | ProblemKind::Draining => StatusCode::SERVICE_UNAVAILABLE,
         ProblemKind::BusTimeout => StatusCode::GATEWAY_TIMEOUT,
     }
@@ -275,6 +282,13 @@ fn title(kind: ProblemKind) -> &'static str {
         ProblemKind::BusUnavailable => "The bus is not available",
         ProblemKind::ClusterPartial => "Not every node of the cluster answered",
         ProblemKind::NoQuorum => "Too few control replicas answer",
+        ProblemKind::NoLeader => "The control plane has no leader just now",
+        ProblemKind::ControlUnavailable => "No control replica can be asked",
+        ProblemKind::InvalidCredentials => "Email and password do not belong together",
+        ProblemKind::LoginThrottled => "Too many logins were tried",
+        ProblemKind::Busy => "Too many logins wait already",
+        ProblemKind::InvalidRefreshToken => "The refresh token is not valid",
+        ProblemKind::RefreshReused => "The refresh token was used before",
         ProblemKind::Draining => "The node is going away",
         ProblemKind::RequestTimeout => "The request took too long to arrive",
         ProblemKind::UpgradeRequired => "Only a WebSocket handshake is served here",
@@ -292,8 +306,8 @@ mod tests {
     fn a_bare_status_of_ours_leads_back_to_a_kind_of_the_same_status() {
         for kind in ProblemKind::ALL {
             let back = status(kind_of(status(*kind)));
-            // Only the conflicts, 412 and 504 are never chosen below our routes.
-            let chosen_by_us_only = matches!(status(*kind).as_u16(), 409 | 412 | 504);
+            // Only the conflicts, 412, 429 and 504 are never chosen below our routes.
+            let chosen_by_us_only = matches!(status(*kind).as_u16(), 409 | 412 | 429 | 504);
             assert!(chosen_by_us_only || back == status(*kind), "{kind}");
         }
     }
