@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::admission::Budget;
+use crate::auth::Principal;
 use crate::hub::registry::SessionInfo;
 use crate::hub::testing::{self, Source};
 use crate::ws::client::{self, CLOSE, TEXT};
@@ -124,6 +125,7 @@ impl Bench {
             subscriptions: Some(names.iter().map(ToString::to_string).collect()),
             since: Positions::new(),
             wanted_version: None,
+            principal: Principal::Anyone,
             correlation_id: self.shared.clock.correlation_id(),
         };
         let info = SessionInfo { endpoint: Endpoint::Dashboard, connected_at: Timestamp::from_millis(0) };
