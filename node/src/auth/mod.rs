@@ -7,6 +7,7 @@
 pub(crate) mod credentials;
 mod denial;
 mod gate;
+mod outcome;
 mod principal;
 mod roles;
 #[cfg(test)]
@@ -16,6 +17,7 @@ mod token;
 
 pub(crate) use denial::Denial;
 pub(crate) use gate::Gate;
+pub(crate) use outcome::{LoginRefusal, RefreshOutcome};
 pub(crate) use principal::Principal;
 pub(crate) use roles::Permission;
 pub(crate) use tickets::TICKET_MS;

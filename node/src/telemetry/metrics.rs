@@ -13,7 +13,7 @@ use prometheus::{
 
 use super::quantile::Bucket;
 use crate::admission::AskOutcome;
-use crate::auth::Denial;
+use crate::auth::{Denial, LoginRefusal, RefreshOutcome};
 use crate::bus::IntakeSource;
 use crate::cluster::SignalDropped;
 
@@ -187,31 +187,6 @@ impl HandshakeRefusal {
     }
 }
 
-/// What became of a refresh token.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum RefreshOutcome {
-    Granted,
-    /// It is none, or its login has ended.
-    Invalid,
-    /// It was used before.
-    Reused,
-    /// Nobody could say.
-    Unavailable,
-}
-
-impl RefreshOutcome {
-    pub(crate) const ALL: [Self; 4] = [Self::Granted, Self::Invalid, Self::Reused, Self::Unavailable];
-
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Granted => "granted",
-            Self::Invalid => "invalid",
-            Self::Reused => "reused",
-            Self::Unavailable => "unavailable",
-        }
-    }
-}
-
 /// Handles to all metrics of one node.
 pub(crate) struct Metrics {
     registry: Registry,
@@ -374,6 +349,9 @@ impl Metrics {
             if *denial != Denial::Origin {
                 metrics.auth_denied.with_label_values(&[denial.as_str()]);
             }
+        }
+        for refusal in LoginRefusal::ALL {
+            metrics.requests_denied.with_label_values(&[refusal.as_str()]);
         }
         for outcome in RefreshOutcome::ALL {
             metrics.refreshes.with_label_values(&[outcome.as_str()]);

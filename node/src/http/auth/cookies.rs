@@ -3,9 +3,12 @@
 use std::net::IpAddr;
 
 use hiveops_proto::auth::Grant;
-use hiveops_proto::path::{AUTH_PREFIX, AUTH_PREFIX_V1, REFRESH_COOKIE, SESSION_COOKIE};
+use hiveops_proto::path::{REFRESH_COOKIE, SESSION_COOKIE};
 use http::HeaderMap;
 use http::header::{HOST, HeaderValue};
+
+/// Where the refresh token goes: a browser takes a path for all below it, and there are two.
+const REFRESH_PATHS: [&str; 2] = ["/api/auth", "/api/v1/auth"];
 
 /// Where the access token goes: what the dashboards are made of, sockets included.
 const SESSION_PATH: &str = "/api/dashboard";
@@ -36,8 +39,8 @@ fn written(headers: &HeaderMap, refresh: (&str, u64), session: (&str, u64)) -> V
         Some(value)
     };
     let cookies = [
-        cookie(REFRESH_COOKIE, AUTH_PREFIX, refresh),
-        cookie(REFRESH_COOKIE, AUTH_PREFIX_V1, refresh),
+        cookie(REFRESH_COOKIE, REFRESH_PATHS[0], refresh),
+        cookie(REFRESH_COOKIE, REFRESH_PATHS[1], refresh),
         cookie(SESSION_COOKIE, SESSION_PATH, session),
     ];
     cookies.into_iter().flatten().collect()

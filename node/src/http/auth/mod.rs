@@ -12,7 +12,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::{ConnectInfo, Extension, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{get, post};
 use hiveops_proto::access::User;
 use hiveops_proto::auth::{Grant, LoginRequest, LogoutRequest, RefreshRequest};
 use hiveops_proto::http::ProblemKind;
@@ -29,9 +29,8 @@ use super::correlation::Correlation;
 use super::problem::ApiError;
 use crate::app::App;
 use crate::auth::credentials::{self, Found};
-use crate::auth::{Denial, Principal, TICKET_MS};
+use crate::auth::{Denial, LoginRefusal, Principal, RefreshOutcome, TICKET_MS};
 use crate::control::{AccountError, Accounts};
-use crate::telemetry::metrics::RefreshOutcome;
 
 /// Bytes of an email address and of a password at most: more is no login, and costs nobody a hash.
 const EMAIL_BYTES_MAX: usize = 254;
@@ -47,25 +46,20 @@ type Shared = State<Arc<App>>;
 
 /// What brings its own credential.
 pub(super) fn router() -> Router<Arc<App>> {
-    let router = both(Router::new(), path::AUTH_LOGIN, || post(login));
-    let router = both(router, path::AUTH_REFRESH, || post(refresh));
-    let router = both(router, path::AUTH_LOGOUT, || post(logout));
-    both(router, path::AUTH_ME, || get(me))
+    Router::new()
+        .route(path::AUTH_LOGIN, post(login))
+        .route(path::AUTH_LOGIN_V1, post(login))
+        .route(path::AUTH_REFRESH, post(refresh))
+        .route(path::AUTH_REFRESH_V1, post(refresh))
+        .route(path::AUTH_LOGOUT, post(logout))
+        .route(path::AUTH_LOGOUT_V1, post(logout))
+        .route(path::AUTH_ME, get(me))
+        .route(path::AUTH_ME_V1, get(me))
 }
 
 /// What needs one.
 pub(super) fn tickets() -> Router<Arc<App>> {
-    both(Router::new(), path::AUTH_WS_TICKET, || post(ticket))
-}
-
-/// A route under its path and under the other one.
-fn both(
-    router: Router<Arc<App>>,
-    path: &str,
-    route: impl Fn() -> MethodRouter<Arc<App>>,
-) -> Router<Arc<App>> {
-    let alias = path.replacen(path::AUTH_PREFIX, path::AUTH_PREFIX_V1, 1);
-    router.route(path, route()).route(&alias, route())
+    Router::new().route(path::AUTH_WS_TICKET, post(ticket)).route(path::AUTH_WS_TICKET_V1, post(ticket))
 }
 
 /// Without `Debug`: it holds a password.
@@ -108,7 +102,11 @@ async fn login(
     }
     let login = LoginRequest { email, password, address: Some(peer.ip().to_string()) };
     let granted = accounts(&app)?.login(&login, &id).await;
-    let grant = granted.map_err(|error| refused(&app, error, &id))?;
+    let grant = granted.map_err(|error| {
+        let refusal = LoginRefusal::of(&error);
+        app.metrics.requests_denied.with_label_values(&[refusal.as_str()]).inc();
+        refused(&app, error, &id)
+    })?;
     app.metrics.logins.inc();
     tracing::info!(
         correlation_id = %id,
@@ -132,12 +130,7 @@ async fn refresh(
     }
     .map_err(|denial| denied(&app, denial, &id))?;
     let outcome = accounts(&app)?.refresh(&RefreshRequest { refresh_token }, &id).await;
-    let label = match &outcome {
-        Ok(_) => RefreshOutcome::Granted,
-        Err(AccountError::Refused { kind: ProblemKind::RefreshReused, .. }) => RefreshOutcome::Reused,
-        Err(AccountError::Refused { kind: ProblemKind::InvalidRefreshToken, .. }) => RefreshOutcome::Invalid,
-        Err(AccountError::Refused { .. } | AccountError::Unavailable(_)) => RefreshOutcome::Unavailable,
-    };
+    let label = RefreshOutcome::of(&outcome);
     app.metrics.refreshes.with_label_values(&[label.as_str()]).inc();
     match outcome {
         Ok(grant) => {
@@ -147,10 +140,9 @@ async fn refresh(
             Ok(private(cookies, Json(body)))
         }
         Err(error) => {
-            let is_over = matches!(label, RefreshOutcome::Reused | RefreshOutcome::Invalid);
             let refusal = refused(&app, error, &id);
             // A browser does not bring again what is good for nothing.
-            let cookies = if by_cookie && is_over { cookies::cleared(&headers) } else { Vec::new() };
+            let cookies = if by_cookie && label.is_final() { cookies::cleared(&headers) } else { Vec::new() };
             Ok(private(cookies, refusal))
         }
     }

@@ -7,6 +7,7 @@ use super::control::{EMAIL, PASSWORD, Plane, Replica, ada};
 use super::{PAGE, bearer, check_ended, joined, leaks, start, tokens};
 use crate::harness::{Node, Socket};
 use crate::http::Answer;
+use crate::openapi::check_described;
 
 const BOTH: [&str; 2] = ["/api/auth", "/api/v1/auth"];
 
@@ -68,6 +69,28 @@ async fn a_login_gives_tokens_and_cookies_under_both_paths() {
 }
 
 #[tokio::test]
+async fn the_routes_answer_as_they_are_described() {
+    let (plane, dir) = (Plane::new(), tempfile::tempdir().unwrap());
+    let node = plane.node(dir.path(), &[Replica::Sound]).await;
+    let token = bearer(&tokens::token("ada", Role::Viewer));
+    let described = "/api/openapi.json";
+    let document = node.call("GET", described).header("Authorization", &token).send().await.ok();
+    for prefix in BOTH {
+        let check = |method: &str, name: &str, answer: &Answer| {
+            check_described(&document, &format!("{method} {prefix}/{name}"), answer);
+        };
+        let granted = login(&node, prefix).await;
+        check("POST", "login", &granted);
+        let refresh = json!({"refresh_token": granted.ok()["refresh_token"]});
+        let call = |method: &str, name: &str| node.call(method, &format!("{prefix}/{name}"));
+        check("POST", "refresh", &call("POST", "refresh").json(&refresh).send().await);
+        check("POST", "logout", &call("POST", "logout").json(&refresh).send().await);
+        check("GET", "me", &call("GET", "me").header("Authorization", &token).send().await);
+        check("POST", "ws-ticket", &call("POST", "ws-ticket").header("Authorization", &token).send().await);
+    }
+}
+
+#[tokio::test]
 async fn beyond_this_machine_cookies_are_secure() {
     let (plane, dir) = (Plane::new(), tempfile::tempdir().unwrap());
     let node = plane.node(dir.path(), &[Replica::Sound]).await;
@@ -101,6 +124,10 @@ async fn what_control_refuses_is_refused_in_its_words() {
     assert_eq!(plane.asked("/api/control/auth/login").len(), asked);
     let page = try_with(PASSWORD).header("Origin", "https://evil.example").send().await;
     assert_eq!(page.refusal(), (403, "forbidden".to_owned()));
+    for reason in ["invalid_credentials", "login_throttled", "origin"] {
+        let name = format!("hiveops_auth_denied_total{{reason=\"{reason}\"}}");
+        assert_eq!(node.metric(&name).await, 1.0, "{reason}");
+    }
     leaks::check();
 }
 
