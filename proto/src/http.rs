@@ -18,6 +18,14 @@ words! {
         MethodNotAllowed = "method_not_allowed",
         /// A credential is needed, or the one given is not valid.
         Unauthorized = "unauthorized",
+        /// Email or password is wrong, or the user may not come in; which of them is not said.
+        InvalidCredentials = "invalid_credentials",
+        /// The refresh token is none, or its login has ended.
+        InvalidRefreshToken = "invalid_refresh_token",
+        /// The refresh token was used before, so somebody has a copy of it: its login has ended.
+        RefreshReused = "refresh_reused",
+        /// Too many logins of this account, or from this address, were tried lately.
+        LoginThrottled = "login_throttled",
         /// The credential does not allow this.
         Forbidden = "forbidden",
         /// The contract in force declares no such subscription.
@@ -40,6 +48,8 @@ words! {
         StateFull = "state_full",
         /// The node has as many connections as it may, or they come too fast.
         Overloaded = "overloaded",
+        /// So many passwords are being checked that this one would wait too long; it is safe to try again.
+        Busy = "busy",
         /// The bus did not answer in time; it is safe to try again.
         BusTimeout = "bus_timeout",
         /// The bus cannot be reached.
@@ -48,20 +58,10 @@ words! {
         ClusterPartial = "cluster_partial",
         /// Too few control replicas answer to decide anything; it is safe to try again.
         NoQuorum = "no_quorum",
-        /// The control replica that was asked has no leader to ask; it is safe to try again.
+        /// The control replica that was asked knows of no leader; it is safe to try again.
         NoLeader = "no_leader",
         /// No control replica can be asked, or none is configured.
         ControlUnavailable = "control_unavailable",
-        /// Email and password do not belong together, or the user may not come in.
-        InvalidCredentials = "invalid_credentials",
-        /// Too many logins were tried for this account or from this address.
-        LoginThrottled = "login_throttled",
-        /// More logins wait than can be looked at; try again.
-        Busy = "busy",
-        /// The refresh token is none, or has expired, or its login has ended.
-        InvalidRefreshToken = "invalid_refresh_token",
-        /// The refresh token was used before: its login has ended.
-        RefreshReused = "refresh_reused",
         /// The node goes away.
         Draining = "draining",
         /// The request took too long to arrive.

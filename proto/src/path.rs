@@ -135,18 +135,26 @@ pub const CONTROL_CONTRACT: &str = "/api/control/contract";
 pub const CONTROL_KEYS: &str = "/api/control/keys";
 /// Lets a new signing key take over.
 pub const CONTROL_KEYS_ROTATE: &str = "/api/control/keys/rotate";
-/// Does anything that the control plane can be asked for.
-pub const CONTROL_COMMANDS: &str = "/api/control/commands";
-/// Somebody logs in.
-pub const CONTROL_AUTH_LOGIN: &str = "/api/control/auth/login";
-/// Somebody needs a new access token.
-pub const CONTROL_AUTH_REFRESH: &str = "/api/control/auth/refresh";
-/// A login ends.
-pub const CONTROL_AUTH_LOGOUT: &str = "/api/control/auth/logout";
-/// The users.
+/// Begins a login.
+pub const CONTROL_LOGIN: &str = "/api/control/auth/login";
+/// Uses a refresh token.
+pub const CONTROL_REFRESH: &str = "/api/control/auth/refresh";
+/// Ends a login.
+pub const CONTROL_LOGOUT: &str = "/api/control/auth/logout";
+/// Shows the users, or makes one.
 pub const CONTROL_USERS: &str = "/api/control/users";
 /// One user.
 pub const CONTROL_USER: &str = "/api/control/users/{id}";
+/// Gives a user another role.
+pub const CONTROL_USER_ROLE: &str = "/api/control/users/{id}/role";
+/// Gives a user another password.
+pub const CONTROL_USER_PASSWORD: &str = "/api/control/users/{id}/password";
+/// Does not let a user in any more.
+pub const CONTROL_USER_DISABLE: &str = "/api/control/users/{id}/disable";
+/// Lets a user in again.
+pub const CONTROL_USER_ENABLE: &str = "/api/control/users/{id}/enable";
+/// Does anything that the control plane can be asked for.
+pub const CONTROL_COMMANDS: &str = "/api/control/commands";
 /// A node renews its lease, and borrows from the cluster-wide limits.
 pub const CONTROL_LEASE: &str = "/api/control/lease";
 /// A life of a node gives everything back.

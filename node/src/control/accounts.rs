@@ -10,9 +10,7 @@ use hiveops_proto::access::User;
 use hiveops_proto::auth::{Grant, LoginRequest, LogoutRequest, RefreshRequest};
 use hiveops_proto::http::{Problem, ProblemKind};
 use hiveops_proto::id::UserId;
-use hiveops_proto::path::{
-    CONTROL_AUTH_LOGIN, CONTROL_AUTH_LOGOUT, CONTROL_AUTH_REFRESH, CONTROL_USER, CORRELATION_HEADER,
-};
+use hiveops_proto::path::{CONTROL_LOGIN, CONTROL_LOGOUT, CONTROL_REFRESH, CONTROL_USER, CORRELATION_HEADER};
 use reqwest::header::RETRY_AFTER;
 use reqwest::{RequestBuilder, Response, StatusCode};
 use serde::Serialize;
@@ -65,7 +63,7 @@ impl Accounts {
         login: &LoginRequest,
         id: &CorrelationId,
     ) -> Result<Grant, AccountError> {
-        read(&self.post(CONTROL_AUTH_LOGIN, login, id).await?)
+        read(&self.post(CONTROL_LOGIN, login, id).await?)
     }
 
     /// Asked again of another replica when one has not answered: control takes a token twice for a moment.
@@ -74,7 +72,7 @@ impl Accounts {
         refresh: &RefreshRequest,
         id: &CorrelationId,
     ) -> Result<Grant, AccountError> {
-        read(&self.post(CONTROL_AUTH_REFRESH, refresh, id).await?)
+        read(&self.post(CONTROL_REFRESH, refresh, id).await?)
     }
 
     pub(crate) async fn logout(
@@ -82,7 +80,7 @@ impl Accounts {
         logout: &LogoutRequest,
         id: &CorrelationId,
     ) -> Result<(), AccountError> {
-        self.post(CONTROL_AUTH_LOGOUT, logout, id).await.map(|_| ())
+        self.post(CONTROL_LOGOUT, logout, id).await.map(|_| ())
     }
 
     pub(crate) async fn user(&self, user: &UserId, id: &CorrelationId) -> Result<User, AccountError> {

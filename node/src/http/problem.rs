@@ -232,12 +232,12 @@ fn status(kind: ProblemKind) -> StatusCode {
         ProblemKind::UpgradeRequired => StatusCode::UPGRADE_REQUIRED,
         ProblemKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         ProblemKind::Overloaded
+        | ProblemKind::Busy
         | ProblemKind::BusUnavailable
         | ProblemKind::ClusterPartial
         | ProblemKind::NoQuorum
         | ProblemKind::NoLeader
         | ProblemKind::ControlUnavailable
-        | ProblemKind::Busy
         | ProblemKind::Draining => StatusCode::SERVICE_UNAVAILABLE,
         ProblemKind::BusTimeout => StatusCode::GATEWAY_TIMEOUT,
     }
@@ -253,6 +253,7 @@ pub(crate) fn kind_of(status: StatusCode) -> ProblemKind {
         StatusCode::REQUEST_TIMEOUT => ProblemKind::RequestTimeout,
         StatusCode::PAYLOAD_TOO_LARGE => ProblemKind::TooLarge,
         StatusCode::UNSUPPORTED_MEDIA_TYPE => ProblemKind::UnsupportedMediaType,
+        StatusCode::TOO_MANY_REQUESTS => ProblemKind::LoginThrottled,
         StatusCode::UNPROCESSABLE_ENTITY => ProblemKind::InvalidData,
         StatusCode::UPGRADE_REQUIRED => ProblemKind::UpgradeRequired,
         StatusCode::SERVICE_UNAVAILABLE => ProblemKind::Overloaded,
@@ -267,6 +268,10 @@ fn title(kind: ProblemKind) -> &'static str {
         ProblemKind::NotFound => "There is no such path or thing",
         ProblemKind::MethodNotAllowed => "The path has no such method",
         ProblemKind::Unauthorized => "A valid credential is needed",
+        ProblemKind::InvalidCredentials => "Email or password is wrong",
+        ProblemKind::InvalidRefreshToken => "The login has ended",
+        ProblemKind::RefreshReused => "The refresh token was used before",
+        ProblemKind::LoginThrottled => "Too many logins were tried",
         ProblemKind::Forbidden => "The credential does not allow this",
         ProblemKind::UnknownSubscription => "Unknown subscription",
         ProblemKind::UnknownMessageType => "Unknown message type",
@@ -278,17 +283,13 @@ fn title(kind: ProblemKind) -> &'static str {
         ProblemKind::AlreadyExists => "It exists already",
         ProblemKind::StateFull => "The subscription is full",
         ProblemKind::Overloaded => "The node is at its limit",
+        ProblemKind::Busy => "Too many logins at once",
         ProblemKind::BusTimeout => "The bus did not answer in time",
         ProblemKind::BusUnavailable => "The bus is not available",
         ProblemKind::ClusterPartial => "Not every node of the cluster answered",
         ProblemKind::NoQuorum => "Too few control replicas answer",
         ProblemKind::NoLeader => "The control plane has no leader just now",
         ProblemKind::ControlUnavailable => "No control replica can be asked",
-        ProblemKind::InvalidCredentials => "Email and password do not belong together",
-        ProblemKind::LoginThrottled => "Too many logins were tried",
-        ProblemKind::Busy => "Too many logins wait already",
-        ProblemKind::InvalidRefreshToken => "The refresh token is not valid",
-        ProblemKind::RefreshReused => "The refresh token was used before",
         ProblemKind::Draining => "The node is going away",
         ProblemKind::RequestTimeout => "The request took too long to arrive",
         ProblemKind::UpgradeRequired => "Only a WebSocket handshake is served here",
@@ -306,8 +307,8 @@ mod tests {
     fn a_bare_status_of_ours_leads_back_to_a_kind_of_the_same_status() {
         for kind in ProblemKind::ALL {
             let back = status(kind_of(status(*kind)));
-            // Only the conflicts, 412, 429 and 504 are never chosen below our routes.
-            let chosen_by_us_only = matches!(status(*kind).as_u16(), 409 | 412 | 429 | 504);
+            // Only the conflicts, 412 and 504 are never chosen below our routes.
+            let chosen_by_us_only = matches!(status(*kind).as_u16(), 409 | 412 | 504);
             assert!(chosen_by_us_only || back == status(*kind), "{kind}");
         }
     }
