@@ -396,9 +396,9 @@ impl Metrics {
             auth_denied = counters("hiveops_ws_auth_denied_total", "Handshakes and sockets that were refused for their credential or role, by reason.", "reason");
             auth_refreshed = counter("hiveops_ws_auth_refreshed_total", "Credentials renewed on an open socket.");
             auth_kept = counter("hiveops_ws_auth_outage_kept_total", "Sessions kept beyond the end of their credential because control could not be asked.");
-            logins = counter("hiveops_auth_success_total", "Logins that control granted through this node.");
-            requests_denied = counters("hiveops_auth_denied_total", "HTTP requests refused for their credential or role, by reason.", "reason");
-            refreshes = counters("hiveops_auth_refresh_total", "Refresh tokens that were brought to this node, by outcome.", "outcome");
+            logins = counter("hiveops_http_auth_success_total", "Logins that control granted through this node.");
+            requests_denied = counters("hiveops_http_auth_denied_total", "HTTP requests refused for their credential or role, by reason.", "reason");
+            refreshes = counters("hiveops_http_auth_refresh_total", "Refresh tokens that were brought to this node, by outcome.", "outcome");
             origin_denied = counter("hiveops_ws_origin_denied_total", "Handshakes closed with 4403 for their origin.");
             handshakes_refused = counters("hiveops_ws_handshakes_refused_total", "Handshakes answered with an error or cut off, by reason.", "reason");
             bytes_sent = counter("hiveops_ws_bytes_sent_total", "Bytes that sockets took.");

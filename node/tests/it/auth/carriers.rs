@@ -61,7 +61,7 @@ async fn a_request_with_a_cookie_that_changes_something_names_its_origin() {
     assert_eq!(publish(None).send().await.refusal(), (403, "forbidden".to_owned()));
     assert_eq!(publish(Some("https://evil.example")).send().await.refusal(), (403, "forbidden".to_owned()));
     assert_eq!(publish(Some(PAGE)).send().await.status, 200);
-    assert_eq!(node.metric("hiveops_auth_denied_total{reason=\"origin\"}").await, 2.0);
+    assert_eq!(node.metric("hiveops_http_auth_denied_total{reason=\"origin\"}").await, 2.0);
     // Reading does not, as browsers do not name the origin of a page that reads from its own node.
     let stats = "/api/dashboard/websocket/stats";
     assert_eq!(node.call("GET", stats).header("Cookie", &cookie).send().await.status, 200);

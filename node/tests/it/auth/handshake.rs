@@ -79,7 +79,7 @@ async fn every_bent_token_is_refused_and_counted_for_what_is_wrong_with_it() {
         let answer =
             node.call("GET", "/api/dashboard/websocket/stats").header("Authorization", &bearer(&token));
         assert_eq!(answer.send().await.refusal(), (401, "unauthorized".to_owned()), "{reason}");
-        let counted = node.metric(&format!("hiveops_auth_denied_total{{reason=\"{reason}\"}}")).await;
+        let counted = node.metric(&format!("hiveops_http_auth_denied_total{{reason=\"{reason}\"}}")).await;
         assert_eq!(counted, before + 1.0, "{reason}");
     }
     assert_eq!(node.metric("hiveops_ws_connections_total").await, 0.0);

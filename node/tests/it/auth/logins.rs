@@ -64,7 +64,7 @@ async fn a_login_gives_tokens_and_cookies_under_both_paths() {
     // Control hears from where, and under which id.
     let (asked, id) = &plane.asked("/api/control/auth/login")[0];
     assert_eq!((&asked["address"], id.as_str()), (&json!("127.0.0.1"), "login-1"));
-    assert_eq!(node.metric("hiveops_auth_success_total").await, 2.0);
+    assert_eq!(node.metric("hiveops_http_auth_success_total").await, 2.0);
     leaks::check();
 }
 
@@ -125,7 +125,7 @@ async fn what_control_refuses_is_refused_in_its_words() {
     let page = try_with(PASSWORD).header("Origin", "https://evil.example").send().await;
     assert_eq!(page.refusal(), (403, "forbidden".to_owned()));
     for reason in ["invalid_credentials", "login_throttled", "origin"] {
-        let name = format!("hiveops_auth_denied_total{{reason=\"{reason}\"}}");
+        let name = format!("hiveops_http_auth_denied_total{{reason=\"{reason}\"}}");
         assert_eq!(node.metric(&name).await, 1.0, "{reason}");
     }
     leaks::check();
@@ -171,7 +171,7 @@ async fn a_refresh_rotates_by_body_or_by_cookie_and_a_used_token_is_refused() {
     let none = node.call("POST", "/api/auth/refresh").send().await;
     assert_eq!(none.refusal(), (401, "unauthorized".to_owned()));
     for (outcome, count) in [("granted", 2.0), ("reused", 1.0), ("invalid", 1.0), ("unavailable", 0.0)] {
-        let name = format!("hiveops_auth_refresh_total{{outcome=\"{outcome}\"}}");
+        let name = format!("hiveops_http_auth_refresh_total{{outcome=\"{outcome}\"}}");
         assert_eq!(node.metric(&name).await, count, "{outcome}");
     }
     leaks::check();

@@ -75,7 +75,7 @@ async fn routes_ask_for_their_permission_and_say_no_more_than_that_it_is_missing
             assert_eq!(answer.status, status, "{role}: {answer:?}");
         }
     }
-    assert_eq!(node.metric("hiveops_auth_denied_total{reason=\"forbidden\"}").await, 7.0);
+    assert_eq!(node.metric("hiveops_http_auth_denied_total{reason=\"forbidden\"}").await, 7.0);
 }
 
 #[tokio::test]
