@@ -29,7 +29,7 @@ pub use layers::{Inputs, ReadFile};
 pub use load::load;
 pub use mistake::{Mistake, Mistakes};
 pub use setting::{BOOTSTRAP_ENV, CLIENT_ENV, CONTROL_LISTEN_ENV, Kind, Setting, settings};
-pub use value::{Auth, InvalidOrigin, LogFormat, Namespace, Origin, Origins, Profile, Role, Secret};
+pub use value::{Auth, AuthMode, InvalidOrigin, LogFormat, Namespace, Origin, Origins, Profile, Secret};
 
 /// Files that the connection to a bus needs, where it needs any; NATS only.
 #[derive(Debug, Clone, Default)]

@@ -4,6 +4,7 @@
 
 mod admission;
 mod app;
+mod auth;
 mod board;
 mod bus;
 mod catalog;

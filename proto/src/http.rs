@@ -58,6 +58,10 @@ words! {
         ClusterPartial = "cluster_partial",
         /// Too few control replicas answer to decide anything; it is safe to try again.
         NoQuorum = "no_quorum",
+        /// The control replica that was asked knows of no leader; it is safe to try again.
+        NoLeader = "no_leader",
+        /// No control replica can be asked, or none is configured.
+        ControlUnavailable = "control_unavailable",
         /// The node goes away.
         Draining = "draining",
         /// The request took too long to arrive.

@@ -96,6 +96,26 @@ pub const TASK: &str = "/api/v1/tasks/{id}";
 pub const TASKS_SYNC: &str = "/api/v1/sync/tasks";
 /// The public keys that tokens are checked with, as a JSON Web Key Set.
 pub const JWKS: &str = "/.well-known/jwks.json";
+/// Logs in; the same under its other name.
+pub const AUTH_LOGIN: &str = "/api/auth/login";
+/// See [`AUTH_LOGIN`].
+pub const AUTH_LOGIN_V1: &str = "/api/v1/auth/login";
+/// Gives a new access token for a refresh token.
+pub const AUTH_REFRESH: &str = "/api/auth/refresh";
+/// See [`AUTH_REFRESH`].
+pub const AUTH_REFRESH_V1: &str = "/api/v1/auth/refresh";
+/// Ends a login.
+pub const AUTH_LOGOUT: &str = "/api/auth/logout";
+/// See [`AUTH_LOGOUT`].
+pub const AUTH_LOGOUT_V1: &str = "/api/v1/auth/logout";
+/// The user of the access token.
+pub const AUTH_ME: &str = "/api/auth/me";
+/// See [`AUTH_ME`].
+pub const AUTH_ME_V1: &str = "/api/v1/auth/me";
+/// A ticket that opens one socket.
+pub const AUTH_WS_TICKET: &str = "/api/auth/ws-ticket";
+/// See [`AUTH_WS_TICKET`].
+pub const AUTH_WS_TICKET_V1: &str = "/api/v1/auth/ws-ticket";
 /// The description of the HTTP surface.
 pub const OPENAPI: &str = "/api/openapi.json";
 /// The description of the WebSocket surface.
@@ -154,3 +174,9 @@ pub const CORRELATION_HEADER: &str = "X-Correlation-ID";
 pub const IDEMPOTENCY_HEADER: &str = "Idempotency-Key";
 /// The subprotocol, optional except where it carries a credential.
 pub const SUBPROTOCOL: &str = "hiveops.v1";
+/// The subprotocol that carries a credential: this, and the token in unpadded base64url.
+pub const BEARER_SUBPROTOCOL: &str = "hiveops.bearer.";
+/// The cookie with the refresh token.
+pub const REFRESH_COOKIE: &str = "hiveops_refresh";
+/// The cookie with the access token.
+pub const SESSION_COOKIE: &str = "hiveops_session";

@@ -3,6 +3,7 @@
 mod bus;
 mod check;
 mod control;
+mod credential;
 
 use std::fmt;
 use std::process::ExitCode;
@@ -68,7 +69,7 @@ impl fmt::Display for Finding {
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let findings = match args.settings.load("info", LogFormat::Json) {
-        Ok(loaded) => small_runtime()?.block_on(check::all(&loaded.config)),
+        Ok(loaded) => small_runtime()?.block_on(check::all(&loaded)),
         Err(Mistakes(mistakes)) => mistakes
             .into_iter()
             .map(|mistake| {

@@ -73,6 +73,46 @@ fn doctor_fails_with_every_mistake_of_the_configuration() {
 }
 
 #[test]
+fn doctor_fails_a_production_node_that_lets_people_in_too_easily() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let place = Place::new();
+    let token = place.dir.path().join("token");
+    let doctor = |secret: &str, mode: u32, more: &[(&str, &str)]| {
+        std::fs::write(&token, secret).unwrap();
+        std::fs::set_permissions(&token, std::fs::Permissions::from_mode(mode)).unwrap();
+        let env = [("HIVEOPS_PROFILE", "production"), ("WS_AUTH_TOKEN_FILE", "token")];
+        let ran = place.run(&["doctor", "--listen", "127.0.0.1:0"], &[&env, more].concat());
+        assert!(!ran.out.contains(secret) && !ran.err.contains(secret), "{}{}", ran.out, ran.err);
+        (ran.code, ran.out)
+    };
+    let listed = ("WS_ALLOWED_ORIGINS", "https://ops.example.com");
+    let long = "0123456789abcdef0123456789abcdef";
+    let (code, out) = doctor(long, 0o600, &[listed]);
+    assert_eq!(code, Some(0), "{out}");
+    for (secret, mode, more, expected) in [
+        (long, 0o600, &[][..], "fail  origins       are not checked"),
+        (long, 0o600, &[("WS_ALLOWED_ORIGINS", "*")], "fail  origins       `*` lets"),
+        (
+            long,
+            0o600,
+            &[listed, ("WS_AUTH_REQUIRED", "false")],
+            "fail  credential    is not required in production",
+        ),
+        (&long[..31], 0o600, &[listed], "fail  credential    WS_AUTH_TOKEN is shorter than 32 characters"),
+        (
+            long,
+            0o644,
+            &[listed],
+            "fail  secret file   token, which holds ws_auth_token, can be read by everybody",
+        ),
+    ] {
+        let (code, out) = doctor(secret, mode, more);
+        assert!(code == Some(1) && out.contains(expected), "{expected}\n{out}");
+        assert_eq!(out.matches("fail  ").count(), 1, "{out}");
+    }
+}
+
+#[test]
 fn doctor_looks_at_the_replicas_and_at_the_last_view_of_a_node() {
     let place = Place::new();
     let (mut node, _) = Running::dev(&place, &["--data-dir", "data", "--control-listen", "127.0.0.1:0"], &[]);

@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
 use super::resume::Received;
+use crate::auth::Gate;
 use crate::bus::Bus;
 use crate::catalog::{Catalog, CompileError};
 use crate::control::ControlSource;
@@ -65,6 +66,7 @@ pub(super) struct Parts {
     pub(super) catalog: watch::Sender<Arc<Catalog>>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) head_timeout: watch::Sender<Duration>,
+    pub(super) gate: Arc<Gate>,
 }
 
 /// What became of the latest contract.
@@ -90,7 +92,7 @@ impl Contract {
 
 impl Control {
     pub(super) fn new(source: ControlSource, clock: Clock) -> Self {
-        let ControlSource { views, confirmed, begun_at_age, lender: _ } = source;
+        let ControlSource { views, confirmed, begun_at_age, lender: _, accounts: _ } = source;
         let view = Arc::clone(&views.borrow());
         Self {
             latest: views,
@@ -246,6 +248,9 @@ impl Control {
         };
         parts.head_timeout.send_replace(Duration::from_secs(view.limits.handshake_timeout_seconds));
         parts.metrics.declare(catalog.names());
+        if view.access != self.view().access {
+            parts.gate.renew(&view.access);
+        }
         // Sessions may join it before anybody may publish to it, so nobody publishes to what cannot be joined.
         parts.hub.control(&view, &catalog).await?;
         parts.catalog.send_replace(catalog);

@@ -26,10 +26,12 @@ use resume::Received;
 pub use start::{RunError, run};
 
 use crate::admission::{Budget, Standing};
+use crate::auth::Gate;
 use crate::board::BoardService;
 use crate::bus::Bus;
 use crate::cluster::Cluster;
 use crate::config::Config;
+use crate::control::Accounts;
 use crate::http::handshakes::Handshakes;
 use crate::hub::{Hub, Registry, Shared};
 use crate::publisher::Publisher;
@@ -50,6 +52,8 @@ pub(crate) struct App {
     pub(crate) control: Control,
     pub(crate) drain: Drain,
     pub(crate) cluster: Cluster,
+    /// Where users log in; none without control replicas.
+    pub(crate) accounts: Option<Accounts>,
     bus: Arc<dyn Bus>,
     shared: Arc<Shared>,
     /// How far the shards have been told.
@@ -95,6 +99,10 @@ impl App {
 
     pub(crate) fn registry(&self) -> &Registry {
         &self.shared.registry
+    }
+
+    pub(crate) fn gate(&self) -> &Gate {
+        &self.shared.gate
     }
 
     pub(crate) fn budget(&self) -> &Budget {

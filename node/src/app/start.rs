@@ -17,13 +17,14 @@ use super::receive::Receive;
 use super::resume::Received;
 use super::{App, Control, Drain, control_link, drain, intake, local, open_bus};
 use crate::admission::{Budget, Renewal};
+use crate::auth::Gate;
 use crate::board::leases;
 use crate::board::reporter::Reporter;
 use crate::board::{BoardHandle, BoardService};
 use crate::bus::Unavailable;
 use crate::catalog::{Catalog, CompileError};
 use crate::cluster::Answering;
-use crate::config::{Config, DrainWindow};
+use crate::config::{AuthMode, Config, DrainWindow};
 use crate::control::{ControlSource, Lender};
 use crate::http::handshakes::Handshakes;
 use crate::http::{Accepting, router, server};
@@ -136,7 +137,7 @@ async fn assemble(
     stopped: watch::Receiver<bool>,
 ) -> Result<(Assembled, Threads, watch::Receiver<usize>), Cause> {
     let clock = Clock::start();
-    let lender = control.lender.clone();
+    let (lender, accounts) = (control.lender.clone(), control.accounts.clone());
     let link = Control::new(control, clock);
     let view = link.view();
     let catalog = Catalog::compile(view.contract.current.clone())?;
@@ -147,6 +148,7 @@ async fn assemble(
     let board = Arc::new(BoardHandle::new());
     let bus_live = Arc::new(AtomicBool::new(false));
     let answers = BoardAnswers::new(&board, &link, bus.kind(), &bus_live);
+    let gate = gate(&config, &link, accounts.is_some(), clock);
     let shared = Arc::new(Shared {
         catalog: Arc::clone(&catalog),
         node_id: config.node_id.clone(),
@@ -157,6 +159,7 @@ async fn assemble(
         metrics: Arc::clone(&metrics),
         answers: Box::new(answers),
         bus_live: Arc::clone(&bus_live),
+        gate,
         io_uring: config.io_uring,
         control: view,
     });
@@ -184,6 +187,7 @@ async fn assemble(
         board: Arc::new(BoardService::new(publisher.clone(), board, clock)),
         drain: Drain::new(config.drain),
         cluster,
+        accounts,
         config,
         clock,
         metrics,
@@ -202,6 +206,26 @@ async fn assemble(
     Ok((Assembled { app, probe, answering, catalogs, lender }, threads, read))
 }
 
+/// Who judges credentials, and what whoever starts the node should know of how.
+fn gate(config: &Config, link: &Control, has_accounts: bool, clock: Clock) -> Arc<Gate> {
+    let node_id = &config.node_id;
+    if config.auth.query_token {
+        tracing::warn!(
+            node_id = %node_id,
+            "access tokens are taken from the query, where proxies and histories keep them (WS_AUTH_QUERY_TOKEN)"
+        );
+    }
+    if config.auth.required && config.auth.mode == AuthMode::Jwt && !has_accounts {
+        tracing::warn!(
+            node_id = %node_id,
+            "nobody can come in: access tokens are asked for, and there is no control plane (HIVEOPS_CONTROL)"
+        );
+    }
+    let stale = link.clone();
+    let stale = Box::new(move || stale.is_stale());
+    Arc::new(Gate::new(config.auth.clone(), &link.view().access, clock, stale))
+}
+
 impl Assembled {
     /// Spawns everything that runs as long as the node does.
     fn start(self, listener: TcpListener) -> Arc<App> {
@@ -217,6 +241,7 @@ impl Assembled {
             catalog: catalogs,
             metrics: Arc::clone(&app.metrics),
             head_timeout,
+            gate: Arc::clone(&app.shared.gate),
         };
         let link = app.control.clone().run(parts, tasks.shutdown());
         tasks.spawn(TaskKind::ControlLink, link);

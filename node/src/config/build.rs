@@ -7,6 +7,7 @@ use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use hiveops_proto::access::Role;
 use hiveops_proto::control::Source;
 use hiveops_proto::limits::InvalidLimit;
 use hiveops_proto::{Contract, Limits, NodeId};
@@ -16,7 +17,7 @@ use super::layers::{Given, Inputs, Layer, ReadFile, collect};
 use super::mistake::{Mistake, Mistakes};
 use super::setting::{Kind, Setting, settings};
 use super::value::SECRET_MIN_CHARS;
-use super::{Auth, BusFiles, BusUrl, Config, LogFormat, Profile, Secret};
+use super::{Auth, AuthMode, BusFiles, BusUrl, Config, LogFormat, Profile, Secret};
 
 /// More threads than this do not help any machine we know, and a typing error would start them all.
 const SHARDS_MAX: usize = 1_024;
@@ -56,6 +57,8 @@ pub struct Shown {
     pub source: Source,
     /// Where exactly.
     pub place: String,
+    /// The file that holds the value, when it is in one.
+    pub file: Option<PathBuf>,
 }
 
 /// Loads a configuration from what is given; all mistakes at once.
@@ -155,15 +158,13 @@ impl Builder {
 
     fn auth(&mut self) -> Option<Auth> {
         let required = self.switch("ws_auth_required");
-        if let Some(mode) = self.layer.get("ws_auth_mode").map(|given| given.text.clone()) {
-            match mode.as_str() {
-                "token" => {}
-                "jwt" => self.mistake("ws_auth_mode", "`jwt` comes with a later version", "use `token`"),
-                other => self.mistake("ws_auth_mode", format!("`{other}` is no mode"), "use `token`"),
-            }
-        }
+        let mode = self.parse("ws_auth_mode");
         let token = self.layer.get("ws_auth_token").map(|given| given.text.clone());
         match &token {
+            Some(_) if mode == Some(AuthMode::Jwt) => {
+                let fix = "remove it, or set WS_AUTH_MODE=token";
+                self.mistake("ws_auth_token", "it lets nobody in while WS_AUTH_MODE is jwt", fix);
+            }
             Some(token) if token.chars().count() < SECRET_MIN_CHARS => {
                 let problem = format!("is shorter than {SECRET_MIN_CHARS} characters");
                 self.mistake("ws_auth_token", problem, "make one with `openssl rand -hex 24`");
@@ -173,15 +174,29 @@ impl Builder {
                 let problem = "has characters other than visible ASCII";
                 self.mistake("ws_auth_token", problem, "make one with `openssl rand -hex 24`");
             }
-            None if required == Some(true) => {
+            None if required == Some(true) && mode == Some(AuthMode::Token) => {
                 let problem = "a credential is required and there is none";
-                let fix = "set WS_AUTH_TOKEN or WS_AUTH_TOKEN_FILE, or WS_AUTH_REQUIRED=false";
+                let fix =
+                    "set WS_AUTH_TOKEN or WS_AUTH_TOKEN_FILE, or WS_AUTH_MODE=jwt, or WS_AUTH_REQUIRED=false";
                 self.mistake("ws_auth_token", problem, fix);
             }
             Some(_) | None => {}
         }
-        let role = self.parse("ws_auth_token_role");
-        Some(Auth { required: required?, token: token.map(Secret::new), role: role? })
+        let (role, query_token) = (self.role(), self.switch("ws_auth_query_token"));
+        let token = token.map(Secret::new);
+        Some(Auth { required: required?, mode: mode?, token, role: role?, query_token: query_token? })
+    }
+
+    fn role(&mut self) -> Option<Role> {
+        let name = "ws_auth_token_role";
+        let text = self.text(name);
+        let role = Role::ALL.iter().copied().find(|role| role.as_str() == text);
+        if role.is_none() {
+            let words: Vec<&str> = Role::ALL.iter().map(|role| role.as_str()).collect();
+            let problem = format!("`{text}` must be one of {}", words.join(", "));
+            self.mistake(name, problem, &meaning(name));
+        }
+        role
     }
 
     fn bus(&mut self) -> Option<BusUrl> {
@@ -375,7 +390,8 @@ impl Builder {
             ("ws_allowed_origins", _) => config.origins.to_string(),
             (name, _) => self.text(name),
         };
-        Shown { setting, value, source: self.source(setting.name), place: self.place(setting.name) }
+        let file = self.layer.get(setting.name).and_then(|given| given.file.clone());
+        Shown { setting, value, source: self.source(setting.name), place: self.place(setting.name), file }
     }
 }
 

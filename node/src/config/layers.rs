@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use hiveops_proto::control::Source;
 
@@ -38,19 +38,21 @@ pub(super) struct Given {
     pub(super) text: String,
     pub(super) source: Source,
     pub(super) place: String,
+    /// The file that holds the text, when it is one.
+    pub(super) file: Option<PathBuf>,
 }
 
 pub(super) type Layer = BTreeMap<&'static str, Given>;
 
 /// Collects every setting that was given.
 pub(super) fn collect(inputs: &Inputs, mistakes: &mut Vec<Mistake>) -> Layer {
-    let mut flags = Collector { layer: Layer::new(), source: Source::Flag, read: &inputs.read, mistakes };
+    let mut flags = Collector::new(Source::Flag, inputs, mistakes);
     flags.flags(&inputs.flags);
     let flags = flags.layer;
-    let mut env = Collector { layer: Layer::new(), source: Source::Env, read: &inputs.read, mistakes };
+    let mut env = Collector::new(Source::Env, inputs, mistakes);
     let file_of_env = env.environment(&inputs.env);
     let env = env.layer;
-    let mut file = Collector { layer: Layer::new(), source: Source::File, read: &inputs.read, mistakes };
+    let mut file = Collector::new(Source::File, inputs, mistakes);
     match inputs.flags.get("config").or(file_of_env.as_ref()) {
         Some(path) => file.file(path, true),
         None => file.file(CONFIG_DEFAULT, false),
@@ -65,11 +67,17 @@ pub(super) fn collect(inputs: &Inputs, mistakes: &mut Vec<Mistake>) -> Layer {
 struct Collector<'a> {
     layer: Layer,
     source: Source,
+    /// The configuration file that is being read.
+    file: Option<PathBuf>,
     read: &'a ReadFile,
     mistakes: &'a mut Vec<Mistake>,
 }
 
-impl Collector<'_> {
+impl<'a> Collector<'a> {
+    fn new(source: Source, inputs: &'a Inputs, mistakes: &'a mut Vec<Mistake>) -> Self {
+        Self { layer: Layer::new(), source, file: None, read: &inputs.read, mistakes }
+    }
+
     fn flags(&mut self, flags: &BTreeMap<String, String>) {
         for (name, text) in flags {
             let place = format!("flag --{}", name.replace('_', "-"));
@@ -126,6 +134,7 @@ impl Collector<'_> {
                 return self.mistake("config", place, error.message(), "write it as TOML");
             }
         };
+        self.file = Some(PathBuf::from(path));
         for (name, value) in table {
             match value {
                 toml::Value::Table(limits) if name == "limits" => {
@@ -165,10 +174,10 @@ impl Collector<'_> {
 
     /// Takes a value over into the layer, unless the layer has another one already.
     fn put(&mut self, setting: &'static Setting, reading: Reading, text: String, place: String) {
-        let text = match reading {
-            Reading::Value => text,
+        let (text, file) = match reading {
+            Reading::Value => (text, self.file.clone()),
             Reading::File => match (self.read)(Path::new(&text)) {
-                Ok(content) => content.trim_end_matches(['\r', '\n']).to_owned(),
+                Ok(content) => (content.trim_end_matches(['\r', '\n']).to_owned(), Some(PathBuf::from(text))),
                 Err(error) => {
                     let problem = format!("`{text}` cannot be read: {error}");
                     return self.mistake(setting.name, place, &problem, "name a file that holds the secret");
@@ -186,7 +195,7 @@ impl Collector<'_> {
             }
             Some(_) => {}
             None => {
-                self.layer.insert(setting.name, Given { text, source: self.source, place });
+                self.layer.insert(setting.name, Given { text, source: self.source, place, file });
             }
         }
     }

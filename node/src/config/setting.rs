@@ -218,7 +218,14 @@ const GENERAL: &[Row] = &[
         Kind::Switch,
         "Whether sockets and routes that are not open to all need a credential; true in production.",
     ),
-    ("ws_auth_mode", "WS_AUTH_MODE", "token", "token", Kind::Text, "What a credential is: one static token."),
+    (
+        "ws_auth_mode",
+        "WS_AUTH_MODE",
+        "token|jwt",
+        "token",
+        Kind::Text,
+        "What a credential is: one static token, or access tokens of users, which need a control plane.",
+    ),
     (
         "ws_auth_token",
         "WS_AUTH_TOKEN",
@@ -235,6 +242,15 @@ const GENERAL: &[Row] = &[
         "super_admin",
         Kind::Text,
         "What the static token allows: super_admin, enterprise_admin, developer, operator or viewer.",
+    ),
+    (
+        "ws_auth_query_token",
+        "WS_AUTH_QUERY_TOKEN",
+        "true|false",
+        "false",
+        Kind::Switch,
+        "Whether a socket may bring its access token in the query (`access_token`), where proxies and histories \
+         keep it.",
     ),
     (
         "ws_allowed_origins",

@@ -92,7 +92,8 @@ fn all_mistakes_are_reported_at_once_each_with_its_place_and_fix() {
         ("HIVEOPS_CONTROL", "127.0.0.1:9000"),
         ("HIVEOPS_PROFILE", "prod"),
         ("WS_AUTH_REQUIRED", "yes"),
-        ("WS_AUTH_MODE", "jwt"),
+        ("WS_AUTH_MODE", "password"),
+        ("WS_AUTH_TOKEN_ROLE", "root"),
         ("WS_COMPRESSION_ENABLED", "yes"),
         ("WS_ALLOWED_ORIGINS", "example.com"),
         ("WS_IDLE_SECONDS", "0"),
@@ -112,7 +113,8 @@ fn all_mistakes_are_reported_at_once_each_with_its_place_and_fix() {
         "data_dir: a node of a control plane keeps its last view",
         "`prod` must be one of dev, production",
         "ws_auth_required (environment variable WS_AUTH_REQUIRED): `yes` is neither true nor false",
-        "`jwt` comes with a later version; use `token`",
+        "ws_auth_mode (environment variable WS_AUTH_MODE): `password` must be one of token, jwt",
+        "ws_auth_token_role (environment variable WS_AUTH_TOKEN_ROLE): `root` must be one of super_admin, ",
         "ws_compression_enabled (environment variable WS_COMPRESSION_ENABLED): `yes` is neither true nor false",
         "origin `example.com` must be scheme://host[:port]",
         "idle_disconnect_seconds (environment variable WS_IDLE_SECONDS): idle_disconnect_seconds must be",
@@ -124,7 +126,7 @@ fn all_mistakes_are_reported_at_once_each_with_its_place_and_fix() {
     ] {
         assert!(mistakes.iter().any(|m| m.contains(expected)), "{expected}\nin {mistakes:#?}");
     }
-    assert_eq!(mistakes.len(), 16, "{mistakes:#?}");
+    assert_eq!(mistakes.len(), 17, "{mistakes:#?}");
 }
 
 #[test]
@@ -166,6 +168,16 @@ fn production_asks_for_a_credential_and_caps_tight() {
 }
 
 #[test]
+fn access_tokens_need_no_static_token_and_allow_none_beside_them() {
+    let env = [("HIVEOPS_PROFILE", "production"), ("WS_AUTH_MODE", "jwt")];
+    let auth = Case { env: &env, ..Case::default() }.loaded().config.auth;
+    assert_eq!((auth.required, auth.mode, auth.query_token), (true, super::AuthMode::Jwt, false));
+    let both = [env[1], ("WS_AUTH_TOKEN", "0123456789abcdef")];
+    let mistakes = Case { env: &both, ..Case::default() }.mistakes();
+    assert!(mistakes[0].contains("lets nobody in while WS_AUTH_MODE is jwt"), "{mistakes:?}");
+}
+
+#[test]
 fn a_secret_is_read_from_a_file_and_shown_nowhere() {
     let secret = "a-token-of-some-length";
     let files = [("/run/token", "a-token-of-some-length\n")];
@@ -173,6 +185,9 @@ fn a_secret_is_read_from_a_file_and_shown_nowhere() {
     let loaded = Case { env: &env, files: &files, ..Case::default() }.loaded();
     assert!(loaded.config.auth.token.as_ref().unwrap().matches(secret));
     assert!(!format!("{loaded:?}").contains(secret));
+    let file =
+        |name: &str| loaded.shown.iter().find(|shown| shown.setting.name == name).unwrap().file.clone();
+    assert_eq!((file("ws_auth_token"), file("ws_auth_required")), (Some("/run/token".into()), None));
     let env = [("WS_AUTH_TOKEN_FILE", "/run/token"), ("WS_AUTH_TOKEN", "something else 12")];
     let mistakes = Case { env: &env, files: &files, ..Case::default() }.mistakes().join("\n");
     assert!(mistakes.contains("keep one of the two") && !mistakes.contains(secret), "{mistakes}");

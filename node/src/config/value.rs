@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use hiveops_proto::access::Role;
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq as _;
 
@@ -93,18 +94,12 @@ choice! {
 }
 
 choice! {
-    /// What a credential allows. What each role may do is decided where it is asked.
-    Role {
-        /// Everything.
-        SuperAdmin = "super_admin",
-        /// Administers one organisation.
-        EnterpriseAdmin = "enterprise_admin",
-        /// Builds agents and publishers.
-        Developer = "developer",
-        /// Runs the work of the day.
-        Operator = "operator",
-        /// Looks on.
-        Viewer = "viewer",
+    /// What a credential is.
+    AuthMode {
+        /// One static token for all.
+        Token = "token",
+        /// An access token of a user, which control issued.
+        Jwt = "jwt",
     }
 }
 
@@ -144,10 +139,14 @@ impl fmt::Display for Namespace {
 pub struct Auth {
     /// Whether a credential is needed.
     pub required: bool,
-    /// The credential; there is one whenever it is required.
+    /// What a credential is.
+    pub mode: AuthMode,
+    /// The static token; there is one whenever it is the credential and one is required.
     pub token: Option<Secret>,
-    /// What the credential allows.
+    /// What the static token allows.
     pub role: Role,
+    /// Whether a socket may bring its access token in the query.
+    pub query_token: bool,
 }
 
 /// `scheme://host[:port]`, as a browser's `Origin` header writes it.
@@ -212,6 +211,15 @@ impl Origins {
         }
     }
 
+    /// Whether a page of `origin` is one of those that somebody listed: what a cookie asks for, since a
+    /// browser sends it whatever page it shows.
+    pub fn lists(&self, origin: &str) -> bool {
+        match self {
+            Self::Unchecked | Self::Any => false,
+            Self::Listed(_) => self.allows(origin),
+        }
+    }
+
     /// Whether somebody said which origins may connect: `ws_allowed_origins_configured`.
     pub fn configured(&self) -> bool {
         match self {
@@ -272,6 +280,8 @@ mod tests {
             "null",
             "",
             "https://ops.example.com:8443",
+            "https://ops.example.com.",
+            "https://ops.example.com@evil.org",
         ];
         for bad in bad {
             assert!(!origins.allows(bad), "{bad}");
@@ -283,6 +293,7 @@ mod tests {
         assert!(Origins::default().allows("https://anything.example") && !Origins::default().configured());
         let any: Origins = "*".parse().unwrap();
         assert!(any.allows("null") && any.configured());
+        assert!(!any.lists("https://a.example") && !Origins::Unchecked.lists("https://a.example"));
         assert_eq!("".parse(), Ok(Origins::Unchecked));
     }
 

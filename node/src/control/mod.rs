@@ -3,6 +3,7 @@
 //! A node that is named replicas holds a stream to one of them, goes to the next when that falls silent, and
 //! keeps the last view on disk, so that it can start while all of them are away.
 
+mod accounts;
 mod cache;
 mod lender;
 mod remote;
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant};
 use hiveops_proto::control::ControlView;
 use tokio::sync::watch;
 
+pub(crate) use accounts::{AccountError, Accounts};
 pub use cache::CacheError;
 pub(crate) use lender::{AskError, Lender};
 pub use remote::{Following, follow};
@@ -29,6 +31,8 @@ pub struct ControlSource {
     pub(crate) begun_at_age: Duration,
     /// Who lends the node its share of the limits of the cluster; none when it is alone.
     pub(crate) lender: Option<Lender>,
+    /// Where users log in; none when no replica is known.
+    pub(crate) accounts: Option<Accounts>,
 }
 
 impl ControlSource {
@@ -41,7 +45,7 @@ impl ControlSource {
 /// The plane of this process.
 impl From<watch::Receiver<Arc<ControlView>>> for ControlSource {
     fn from(views: watch::Receiver<Arc<ControlView>>) -> Self {
-        Self { views, confirmed: None, begun_at_age: Duration::ZERO, lender: None }
+        Self { views, confirmed: None, begun_at_age: Duration::ZERO, lender: None, accounts: None }
     }
 }
 

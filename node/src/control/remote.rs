@@ -9,7 +9,7 @@ use hiveops_proto::path::CONTROL_WATCH;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::{ControlError, ControlSource, Lender, Replicas, cache};
+use super::{Accounts, ControlError, ControlSource, Lender, Replicas, cache};
 use crate::telemetry::Chain;
 use crate::time::{jittered, random};
 
@@ -68,6 +68,7 @@ pub async fn follow(replicas: Replicas) -> Result<(ControlSource, impl Future<Ou
         .map_err(ControlError::Setup)?;
     let (urls, dir) = (replicas.urls.join(", "), replicas.data_dir.clone());
     let lender = Some(Lender::new(http.clone(), replicas.clone()));
+    let accounts = Some(Accounts::new(http.clone(), replicas.clone()));
     let following = Following {
         http,
         replicas,
@@ -99,7 +100,7 @@ pub async fn follow(replicas: Replicas) -> Result<(ControlSource, impl Future<Ou
     let run = async move {
         tokio::join!(driver, relay);
     };
-    Ok((ControlSource { views, confirmed: Some(confirmed), begun_at_age, lender }, run))
+    Ok((ControlSource { views, confirmed: Some(confirmed), begun_at_age, lender, accounts }, run))
 }
 
 impl Following {

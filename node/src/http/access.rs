@@ -1,142 +1,97 @@
-//! Who may use what while authentication is by one static token.
+//! Who may use what.
 //!
 //! HTTP routes are refused with 401 or 403. A WebSocket handshake is judged here too, but its refusal is
-//! sent as a close code after the upgrade, because a browser shows a page nothing else.
+//! sent as a close code after the upgrade, because a browser shows a page nothing else. What a credential is
+//! worth is decided by `auth`.
 
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use hiveops_proto::DisconnectReason;
+use hiveops_proto::CorrelationId;
 use hiveops_proto::http::ProblemKind;
 use http::HeaderMap;
 use http::header::{self, HeaderValue};
 
+use super::correlation::Correlation;
 use super::problem::ApiError;
 use crate::app::App;
-use crate::config::{Auth, Origins, Role};
+use crate::auth::credentials::{self, Handshake};
+use crate::auth::{Denial, Permission, Principal};
+use crate::telemetry::log_credential_denied;
 
-/// The subprotocol that carries a browser's credential: this and the token in unpadded base64url.
-const BEARER_PROTOCOL: &str = "hiveops.bearer.";
-
-/// What a request's credential is worth.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Credential {
-    NotNeeded,
-    Valid(Role),
-    Missing,
-    Invalid,
-}
-
-/// Refuses a request without a valid credential where one is needed.
+/// Refuses a request without a valid credential where one is needed, and tells those behind it who asks.
 pub(crate) async fn required(
     State(app): State<Arc<App>>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    match judge(&app.config.auth, bearer(request.headers())) {
-        Credential::NotNeeded | Credential::Valid(_) => Ok(next.run(request).await),
-        Credential::Missing => Err(unauthorized("this route needs a credential", "Bearer")),
-        Credential::Invalid => {
-            Err(unauthorized("the credential is not valid", "Bearer error=\"invalid_token\""))
+    let changes = !request.method().is_safe();
+    let found = credentials::of_request(request.headers(), &app.config.origins, changes);
+    match app.gate().judge(found) {
+        Ok(principal) => {
+            request.extensions_mut().insert(principal);
+            Ok(next.run(request).await)
         }
+        Err(denial) => Err(denied(&app, denial, &correlation_id(&app, &request))),
     }
 }
 
-/// Refuses changes of the dashboards' state by a credential that may only look. Behind [`required`].
+/// Refuses changes of the dashboards' state to those who may only look. Behind [`required`].
 pub(crate) async fn writes(
     State(app): State<Arc<App>>,
     request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    match judge(&app.config.auth, bearer(request.headers())) {
-        Credential::Valid(Role::Viewer) if !request.method().is_safe() => {
-            Err(ApiError::new(ProblemKind::Forbidden, "the role of this credential may only look"))
-        }
-        _ => Ok(next.run(request).await),
+    if request.method().is_safe() {
+        return Ok(next.run(request).await);
     }
+    permitted(State((app, Permission::Write)), request, next).await
 }
 
-/// Refuses a valid credential whose role may not administer. Behind [`required`].
-pub(crate) async fn admin(
-    State(app): State<Arc<App>>,
+/// Refuses those whose role has not the permission. Behind [`required`].
+pub(crate) async fn permitted(
+    State((app, permission)): State<(Arc<App>, Permission)>,
     request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    match judge(&app.config.auth, bearer(request.headers())) {
-        Credential::Valid(role) if !may_administer(role) => {
-            Err(ApiError::new(ProblemKind::Forbidden, "this route needs a role that administers"))
-        }
-        _ => Ok(next.run(request).await),
-    }
-}
-
-/// Why a WebSocket handshake is refused, if it is: the origin first, then the credential.
-pub(crate) fn handshake(
-    auth: &Auth,
-    origins: &Origins,
-    headers: &HeaderMap,
-    protocols: &[String],
-) -> Result<(), DisconnectReason> {
-    if let Some(origin) = headers.get(header::ORIGIN) {
-        // A header that is not text is no origin of ours.
-        let allowed = origin.to_str().is_ok_and(|origin| origins.allows(origin)) || !origins.configured();
-        if !allowed {
-            return Err(DisconnectReason::OriginDenied);
-        }
-    }
-    let offered = protocols.iter().find_map(|protocol| protocol.strip_prefix(BEARER_PROTOCOL));
-    let found = match (bearer(headers), offered) {
-        (Found::None, Some(encoded)) => match URL_SAFE_NO_PAD.decode(encoded).map(String::from_utf8) {
-            Ok(Ok(token)) => Found::Token(token),
-            _ => Found::Malformed,
-        },
-        (found, _) => found,
-    };
-    match judge(auth, found) {
-        Credential::NotNeeded | Credential::Valid(_) => Ok(()),
-        Credential::Missing => Err(DisconnectReason::CredentialMissing),
-        Credential::Invalid => Err(DisconnectReason::CredentialInvalid),
-    }
-}
-
-/// What a request brings.
-enum Found {
-    None,
-    Malformed,
-    Token(String),
-}
-
-fn bearer(headers: &HeaderMap) -> Found {
-    let Some(value) = headers.get(header::AUTHORIZATION) else { return Found::None };
-    let Some((scheme, token)) = value.to_str().ok().and_then(|value| value.split_once(' ')) else {
-        return Found::Malformed;
-    };
-    if scheme.eq_ignore_ascii_case("bearer") {
-        Found::Token(token.trim().to_owned())
+    let principal =
+        request.extensions().get::<Principal>().ok_or_else(|| ApiError::internal(&MissingLayer))?;
+    if principal.may(permission) {
+        Ok(next.run(request).await)
     } else {
-        Found::Malformed
+        Err(denied(&app, Denial::Forbidden, &correlation_id(&app, &request)))
     }
 }
 
-fn judge(auth: &Auth, found: Found) -> Credential {
-    if !auth.required {
-        return Credential::NotNeeded;
+/// Who opens a socket: the origin is looked at first, then the credential.
+pub(crate) fn handshake(
+    app: &App,
+    headers: &HeaderMap,
+    handshake: Handshake<'_>,
+) -> Result<Principal, Denial> {
+    let origins = &app.config.origins;
+    if !credentials::origin_allowed(headers, origins) {
+        return Err(Denial::Origin);
     }
-    match (found, &auth.token) {
-        (Found::None, _) => Credential::Missing,
-        (Found::Token(token), Some(secret)) if secret.matches(&token) => Credential::Valid(auth.role),
-        (Found::Token(_) | Found::Malformed, _) => Credential::Invalid,
-    }
+    app.gate().judge(credentials::of_handshake(headers, origins, handshake))
 }
 
-fn may_administer(role: Role) -> bool {
-    match role {
-        Role::SuperAdmin | Role::EnterpriseAdmin => true,
-        Role::Developer | Role::Operator | Role::Viewer => false,
+/// A refusal of an HTTP route, counted and logged.
+pub(crate) fn denied(app: &App, denial: Denial, correlation_id: &CorrelationId) -> ApiError {
+    app.metrics.requests_denied.with_label_values(&[denial.as_str()]).inc();
+    log_credential_denied(&app.config.node_id, denial, correlation_id);
+    match denial {
+        Denial::Forbidden => {
+            ApiError::new(ProblemKind::Forbidden, "the role of this credential does not allow this")
+        }
+        Denial::Origin => {
+            let detail = "a cookie is taken from the pages in WS_ALLOWED_ORIGINS only, by an exact Origin";
+            ApiError::new(ProblemKind::Forbidden, detail)
+        }
+        Denial::Missing => unauthorized("this route needs a credential", "Bearer"),
+        _ => unauthorized("the credential is not valid", "Bearer error=\"invalid_token\""),
     }
 }
 
@@ -144,3 +99,14 @@ fn unauthorized(detail: &str, challenge: &'static str) -> ApiError {
     ApiError::new(ProblemKind::Unauthorized, detail)
         .with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
 }
+
+/// The request's own; the layer that gives it one is around every route.
+fn correlation_id(app: &App, request: &Request) -> CorrelationId {
+    let given = request.extensions().get::<Correlation>().map(|Correlation(id)| id.clone());
+    given.unwrap_or_else(|| app.clock.correlation_id())
+}
+
+/// The router was put together wrongly.
+#[derive(Debug, thiserror::Error)]
+#[error("nobody has found out who asks before it is asked what they may do")]
+struct MissingLayer;

@@ -76,9 +76,11 @@ fn explain(mut response: Response, id: &CorrelationId, method: &Method, path: &s
         kind => tracing::debug!(correlation_id = %id, %method, path, code = %kind, "request refused"),
     }
     let mut document = error.render(id);
+    let own = document.headers().clone();
     for (name, value) in response.headers() {
         let describes_old_body = [header::CONTENT_TYPE, header::CONTENT_LENGTH].contains(name);
-        if !describes_old_body && !document.headers().contains_key(name) {
+        // Several of one name, such as cookies, are all kept.
+        if !describes_old_body && !own.contains_key(name) {
             document.headers_mut().append(name, value.clone());
         }
     }

@@ -3,6 +3,7 @@
 
 pub(crate) mod access;
 pub(crate) mod agents;
+mod auth;
 pub(crate) mod body;
 pub(crate) mod conditional;
 pub(crate) mod correlation;
@@ -30,6 +31,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::timeout::TimeoutLayer;
 
 use crate::app::App;
+use crate::auth::Permission;
 use crate::telemetry::metrics::Metrics;
 use crate::time::Clock;
 
@@ -59,17 +61,21 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .route(path::JWKS, get(routes::jwks::show))
         .route(path::WS_METRICS, get(routes::metrics::show))
         .route(path::METRICS, get(routes::metrics::show));
+    let needs = |permission| {
+        let state = (Arc::clone(app), permission);
+        axum::middleware::from_fn_with_state(state, access::permitted)
+    };
     let admin = Router::new()
-        .route(path::WS_BROADCAST, post(routes::broadcast::publish))
-        .route(path::WS_DISCONNECT, post(routes::disconnect::end))
-        .route(path::WS_DRAIN, post(routes::drain::begin))
-        .route_layer(axum::middleware::from_fn_with_state(Arc::clone(app), access::admin));
+        .route(path::WS_BROADCAST, post(routes::broadcast::publish).route_layer(needs(Permission::Broadcast)))
+        .route(path::WS_DISCONNECT, post(routes::disconnect::end).route_layer(needs(Permission::Disconnect)))
+        .route(path::WS_DRAIN, post(routes::drain::begin).route_layer(needs(Permission::Drain)));
     let closed = Router::new()
         .route(path::WS_HEALTH, get(routes::health::sockets))
         .route(path::WS_STATS, get(routes::stats::show))
         .route(path::OPENAPI, get(routes::documents::openapi))
         .route(path::ASYNCAPI, get(routes::documents::asyncapi))
         .route(path::VERSION_MISMATCH, post(routes::telemetry::version_mismatch))
+        .merge(auth::tickets())
         .with_state(Arc::clone(app));
     let board = agents::router()
         .merge(tasks::router())
@@ -84,7 +90,8 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
     }
     #[cfg(feature = "echo-endpoint")]
     let sockets = sockets.route("/echo", get(upgrade::echo).with_state(Arc::clone(app)));
-    let router = open.with_state(Arc::clone(app)).merge(closed).merge(sockets);
+    let open = open.merge(auth::router()).with_state(Arc::clone(app));
+    let router = open.merge(closed).merge(sockets);
     guarded(router, app.clock)
 }
 

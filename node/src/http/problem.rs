@@ -236,6 +236,8 @@ fn status(kind: ProblemKind) -> StatusCode {
         | ProblemKind::BusUnavailable
         | ProblemKind::ClusterPartial
         | ProblemKind::NoQuorum
+        | ProblemKind::NoLeader
+        | ProblemKind::ControlUnavailable
         | ProblemKind::Draining => StatusCode::SERVICE_UNAVAILABLE,
         ProblemKind::BusTimeout => StatusCode::GATEWAY_TIMEOUT,
     }
@@ -286,6 +288,8 @@ fn title(kind: ProblemKind) -> &'static str {
         ProblemKind::BusUnavailable => "The bus is not available",
         ProblemKind::ClusterPartial => "Not every node of the cluster answered",
         ProblemKind::NoQuorum => "Too few control replicas answer",
+        ProblemKind::NoLeader => "The control plane has no leader just now",
+        ProblemKind::ControlUnavailable => "No control replica can be asked",
         ProblemKind::Draining => "The node is going away",
         ProblemKind::RequestTimeout => "The request took too long to arrive",
         ProblemKind::UpgradeRequired => "Only a WebSocket handshake is served here",

@@ -27,11 +27,13 @@ use super::patient::Patient;
 use super::problem::ApiError;
 use crate::admission::Place;
 use crate::app::{App, resume};
+use crate::auth::credentials::Handshake;
+use crate::auth::{Denial, Principal};
 use crate::hub::{Admission, Full, Intent, Registration, SessionInfo, Working};
 use crate::session::{Setup, WantedVersion};
 use crate::tasks::TaskKind;
-use crate::telemetry::log_denied;
 use crate::telemetry::metrics::HandshakeRefusal;
+use crate::telemetry::{log_credential_denied, log_denied};
 use crate::ws::handshake::{self, Accepted};
 use crate::ws::{Coding, deflate};
 
@@ -50,6 +52,10 @@ pub(super) struct Wanted {
     connection_id: Option<String>,
     contract_version: Option<String>,
     since: Option<String>,
+    /// Opens this one socket; instead of another credential.
+    ticket: Option<String>,
+    /// A credential where it does not belong: only taken by a node that was told to.
+    access_token: Option<String>,
 }
 
 /// One of the five routes.
@@ -63,15 +69,14 @@ pub(super) async fn open(
     let accepted = check(&app, &request)?;
     let asked = query.and_then(|Query(wanted)| Ok((since(&wanted)?, connection_id(&wanted)?, wanted)));
     let (since, wished, wanted) = asked.inspect_err(|_| count_refused(&app, HandshakeRefusal::Malformed))?;
-    let verdict =
-        access::handshake(&app.config.auth, &app.config.origins, request.headers(), &accepted.protocols);
+    let verdict = access::handshake(&app, request.headers(), wanted.credential(&app, &accepted));
     let shard = app.hub.next_shard();
     let intent = match verdict {
-        Err(reason) => {
-            count_denied(&app, reason, &correlation_id);
-            Intent::Refuse(reason)
+        Err(denial) => {
+            count_denied(&app, denial, &correlation_id);
+            Intent::Refuse(denial.reason())
         }
-        Ok(()) => match enter(&app, wished.as_ref(), peer, endpoint, shard).await? {
+        Ok(principal) => match enter(&app, wished.as_ref(), &principal, peer, (endpoint, shard)).await? {
             None => {
                 let reason = DisconnectReason::ConnectionLimit;
                 count_refused(&app, HandshakeRefusal::ClusterFull);
@@ -89,6 +94,7 @@ pub(super) async fn open(
                     subscriptions: wanted.subscriptions.as_deref().map(names),
                     since,
                     wanted_version: wanted.contract_version.as_deref().map(version),
+                    principal,
                     correlation_id,
                 };
                 Intent::Open(Box::new(setup), registration)
@@ -150,12 +156,12 @@ fn overloaded(limit: &str) -> ApiError {
 async fn enter(
     app: &App,
     wished: Option<&ConnectionId>,
+    principal: &Principal,
     peer: SocketAddr,
-    endpoint: Endpoint,
-    shard: usize,
+    at: (Endpoint, usize),
 ) -> Result<Option<Registration>, ApiError> {
-    let Some(place) = app.budget().enter(None).await else { return Ok(None) };
-    named(app, wished, |id| register(app, id, peer, (endpoint, shard), place)).await
+    let Some(place) = app.budget().enter(principal.user().cloned()).await else { return Ok(None) };
+    named(app, wished, |id| register(app, id, peer, at, place)).await
 }
 
 /// A place in the registry; none when the cluster is full, which is told by a close code.
@@ -255,12 +261,25 @@ fn count_refused(app: &App, refusal: HandshakeRefusal) {
     app.metrics.handshakes_refused.with_label_values(&[refusal.as_str()]).inc();
 }
 
-fn count_denied(app: &App, reason: DisconnectReason, correlation_id: &hiveops_proto::CorrelationId) {
-    match reason {
-        DisconnectReason::OriginDenied => app.metrics.origin_denied.inc(),
-        _ => app.metrics.auth_denied.with_label_values(&[reason.as_str()]).inc(),
+fn count_denied(app: &App, denial: Denial, correlation_id: &hiveops_proto::CorrelationId) {
+    match denial {
+        Denial::Origin => app.metrics.origin_denied.inc(),
+        _ => app.metrics.auth_denied.with_label_values(&[denial.as_str()]).inc(),
     }
-    log_denied(&app.config.node_id, reason, correlation_id);
+    log_credential_denied(&app.config.node_id, denial, correlation_id);
+    log_denied(&app.config.node_id, denial.reason(), correlation_id);
+}
+
+impl Wanted {
+    /// Where its credential may stand besides its headers.
+    fn credential<'a>(&'a self, app: &App, accepted: &'a Accepted) -> Handshake<'a> {
+        Handshake {
+            protocols: &accepted.protocols,
+            ticket: self.ticket.as_deref(),
+            access_token: self.access_token.as_deref(),
+            query_token_allowed: app.config.auth.query_token,
+        }
+    }
 }
 
 fn since(wanted: &Wanted) -> Result<Positions, ApiError> {

@@ -117,6 +117,7 @@ pub(super) fn shared(io_uring: bool, limits: Limits, answers: Box<dyn Answers>) 
         metrics: Metrics::new(catalog.names()).unwrap(),
         answers,
         bus_live: Arc::new(AtomicBool::new(true)),
+        gate: Arc::new(crate::auth::testing::open_gate(clock)),
         io_uring,
         control: control(limits),
         catalog,

@@ -80,17 +80,15 @@ impl Session {
             ClientFrame::Subscribe(frame) => self.on_subscribe(frame, world, actions),
             ClientFrame::Unsubscribe(frame) => self.on_unsubscribe(frame, world, actions),
             ClientFrame::RequestData(request) => actions.push(on_request(request, world)),
-            ClientFrame::AuthRefresh(frame) => {
-                // A static token does not expire, so there is nothing to renew; sessions come with users.
-                let message =
-                    "auth_refresh is not available: this node authenticates by static token".to_owned();
-                let code = ErrorCode::InvalidMessage;
-                actions.push(error_frame(world, frame.correlation_id, code, message, None));
-            }
+            ClientFrame::AuthRefresh(frame) => self.on_auth_refresh(frame, world, actions),
         }
     }
 
     pub(super) fn on_tick(&mut self, world: &impl World, actions: &mut Vec<Action>) {
+        self.look_at_credential(world, actions);
+        if self.ended {
+            return;
+        }
         while let Some(due) = self.timers.due(world.now(), world.limits()) {
             match due {
                 Due::Idle { seconds } => {

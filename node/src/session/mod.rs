@@ -3,12 +3,14 @@
 //! It knows no socket, no clock and no other session. The shard that owns it reads for it, carries out
 //! its actions in their order, and tells it how sending went.
 
+mod credential;
 mod message;
 mod open;
 mod rate;
 mod subscribe;
 mod timers;
 
+use hiveops_proto::access::AccessClaims;
 use hiveops_proto::contract::ContractVersion;
 use hiveops_proto::control::ControlView;
 use hiveops_proto::frame::{DisconnectNotice, ErrorFrame};
@@ -18,9 +20,11 @@ use hiveops_proto::{
     ServerFrame, Timestamp,
 };
 
+use crate::auth::{Denial, Principal};
 use crate::catalog::{Catalog, SubId, SubMask};
 use crate::time::Moment;
 
+use credential::Credential;
 use rate::TokenBucket;
 use timers::Timers;
 
@@ -43,6 +47,12 @@ pub(crate) trait World {
     fn new_id(&self) -> CorrelationId;
     /// The data of a `request_data`, or why there is none.
     fn answer(&self, request: &Request<'_>) -> Result<Payload, (ErrorCode, String)>;
+    /// Whose access token it is.
+    fn verify(&self, token: &str) -> Result<AccessClaims, Denial>;
+    /// Whether what somebody came in with has been revoked.
+    fn is_revoked(&self, principal: &Principal) -> bool;
+    /// Whether control cannot be heard, so that nobody can renew a credential.
+    fn is_control_away(&self) -> bool;
 
     fn limits(&self) -> &Limits {
         &self.control().limits
@@ -77,6 +87,8 @@ pub(crate) enum Event<'a> {
     Disconnect(Ending),
     /// Another contract version is in force, or others are supported.
     Contract,
+    /// Control says something else of who may come in.
+    Access,
 }
 
 /// How a session is ended, and what its client is told.
@@ -110,6 +122,12 @@ pub(crate) enum Action {
     Leave(SubId),
     /// Count the message that is being handled as dropped by the inbound rate.
     Dropped,
+    /// Count and log that something was refused for what the client is, or is not.
+    Denied(Denial, CorrelationId),
+    /// Count that the credential was renewed.
+    Refreshed,
+    /// Count that the session is kept although its credential has ended.
+    KeptInOutage,
     /// Answer the protocol ping that is being handled.
     Pong,
     /// Send a protocol ping.
@@ -139,6 +157,8 @@ pub(crate) struct Setup {
     pub(crate) since: Positions,
     /// The contract version in the query.
     pub(crate) wanted_version: Option<WantedVersion>,
+    /// Whoever its credential showed.
+    pub(crate) principal: Principal,
     pub(crate) correlation_id: CorrelationId,
 }
 
@@ -159,6 +179,7 @@ pub(crate) struct Session {
     joined: SubMask,
     /// The contract version that it asked for, as long as that is served.
     version: Option<ContractVersion>,
+    credential: Credential,
     bucket: TokenBucket,
     timers: Timers,
     send_failures: u32,
@@ -191,12 +212,14 @@ impl Session {
             Event::SendFailed => self.on_send_failed(world, actions),
             Event::Disconnect(ending) => self.end(ending, world, actions),
             Event::Contract => self.on_contract(world, actions),
+            Event::Access => self.on_access(world, actions),
         }
     }
 
     /// When the next [`Event::Tick`] is due.
     pub(crate) fn next_deadline(&self, limits: &Limits) -> Moment {
-        self.timers.next_deadline(limits)
+        let deadline = self.timers.next_deadline(limits);
+        self.credential.next_deadline().map_or(deadline, |due| due.min(deadline))
     }
 
     /// Whether a message that comes now would be dropped, whatever it says.

@@ -6,6 +6,7 @@ use hiveops_proto::frame::{
 };
 use hiveops_proto::{CorrelationId, ServerFrame};
 
+use super::credential::Credential;
 use super::rate::TokenBucket;
 use super::timers::Timers;
 use super::{Action, Session, Setup, WantedVersion, World};
@@ -23,6 +24,7 @@ impl Session {
             connected_at: world.timestamp(),
             joined: SubMask::default(),
             version: None,
+            credential: Credential::new(setup.principal.clone(), world.timestamp(), world.now()),
             bucket: TokenBucket::full(world.limits(), world.now()),
             timers: Timers::start(world.now(), world.limits()),
             send_failures: 0,

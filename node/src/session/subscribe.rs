@@ -7,6 +7,7 @@ use hiveops_proto::position::Recovered;
 use hiveops_proto::{CorrelationId, ErrorCode, Positions, SubscriptionSet};
 
 use super::{Action, Session, Start, World, error_frame};
+use crate::auth::Denial;
 use crate::catalog::SubId;
 
 /// Unknown names that an error repeats at most; a message can hold thousands.
@@ -57,12 +58,16 @@ impl Session {
     ) -> Outcome {
         let mut outcome = Outcome { errors: Vec::new(), recovered: Recovered::new(), joins: Vec::new() };
         let names: BTreeSet<&str> = wanted.iter().map(String::as_str).collect();
-        let (mut unknown, mut over) = (Vec::new(), 0);
+        let (mut unknown, mut forbidden, mut over) = (Vec::new(), Vec::new(), 0);
         for name in names {
             let Some(sub) = world.catalog().id(name) else {
                 unknown.push(name);
                 continue;
             };
+            if !self.credential.principal().may_join(name) {
+                forbidden.push(name);
+                continue;
+            }
             let position = since.get(name);
             let again = self.joined.contains(sub);
             if again && position.is_none() {
@@ -93,9 +98,32 @@ impl Session {
             let max = world.limits().max_subscriptions_per_connection;
             let message = format!("Too many subscriptions requested: at most {max}, {over} not joined");
             let code = ErrorCode::TooManySubscriptions;
-            outcome.errors.push(error_frame(world, correlation_id, code, message, None));
+            outcome.errors.push(error_frame(world, correlation_id.clone(), code, message, None));
+        }
+        if !forbidden.is_empty() {
+            forbid(&forbidden, correlation_id, world, &mut outcome.errors);
         }
         outcome
+    }
+
+    /// Leaves the subscriptions that the role may not have, and says so.
+    pub(super) fn leave_forbidden(&mut self, world: &impl World, actions: &mut Vec<Action>) {
+        let catalog = world.catalog();
+        let principal = self.credential.principal();
+        let may_stay = |sub: &SubId| principal.may_join(catalog.name(*sub).as_str());
+        let gone: Vec<SubId> = self.joined.iter().filter(|sub| !may_stay(sub)).collect();
+        if gone.is_empty() {
+            return;
+        }
+        for sub in &gone {
+            self.joined.remove(*sub);
+            actions.push(Action::Leave(*sub));
+        }
+        let mut names: Vec<&str> = gone.iter().map(|sub| catalog.name(*sub).as_str()).collect();
+        names.sort_unstable();
+        let id = world.new_id();
+        forbid(&names, Some(id.clone()), world, actions);
+        actions.push(self.updated(Some(id), Recovered::new(), world));
     }
 
     /// Leaves the subscriptions that the contract in force does not declare, and says so.
@@ -149,6 +177,19 @@ impl Session {
         let place = |sub| (world.catalog().name(sub).clone(), world.position(sub));
         self.joined.iter().map(place).collect()
     }
+}
+
+/// One error for all that the role may not have.
+fn forbid(
+    names: &[&str],
+    correlation_id: Option<CorrelationId>,
+    world: &impl World,
+    actions: &mut Vec<Action>,
+) {
+    let id = correlation_id.unwrap_or_else(|| world.new_id());
+    actions.push(Action::Denied(Denial::Forbidden, id.clone()));
+    let message = format!("Subscription(s) not allowed for this role: {}", echo(names));
+    actions.push(error_frame(world, Some(id), ErrorCode::Forbidden, message, None));
 }
 
 /// A list of unknown names that is short, whatever the client sent.

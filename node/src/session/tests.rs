@@ -11,6 +11,8 @@ use serde_json::{Value, json};
 
 use super::*;
 
+mod credential;
+
 /// A node that is what a test says it is.
 struct Script {
     catalog: Arc<Catalog>,
@@ -23,6 +25,10 @@ struct Script {
     floor: u64,
     /// Whether everything up to the head was sent.
     has_sent_all: bool,
+    /// Whose access token each text is.
+    tokens: BTreeMap<String, AccessClaims>,
+    is_revoked: Cell<bool>,
+    is_control_away: Cell<bool>,
 }
 
 impl Script {
@@ -54,6 +60,9 @@ impl Script {
             head: 9,
             floor: 3,
             has_sent_all: true,
+            tokens: BTreeMap::new(),
+            is_revoked: Cell::new(false),
+            is_control_away: Cell::new(false),
         }
     }
 
@@ -115,6 +124,18 @@ impl World for Script {
             None => Ok(Payload::from_value(&json!({"of": request.data_type.as_str()})).unwrap()),
         }
     }
+
+    fn verify(&self, token: &str) -> Result<AccessClaims, Denial> {
+        self.tokens.get(token).cloned().ok_or(Denial::Signature)
+    }
+
+    fn is_revoked(&self, principal: &Principal) -> bool {
+        self.is_revoked.get() && principal.claims().is_some()
+    }
+
+    fn is_control_away(&self) -> bool {
+        self.is_control_away.get()
+    }
 }
 
 fn setup(subscriptions: &[&str]) -> Setup {
@@ -125,6 +146,7 @@ fn setup(subscriptions: &[&str]) -> Setup {
         subscriptions: Some(subscriptions.iter().map(ToString::to_string).collect()),
         since: Positions::new(),
         wanted_version: None,
+        principal: Principal::Anyone,
         correlation_id: CorrelationId::new("shake").unwrap(),
     }
 }
@@ -163,6 +185,9 @@ fn brief(world: &Script, actions: &[Action]) -> Vec<String> {
         Action::Leave(sub) => format!("leave {}", name(sub)),
         Action::Close(reason) => format!("close {reason}"),
         Action::Dropped => "dropped".to_owned(),
+        Action::Denied(denial, _) => format!("denied {}", denial.as_str()),
+        Action::Refreshed => "refreshed".to_owned(),
+        Action::KeptInOutage => "kept".to_owned(),
         Action::Pong => "protocol pong".to_owned(),
         Action::Ping => "protocol ping".to_owned(),
     };
@@ -565,7 +590,12 @@ proptest! {
                         joined.remove(*sub);
                     }
                     Action::Close(_) => closed = true,
-                    Action::Dropped | Action::Pong | Action::Ping => {}
+                    Action::Dropped
+                    | Action::Pong
+                    | Action::Ping
+                    | Action::Denied(..)
+                    | Action::Refreshed
+                    | Action::KeptInOutage => {}
                 }
             }
             prop_assert_eq!(joined, session.joined());

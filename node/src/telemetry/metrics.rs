@@ -13,6 +13,7 @@ use prometheus::{
 
 use super::quantile::Bucket;
 use crate::admission::AskOutcome;
+use crate::auth::{Denial, LoginRefusal, RefreshOutcome};
 use crate::bus::IntakeSource;
 use crate::cluster::SignalDropped;
 
@@ -200,6 +201,11 @@ pub(crate) struct Metrics {
     pub(crate) backpressure_disconnects: IntCounterVec,
     pub(crate) idle_disconnects: IntCounter,
     pub(crate) auth_denied: IntCounterVec,
+    pub(crate) auth_refreshed: IntCounter,
+    pub(crate) auth_kept: IntCounter,
+    pub(crate) logins: IntCounter,
+    pub(crate) requests_denied: IntCounterVec,
+    pub(crate) refreshes: IntCounterVec,
     pub(crate) origin_denied: IntCounter,
     pub(crate) handshakes_refused: IntCounterVec,
     pub(crate) bytes_sent: IntCounter,
@@ -337,8 +343,18 @@ impl Metrics {
         for reason in HandshakeRefusal::ALL {
             metrics.handshakes_refused.with_label_values(&[reason.as_str()]);
         }
-        for reason in [DisconnectReason::CredentialMissing, DisconnectReason::CredentialInvalid] {
-            metrics.auth_denied.with_label_values(&[reason.as_str()]);
+        for denial in Denial::ALL {
+            metrics.requests_denied.with_label_values(&[denial.as_str()]);
+            // A socket of a wrong origin has a counter of its own.
+            if *denial != Denial::Origin {
+                metrics.auth_denied.with_label_values(&[denial.as_str()]);
+            }
+        }
+        for refusal in LoginRefusal::ALL {
+            metrics.requests_denied.with_label_values(&[refusal.as_str()]);
+        }
+        for outcome in RefreshOutcome::ALL {
+            metrics.refreshes.with_label_values(&[outcome.as_str()]);
         }
         for outcome in AskOutcome::ALL {
             metrics.lease_asks.with_label_values(&[outcome.as_str()]);
@@ -377,7 +393,12 @@ impl Metrics {
             disconnections = counters("hiveops_ws_disconnections_total", "Sessions that ended, by reason.", "reason");
             backpressure_disconnects = counters("hiveops_ws_backpressure_disconnects_total", "Sessions ended because they did not keep up, by reason.", "reason");
             idle_disconnects = counter("hiveops_ws_idle_disconnects_total", "Sessions ended because their client was silent for too long.");
-            auth_denied = counters("hiveops_ws_auth_denied_total", "Handshakes closed with 4401, by reason.", "reason");
+            auth_denied = counters("hiveops_ws_auth_denied_total", "Handshakes and sockets that were refused for their credential or role, by reason.", "reason");
+            auth_refreshed = counter("hiveops_ws_auth_refreshed_total", "Credentials renewed on an open socket.");
+            auth_kept = counter("hiveops_ws_auth_outage_kept_total", "Sessions kept beyond the end of their credential because control could not be asked.");
+            logins = counter("hiveops_http_auth_success_total", "Logins that control granted through this node.");
+            requests_denied = counters("hiveops_http_auth_denied_total", "HTTP requests refused for their credential or role, by reason.", "reason");
+            refreshes = counters("hiveops_http_auth_refresh_total", "Refresh tokens that were brought to this node, by outcome.", "outcome");
             origin_denied = counter("hiveops_ws_origin_denied_total", "Handshakes closed with 4403 for their origin.");
             handshakes_refused = counters("hiveops_ws_handshakes_refused_total", "Handshakes answered with an error or cut off, by reason.", "reason");
             bytes_sent = counter("hiveops_ws_bytes_sent_total", "Bytes that sockets took.");

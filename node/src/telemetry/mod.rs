@@ -9,6 +9,8 @@ use std::fmt;
 
 use hiveops_proto::{CorrelationId, DisconnectReason, NodeId};
 
+use crate::auth::Denial;
+
 /// A handshake that is closed before it becomes a session, which its client sees as a close code.
 pub(crate) fn log_denied(node_id: &NodeId, reason: DisconnectReason, correlation_id: &CorrelationId) {
     tracing::info!(
@@ -17,6 +19,16 @@ pub(crate) fn log_denied(node_id: &NodeId, reason: DisconnectReason, correlation
         code = reason.close_code().as_u16(),
         node_id = %node_id,
         "handshake denied"
+    );
+}
+
+/// A credential, or what somebody wanted with it, that was refused. Never what it was.
+pub(crate) fn log_credential_denied(node_id: &NodeId, denial: Denial, correlation_id: &CorrelationId) {
+    tracing::info!(
+        correlation_id = %correlation_id,
+        reason = denial.as_str(),
+        node_id = %node_id,
+        "credential denied"
     );
 }
 

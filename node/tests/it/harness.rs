@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use hiveops_node::config::{Defaults, Inputs, resolve};
+use hiveops_node::control::{ControlSource, Replicas};
 use hiveops_node::{Config, RunError};
 use hiveops_proto::Limits;
-use hiveops_proto::control::{ContractView, ControlView, DeprecationPolicy, Revision};
+use hiveops_proto::control::{AccessView, ContractView, ControlView, DeprecationPolicy, Revision};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::sync::{oneshot, watch};
@@ -57,35 +58,90 @@ impl Node {
     }
 
     /// Starts a node that keeps its logs in `data_dir`.
+    pub(crate) async fn start_in(data_dir: Option<&Path>, settings: &[(&str, &str)]) -> Self {
+        let config = config(data_dir, settings);
+        let view = view(&config, config.limits.clone(), 1);
+        Self::start_from(config, view).await
+    }
+
+    /// Starts a node whose control plane says this of who may come in.
+    pub(crate) async fn start_with_access(settings: &[(&str, &str)], access: AccessView) -> Self {
+        let config = config(None, settings);
+        let view = ControlView { access, ..view(&config, config.limits.clone(), 1) };
+        Self::start_from(config, view).await
+    }
+
+    async fn start_from(config: Config, view: ControlView) -> Self {
+        let (control, views) = watch::channel(Arc::new(view));
+        Self::spawn(config, views.into(), Some(control), std::future::pending()).await
+    }
+
+    /// Starts a node that follows a control replica, and keeps its last view in `data_dir`.
+    pub(crate) async fn start_following(data_dir: &Path, urls: &[String], settings: &[(&str, &str)]) -> Self {
+        let control = ("HIVEOPS_CONTROL", &*urls.join(","));
+        let config = config(Some(data_dir), &[settings, &[control]].concat());
+        let replicas = Replicas {
+            urls: config.control.clone(),
+            secret: config.cluster_secret.clone(),
+            data_dir: data_dir.to_owned(),
+        };
+        let following = hiveops_node::control::follow(replicas);
+        let (source, following) = soon("the first view", following).await.expect("a view");
+        Self::spawn(config, source, None, following).await
+    }
+
     #[expect(
         clippy::disallowed_methods,
         reason = "the node runs beside the test; there is no owner to spawn by"
     )]
-    pub(crate) async fn start_in(data_dir: Option<&Path>, settings: &[(&str, &str)]) -> Self {
-        let config = config(data_dir, settings);
-        let (control, view) = watch::channel(Arc::new(view(&config, config.limits.clone(), 1)));
+    async fn spawn(
+        config: Config,
+        source: ControlSource,
+        control: Option<watch::Sender<Arc<ControlView>>>,
+        beside: impl Future<Output = ()> + Send + 'static,
+    ) -> Self {
         let (stop, stopped) = oneshot::channel::<()>();
         let (ready, address) = oneshot::channel();
-        let running = tokio::spawn(hiveops_node::run(
+        let node = hiveops_node::run(
             config,
-            view,
+            source,
             move |address| {
                 let _ = ready.send(address);
             },
             async {
                 let _ = stopped.await;
             },
-        ));
+        );
+        let running = tokio::spawn(async move {
+            tokio::pin!(beside);
+            let endless = async {
+                beside.await;
+                std::future::pending::<()>().await;
+            };
+            tokio::select! {
+                ended = node => ended,
+                () = endless => unreachable!("it has no end"),
+            }
+        });
         let address = soon("the node", address).await.expect("the node starts");
-        Self { address, control: Some(control), stop: Some(stop), running }
+        Self { address, control, stop: Some(stop), running }
+    }
+
+    /// Has the control plane say something else of who may come in.
+    pub(crate) fn set_access(&self, change: impl FnOnce(&mut AccessView)) {
+        self.set_view(|view| change(&mut view.access));
     }
 
     /// Puts other limits in force, as the control plane would.
     pub(crate) fn set_limits(&self, change: impl FnOnce(&mut Limits)) {
+        self.set_view(|view| change(&mut view.limits));
+    }
+
+    fn set_view(&self, change: impl FnOnce(&mut ControlView)) {
         let control = self.control.as_ref().expect("the control plane is there");
         control.send_modify(|view| {
             let mut next = ControlView::clone(view);
-            change(&mut next.limits);
+            change(&mut next);
             next.revision.index += 1;
             *view = Arc::new(next);
         });
@@ -169,7 +225,7 @@ impl Node {
     }
 }
 
-fn config(data_dir: Option<&Path>, settings: &[(&str, &str)]) -> Config {
+pub(crate) fn config(data_dir: Option<&Path>, settings: &[(&str, &str)]) -> Config {
     let mut env: BTreeMap<String, String> = BTreeMap::new();
     env.insert("HIVEOPS_LISTEN".to_owned(), "127.0.0.1:0".to_owned());
     env.insert("HIVEOPS_NODE_ID".to_owned(), "n1".to_owned());
@@ -199,7 +255,7 @@ fn defaults() -> Defaults {
     }
 }
 
-fn view(config: &Config, limits: Limits, index: u64) -> ControlView {
+pub(crate) fn view(config: &Config, limits: Limits, index: u64) -> ControlView {
     ControlView {
         revision: Revision { term: 1, index },
         limits,

@@ -60,6 +60,11 @@ impl Call {
         Self { request: self.request.body(body.into()) }
     }
 
+    /// Sends it and returns the status of what is no answer of a route.
+    pub(crate) async fn plain(self) -> u16 {
+        soon("a response", self.request.send()).await.expect("an answer").status().as_u16()
+    }
+
     /// Sends it. Whatever the answer is, it has a correlation id, and a refusal is a problem document.
     pub(crate) async fn send(self) -> Answer {
         let response = soon("a response", self.request.send()).await.expect("an answer");

@@ -53,7 +53,7 @@ fn operations(document: &Value) -> Vec<(String, String)> {
 }
 
 /// The answer is one that the operation describes, with no member that it does not describe.
-fn check(document: &Value, operation: &str, answer: &Answer) {
+pub(crate) fn check_described(document: &Value, operation: &str, answer: &Answer) {
     let (method, path) = operation.split_once(' ').unwrap();
     let pointer = path.replace('~', "~0").replace('/', "~1");
     let responses =
@@ -124,7 +124,9 @@ async fn every_described_operation_is_served_and_answers_as_described() {
     let document = node.get("/api/openapi.json").await;
     let operations = operations(&document);
     assert!(operations.len() >= 25, "{operations:?}");
-    for (method, path) in &operations {
+    // Those of logins are described to be answered by a control plane: `auth::logins` has one.
+    let is_login = |path: &str| path.starts_with("/api/auth/") || path.starts_with("/api/v1/auth/");
+    for (method, path) in operations.iter().filter(|(_, path)| !is_login(path)) {
         let mut socket = None;
         if path.contains("{connection_id}") {
             socket = Some(Socket::joined(&node, "tasks?connection_id=c1").await);
@@ -139,7 +141,7 @@ async fn every_described_operation_is_served_and_answers_as_described() {
             None => call.send().await,
         };
         assert!(answer.status < 300, "{method} {path}: {answer:?}");
-        check(&document, &format!("{method} {path}"), &answer);
+        check_described(&document, &format!("{method} {path}"), &answer);
         drop(socket);
     }
 }

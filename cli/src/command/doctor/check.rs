@@ -5,20 +5,21 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 
 use hiveops_node::Config;
-use hiveops_node::config::{Origins, Profile};
+use hiveops_node::config::{Loaded, Origins, Profile};
 use hiveops_proto::path::HEALTH;
 use rustix::fs::{Access, access};
 use rustix::process::{Resource, getrlimit};
 use serde_json::Value;
 
-use super::{Finding, bus, control};
+use super::{Finding, bus, control, credential};
 use crate::api::{Api, Target};
 
 /// Files that a node needs beside its sockets: logs, listeners, pollers, the store.
 const OTHER_FILES: u64 = 256;
 
 /// Every check, in the order of the report.
-pub(super) async fn all(config: &Config) -> Vec<Finding> {
+pub(super) async fn all(loaded: &Loaded) -> Vec<Finding> {
+    let config = &loaded.config;
     // A node raises its own limit as far as it may.
     let limit = getrlimit(Resource::Nofile).maximum;
     let valid = format!("valid, profile {}, node {}", config.profile, config.node_id);
@@ -27,11 +28,13 @@ pub(super) async fn all(config: &Config) -> Vec<Finding> {
     findings.extend([
         port(config.listen).await,
         file_limit(config.limits.max_connections_per_node, limit),
-        origins(&config.origins),
+        origins(&config.origins, config.profile),
         exposure(config.listen, config.auth.required, config.profile),
         bus::check(&config.bus).await,
         data(config),
     ]);
+    findings.extend(credential::check(&config.auth, config.profile, !config.control.is_empty()));
+    findings.extend(credential::files(&loaded.shown, config.profile));
     findings
 }
 
@@ -79,31 +82,30 @@ fn file_limit(connections: u64, limit: Option<u64>) -> Finding {
     )
 }
 
-fn origins(origins: &Origins) -> Finding {
-    match origins {
-        Origins::Unchecked => Finding::warn(
-            "origins",
-            "are not checked: any web page that a user opens can connect",
-            "list yours in WS_ALLOWED_ORIGINS, such as https://ops.example.com",
-        ),
-        Origins::Any => Finding::warn(
-            "origins",
-            "`*` lets any web page that a user opens connect",
-            "list yours in WS_ALLOWED_ORIGINS, such as https://ops.example.com",
-        ),
-        Origins::Listed(_) => Finding::ok("origins", origins.to_string()),
+/// In production a page of anybody's that a user opens must not get in.
+fn origins(origins: &Origins, profile: Profile) -> Finding {
+    let text = match origins {
+        Origins::Listed(_) => return Finding::ok("origins", origins.to_string()),
+        Origins::Unchecked => "are not checked: any web page that a user opens can connect",
+        Origins::Any => "`*` lets any web page that a user opens connect",
+    };
+    let fix = "list yours in WS_ALLOWED_ORIGINS, such as https://ops.example.com";
+    match profile {
+        Profile::Dev => Finding::warn("origins", text, fix),
+        Profile::Production => Finding::fail("origins", text, fix),
     }
 }
 
 fn exposure(listen: SocketAddr, required: bool, profile: Profile) -> Finding {
-    let fix = "set WS_AUTH_REQUIRED=true and WS_AUTH_TOKEN, or listen on 127.0.0.1";
+    let fix = "set WS_AUTH_REQUIRED=true and WS_AUTH_TOKEN or WS_AUTH_MODE=jwt, or listen on 127.0.0.1";
     match (required, listen.ip().is_loopback(), profile) {
         (true, _, _) => Finding::ok("credential", "is required"),
         (false, true, Profile::Dev) => {
             Finding::ok("credential", "is not required; only this machine can connect")
         }
         (false, true, Profile::Production) => {
-            Finding::warn("credential", "is not required in production", fix)
+            let fix = "leave WS_AUTH_REQUIRED out, or set it to true";
+            Finding::fail("credential", "is not required in production", fix)
         }
         (false, false, Profile::Dev) => Finding::warn(
             "credential",
@@ -169,8 +171,19 @@ mod tests {
             |listen: &str, required, profile| exposure(listen.parse().unwrap(), required, profile).level;
         assert_eq!(level("127.0.0.1:1", false, Profile::Dev), Level::Ok);
         assert_eq!(level("0.0.0.0:1", false, Profile::Dev), Level::Warn);
+        assert_eq!(level("127.0.0.1:1", false, Profile::Production), Level::Fail);
         assert_eq!(level("0.0.0.0:1", false, Profile::Production), Level::Fail);
         assert_eq!(level("0.0.0.0:1", true, Profile::Production), Level::Ok);
+    }
+
+    #[test]
+    fn in_production_origins_are_listed() {
+        let level = |text: &str, profile| origins(&text.parse().unwrap(), profile).level;
+        for open in ["", "*"] {
+            assert_eq!(level(open, Profile::Dev), Level::Warn, "{open:?}");
+            assert_eq!(level(open, Profile::Production), Level::Fail, "{open:?}");
+        }
+        assert_eq!(level("https://ops.example", Profile::Production), Level::Ok);
     }
 
     #[tokio::test]

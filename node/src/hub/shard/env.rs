@@ -2,10 +2,12 @@
 
 use std::sync::atomic::Ordering;
 
+use hiveops_proto::access::AccessClaims;
 use hiveops_proto::control::ControlView;
 use hiveops_proto::{CorrelationId, ErrorCode, NodeId, Payload, Position, Timestamp};
 
 use super::Shared;
+use crate::auth::{Denial, Principal};
 use crate::catalog::{Catalog, SubId};
 use crate::hub::pending::Pending;
 use crate::hub::view::View;
@@ -79,5 +81,17 @@ impl World for Env<'_> {
 
     fn answer(&self, request: &Request<'_>) -> Result<Payload, (ErrorCode, String)> {
         self.shared.answers.answer(request, self.timestamp())
+    }
+
+    fn verify(&self, token: &str) -> Result<AccessClaims, Denial> {
+        self.shared.gate.verify(token)
+    }
+
+    fn is_revoked(&self, principal: &Principal) -> bool {
+        self.shared.gate.is_revoked(principal)
+    }
+
+    fn is_control_away(&self) -> bool {
+        self.shared.gate.is_control_away()
     }
 }

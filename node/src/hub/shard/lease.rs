@@ -1,13 +1,15 @@
-//! What a shard does when the node has lost what it borrowed of the limits of the cluster, or has too much.
+//! What a shard does when the node has lost what it borrowed of the limits of the cluster, or has too much, or
+//! when somebody has lost what let them in.
 
 use std::time::Duration;
 
-use hiveops_proto::DisconnectReason;
+use hiveops_proto::{CorrelationId, DisconnectReason};
 
 use super::{Intent, Shard};
+use crate::auth::Denial;
 use crate::session::{Ending, Event};
-use crate::telemetry::log_denied;
 use crate::telemetry::metrics::HandshakeRefusal;
+use crate::telemetry::{log_credential_denied, log_denied};
 
 impl Shard {
     /// Ends the sessions whose place is lost, as soon as the time says so. Cheap when it does not.
@@ -33,6 +35,20 @@ impl Shard {
             let ending = Ending { retry_after_ms, ..Ending::new(reason) };
             self.handle(key, Event::Disconnect(ending));
         }
+    }
+
+    /// Why a socket gets no session although its credential was good at its handshake.
+    pub(super) fn credential_lost(&self, intent: &Intent) -> Option<DisconnectReason> {
+        let Intent::Open(setup, _) = intent else { return None };
+        let is_revoked = self.shared.gate.is_revoked(&setup.principal);
+        is_revoked.then(|| self.denied(Denial::Revoked, &setup.correlation_id))
+    }
+
+    /// Counts and logs that a client was refused something, and says what it is told if that ends it.
+    pub(super) fn denied(&self, denial: Denial, correlation_id: &CorrelationId) -> DisconnectReason {
+        self.shared.metrics.auth_denied.with_label_values(&[denial.as_str()]).inc();
+        log_credential_denied(&self.shared.node_id, denial, correlation_id);
+        denial.reason()
     }
 
     /// Why a socket gets no session although its handshake had a place.

@@ -35,6 +35,7 @@ use super::registry::{Registration, Registry};
 use super::view::View;
 use super::wheel::Wheel;
 use crate::admission::{Budget, Era};
+use crate::auth::Gate;
 use crate::bus::Reset;
 use crate::catalog::Catalog;
 use crate::log::CompactedLog;
@@ -73,6 +74,8 @@ pub(crate) struct Shared {
     pub(crate) answers: Box<dyn Answers>,
     /// Whether the bus has lately proved that it delivers; written by the probe.
     pub(crate) bus_live: Arc<AtomicBool>,
+    /// Who may come in, and stay.
+    pub(crate) gate: Arc<Gate>,
     /// Whether fan-outs may go through io_uring.
     pub(crate) io_uring: bool,
     /// The view at the start; later ones come as commands.

@@ -27,7 +27,7 @@ impl Shard {
         let Admission { socket, read, coding, intent, working: _working } = admission;
         // Its handshake was under way when the node was told to stop, or when its place was lost.
         let refused = self.stopping.as_ref().map(|stopping| stopping.stop.reason);
-        let refused = refused.or_else(|| self.place_lost(&intent));
+        let refused = refused.or_else(|| self.place_lost(&intent)).or_else(|| self.credential_lost(&intent));
         let intent = refused.map_or(intent, Intent::Refuse);
         let mut socket = TcpStream::from_std(socket);
         let entry = self.connections.vacant_entry();
@@ -101,6 +101,14 @@ impl Shard {
                 Action::Join(sub, start) => self.join(key, sub, &start),
                 Action::Leave(sub) => self.leave(key, sub),
                 Action::Dropped => self.shared.metrics.dropped_rate_limit.inc(),
+                Action::Denied(denial, id) => {
+                    self.denied(denial, &id);
+                }
+                Action::Refreshed => {
+                    self.shared.metrics.auth_refreshed.inc();
+                    self.schedule_anew(key);
+                }
+                Action::KeptInOutage => self.shared.metrics.auth_kept.inc(),
                 Action::Pong => self.send_control(key, ws::pong_frame(ping.unwrap_or_default())),
                 Action::Ping => self.send_control(key, ws::ping_frame(&[])),
                 Action::Close(reason) => self.begin_close(key, reason),
@@ -309,6 +317,15 @@ impl Shard {
         }
     }
 
+    /// The same for one whose deadline may have moved forward.
+    fn schedule_anew(&mut self, key: u32) {
+        self.generation = self.generation.wrapping_add(1);
+        if let Some(connection) = self.connections.get_mut(key as usize) {
+            connection.generation = self.generation;
+        }
+        self.schedule(key);
+    }
+
     /// Lets every session whose time may have come look at its deadlines.
     pub(super) fn tick(&mut self) {
         let now = self.now();
@@ -387,8 +404,12 @@ impl Shard {
         let contract = std::mem::replace(&mut self.catalog, catalog);
         let is_news = !Arc::ptr_eq(&contract, &self.catalog)
             || before.contract.supported_versions != self.control.contract.supported_versions;
+        let is_access_news = before.access != self.control.access;
         let keys: Vec<u32> = self.connections.iter().map(|(key, _)| key as u32).collect();
         for key in keys {
+            if is_access_news {
+                self.handle(key, Event::Access);
+            }
             if is_news {
                 self.handle(key, Event::Contract);
             }
@@ -399,9 +420,7 @@ impl Shard {
                 .session()
                 .is_some_and(|session| session.next_deadline(limits) < session.next_deadline(&before.limits));
             if sooner {
-                self.generation = self.generation.wrapping_add(1);
-                connection.generation = self.generation;
-                self.schedule(key);
+                self.schedule_anew(key);
             }
         }
     }

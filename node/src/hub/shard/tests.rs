@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Instant;
 
+use hiveops_proto::access::{RevokedSubject, Role};
 use hiveops_proto::path::Endpoint;
 use hiveops_proto::{Limits, Positions};
 use parking_lot::Mutex;
@@ -12,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::admission::Budget;
+use crate::auth::Principal;
 use crate::hub::registry::SessionInfo;
 use crate::hub::testing::{self, Source};
 use crate::ws::client::{self, CLOSE, TEXT};
@@ -41,6 +43,8 @@ struct Bench {
     release: SyncSender<()>,
     shared: Arc<Shared>,
     shard: Handle,
+    /// Who opens sessions.
+    principal: Principal,
 }
 
 /// The other end of a session's socket.
@@ -82,7 +86,7 @@ impl Bench {
         let mut shared = testing::shared(io_uring, limits, Box::new(gate));
         change(Arc::get_mut(&mut shared).unwrap());
         let shard = start(0, Arc::clone(&shared)).unwrap();
-        Self { held, release, shared, shard }
+        Self { held, release, shared, shard, principal: Principal::Anyone }
     }
 
     async fn tell(&self, command: Command) {
@@ -124,6 +128,7 @@ impl Bench {
             subscriptions: Some(names.iter().map(ToString::to_string).collect()),
             since: Positions::new(),
             wanted_version: None,
+            principal: self.principal.clone(),
             correlation_id: self.shared.clock.correlation_id(),
         };
         let info = SessionInfo { endpoint: Endpoint::Dashboard, connected_at: Timestamp::from_millis(0) };
@@ -407,6 +412,22 @@ async fn shorter_limits_hold_for_deadlines_that_run(io_uring: bool) {
     bench.stop().await;
 }
 
+/// Its handshake was judged by the view before.
+async fn who_was_revoked_meanwhile_gets_no_session(io_uring: bool) {
+    let family = RevokedSubject::Family { family: "f1".parse().unwrap() };
+    let mut bench = Bench::start_with(io_uring, Limits::default(), |shared| {
+        let gate = crate::auth::testing::open_gate(shared.clock);
+        gate.renew(&crate::auth::testing::revoked(family));
+        shared.gate = Arc::new(gate);
+    });
+    bench.principal = Principal::User(Box::new(crate::auth::testing::claims("ada", Role::Viewer)));
+    let mut peer = bench.open("me", &["tasks"]).await;
+    assert_eq!(peer.read(), Seen::Close(4401, "revoked".to_owned()));
+    let denied = bench.shared.metrics.auth_denied.with_label_values(&["revoked"]).get();
+    assert_eq!((denied, bench.shared.metrics.connections.get()), (1, 0));
+    bench.stop().await;
+}
+
 async fn a_named_session_is_ended_with_a_notice(io_uring: bool) {
     let bench = Bench::start(io_uring, Limits::default());
     let mut peer = bench.joined("me", &["tasks"]).await;
@@ -552,7 +573,7 @@ async fn lists_stay_right_while_sessions_come_leave_and_come_back(io_uring: bool
 async fn a_shard_that_panics_is_noticed_and_leaves_nobody_registered(io_uring: bool) {
     let bench = Bench::start(io_uring, Limits::default());
     let mut peer = bench.joined("me", &["tasks"]).await;
-    let Bench { held, release: _release, shared, shard } = bench;
+    let Bench { held, release: _release, shared, shard, principal: _ } = bench;
     // Answering panics when nobody waits for the gate.
     drop(held);
     peer.send(&json!({"type": "request_data", "data_type": "system_health"}));
@@ -628,6 +649,7 @@ on_both! {
     who_leaves_before_its_turn_holds_up_nobody
     what_was_queued_for_a_session_reaches_it_before_the_notice
     shorter_limits_hold_for_deadlines_that_run
+    who_was_revoked_meanwhile_gets_no_session
     a_named_session_is_ended_with_a_notice
     a_hole_that_the_bus_made_is_announced
     a_peer_that_does_not_read_is_closed_and_one_that_reads_misses_nothing
