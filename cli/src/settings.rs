@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use clap::{Arg, ArgMatches, Command};
-use hiveops_node::config::{self, Kind, Loaded, LogFormat, Mistakes, Setting, settings};
+use hiveops_node::config::{self, Defaults, Kind, Loaded, Mistakes, Setting, settings};
 
 /// The flags that were given, by setting name.
 /// No `Debug`: one of them may be a secret.
@@ -19,8 +19,8 @@ impl SettingArgs {
     }
 
     /// Loads the configuration of this process with these flags.
-    pub(crate) fn load(self, log: &str, log_format: LogFormat) -> Result<Loaded, Mistakes> {
-        config::load(self.flags, log, log_format)
+    pub(crate) fn load(self, defaults: &Defaults) -> Result<Loaded, Mistakes> {
+        config::load(self.flags, defaults)
     }
 }
 

@@ -229,7 +229,7 @@ pub(crate) fn remove_leftovers(plan: &Plan, server: &Server) {
     }
     let stayed = match Outlet::open(&server.publish, &server.headers, &plan.channels) {
         Ok(mut outlet) => remove_keys(plan, &mut outlet),
-        Err(_) => plan.keys,
+        Err(_) => plan.keys * plan.channels.count() as u32,
     };
     if stayed > 0 {
         eprintln!("note: {stayed} keys of this run stay in the server's state (`lt-…`)");

@@ -12,7 +12,7 @@ use crate::Outcome;
 use crate::clock::{Clock, Deadline};
 use crate::connection::Discard;
 use crate::fanout::Place;
-use crate::load::{CLOSE_TIMEOUT, Load, Server, connect};
+use crate::load::{CLOSE_TIMEOUT, Load, Server, connect, remove_leftovers};
 use crate::peer::Outlet;
 use crate::process::Pid;
 use crate::publisher::Plan;
@@ -86,6 +86,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
     let failed = swarm.failures().total();
     swarm.failures().print();
     swarm.close(Deadline::after(CLOSE_TIMEOUT))?;
+    remove_leftovers(&plan, &server);
     let middle = |figure: &dyn Fn(&Round) -> Option<f64>| median(rounds.iter().filter_map(figure));
     let share = |part: Duration, whole: Duration| part.as_secs_f64() / whole.as_secs_f64();
     let deliveries = open as f64 * f64::from(UNREAD_MAX);

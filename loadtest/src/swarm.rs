@@ -305,6 +305,7 @@ impl Swarm {
         }
         for _ in 0..unstarted {
             self.counts.failures.add(Failure::Deadline { while_doing: "waiting for its turn to connect" });
+            self.connections.push(Connection::ended());
         }
         self.counts.opening = 0;
     }
@@ -342,6 +343,20 @@ fn source_address(target: SocketAddr, number: usize) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::connection::Discard;
+    use crate::names::Channels;
+    use crate::peer::Dialect;
+
+    #[test]
+    fn whoever_found_no_time_to_connect_has_a_number_all_the_same() {
+        let channels = Channels::one("tasks".parse().unwrap(), "task_event".parse().unwrap());
+        let socket = "ws://127.0.0.1:1/socket".parse().unwrap();
+        let handshakes = channels.handshakes(&socket, Dialect::Contract, "", "");
+        let address = "127.0.0.1:1".parse().unwrap();
+        let mut swarm = Swarm::new(address, handshakes, Clock::start()).unwrap();
+        swarm.open(3, Deadline::after(Duration::ZERO), &mut Discard).unwrap();
+        assert_eq!((swarm.open_flags(), swarm.failures().total()), (vec![false; 3], 3));
+    }
 
     #[test]
     fn loopback_sources_change_before_their_ports_run_out() {

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use hiveops_node::config::{LogFormat, Shown};
+use hiveops_node::config::{Defaults, LogFormat, Shown};
 use serde_json::{Map, Value, json};
 
 use crate::output;
@@ -35,7 +35,7 @@ struct Show {
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let Command::Show(show) = args.command;
-    let shown = show.settings.load("info", LogFormat::Json)?.shown;
+    let shown = show.settings.load(&Defaults::here("info", LogFormat::Json))?.shown;
     if show.json {
         output::json(&as_json(&shown))?;
         return Ok(ExitCode::SUCCESS);

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use hiveops_node::Config;
-use hiveops_node::config::{CONTROL_LISTEN_ENV, LogFormat, Secret};
+use hiveops_node::config::{CONTROL_LISTEN_ENV, Defaults, LogFormat, Secret};
 use tokio::sync::oneshot;
 
 use crate::address::url;
@@ -41,7 +41,10 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     // A quiet log keeps the advice on the screen; whoever reads it with a program gets JSON.
     let log_format = if stderr().is_terminal() { LogFormat::Text } else { LogFormat::Json };
-    let loaded = args.settings.clone().load("warn", log_format)?;
+    let loaded = args
+        .settings
+        .clone()
+        .load(&Defaults { control_beside: true, ..Defaults::here("warn", log_format) })?;
     if args.cluster.size().is_some() {
         if args.control_listen.is_some() {
             let text = format!(

@@ -8,7 +8,7 @@ mod credential;
 use std::fmt;
 use std::process::ExitCode;
 
-use hiveops_node::config::{LogFormat, Mistakes};
+use hiveops_node::config::{Defaults, LogFormat, Mistakes};
 
 use crate::output;
 use crate::serve::small_runtime;
@@ -68,7 +68,7 @@ impl fmt::Display for Finding {
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let findings = match args.settings.load("info", LogFormat::Json) {
+    let findings = match args.settings.load(&Defaults::here("info", LogFormat::Json)) {
         Ok(loaded) => small_runtime()?.block_on(check::all(&loaded)),
         Err(Mistakes(mistakes)) => mistakes
             .into_iter()

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
-use hiveops_node::config::LogFormat;
+use hiveops_node::config::{Defaults, LogFormat};
 
 use crate::overridden::Overridden;
 use crate::serve::{Beside, serve};
@@ -17,7 +17,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let config = args.settings.load("info", LogFormat::Json)?.config;
+    let config = args.settings.load(&Defaults::here("info", LogFormat::Json))?.config;
     let ready = |address: SocketAddr, overridden: &[Overridden]| {
         for Overridden { name, given, source, in_force } in overridden {
             tracing::warn!(limit = name, given, source = %source, in_force, "limit is the control plane's, not this node's");

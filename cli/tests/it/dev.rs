@@ -1,5 +1,6 @@
 //! `hiveops dev` and the control replica in its process.
 
+use hiveops_testkit::broker::NatsServer;
 use hiveops_testkit::wait::wait_for;
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -117,6 +118,20 @@ fn a_plane_that_is_named_is_followed_and_none_is_started() {
         &[("HIVEOPS_CONTROL", &control(&first)), ("HIVEOPS_DATA_DIR", "data")],
     );
     assert!(both.code == Some(2) && both.err.contains("HIVEOPS_CONTROL_LISTEN"), "{}", both.err);
+}
+
+#[test]
+fn on_a_shared_bus_the_data_directory_is_the_replicas() {
+    let (bus, place) = (NatsServer::start().unwrap(), Place::new());
+    let args = ["--data-dir", "data", "--bus", &bus.url()];
+    let (node, url) = Running::dev(&place, &args, &[]);
+    let limit = "max_subscriptions_per_connection";
+    let set = hiveops(&["limits", "set", &format!("{limit}=7"), "--control", &control(&node)]);
+    assert_eq!(set.code, Some(0), "{}", set.err);
+    wait_for("the limit", || limits(&url)[limit] == 7).unwrap();
+    stopped(node);
+    let (_node, url) = Running::dev(&place, &args, &[]);
+    assert_eq!(limits(&url)[limit], 7);
 }
 
 #[test]

@@ -207,6 +207,9 @@ fn once(arguments: &Arguments, server: &Server, count: usize) -> anyhow::Result<
 impl Trial<'_> {
     fn run(mut self, clock: Clock) -> anyhow::Result<Run> {
         let mut fast = self.swarm.open_flags();
+        // Whoever never came in is neither fast nor slow, and the run is not clean.
+        let unopened = fast.iter().filter(|open| !**open).count() as u64;
+        self.slow.retain(|number| fast[*number]);
         for number in self.slow.clone() {
             fast[number] = false;
             self.swarm.allow(number, Some(0), &mut self.split)?;
@@ -227,7 +230,7 @@ impl Trial<'_> {
         rss_peak = rss_peak.max(self.server.rss_bytes()?);
         let broken =
             fast.iter().enumerate().filter(|(number, fast)| **fast && self.swarm.end_of(*number).is_some());
-        let failed = broken.count() as u64;
+        let failed = unopened + broken.count() as u64;
         let ends = self.read_the_rest()?;
         remove_leftovers(&self.plan, self.server);
         self.swarm.close(Deadline::after(CLOSE_TIMEOUT))?;

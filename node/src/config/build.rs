@@ -35,6 +35,9 @@ pub struct Defaults {
     pub log: String,
     /// How they are written.
     pub log_format: LogFormat,
+    /// Whether the command may run a control replica beside the node, which keeps its data in the same
+    /// directory.
+    pub control_beside: bool,
 }
 
 /// A configuration and how it came about.
@@ -91,7 +94,7 @@ impl Builder {
         let listen = self.parse_as("listen", "is not an address and port, such as 127.0.0.1:8000");
         let (limits, limit_sources) = self.limits();
         let auth = self.auth();
-        let bus = self.bus();
+        let bus = self.bus(defaults.control_beside);
         let bus_files = self.bus_files(bus.as_ref());
         let bus_replicas = self.bus_replicas();
         let control = self.control();
@@ -199,7 +202,7 @@ impl Builder {
         role
     }
 
-    fn bus(&mut self) -> Option<BusUrl> {
+    fn bus(&mut self, control_beside: bool) -> Option<BusUrl> {
         let mut bus: BusUrl = self.parse_secret("bus")?;
         let password = self.layer.get("bus_password").map(|given| Secret::new(given.text.clone()));
         match (password, bus.servers_mut()) {
@@ -215,7 +218,7 @@ impl Builder {
             (password, Some(servers)) => servers.password = password,
         }
         bus.hide_token();
-        let keeps = !bus.is_shared() || self.layer.contains_key("control");
+        let keeps = !bus.is_shared() || control_beside || self.layer.contains_key("control");
         if !keeps && self.layer.contains_key("data_dir") {
             let problem = "only the embedded bus keeps its logs on this machine";
             self.mistake("data_dir", problem, "leave it out: the logs are on the bus");

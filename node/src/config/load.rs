@@ -11,17 +11,24 @@ use super::layers::{FILE_BYTES_MAX, Inputs};
 use super::mistake::Mistakes;
 use super::value::LogFormat;
 
+impl Defaults {
+    /// Those of this machine, for a command that logs like this.
+    pub fn here(log: &str, log_format: LogFormat) -> Self {
+        Self {
+            host: rustix::system::uname().nodename().to_str().ok().map(str::to_owned),
+            process: std::process::id(),
+            cores: std::thread::available_parallelism().map_or(1, usize::from),
+            log: log.to_owned(),
+            log_format,
+            control_beside: false,
+        }
+    }
+}
+
 /// Loads the configuration of this process; `flags` by setting name.
-pub fn load(flags: BTreeMap<String, String>, log: &str, log_format: LogFormat) -> Result<Loaded, Mistakes> {
-    let defaults = Defaults {
-        host: rustix::system::uname().nodename().to_str().ok().map(str::to_owned),
-        process: std::process::id(),
-        cores: std::thread::available_parallelism().map_or(1, usize::from),
-        log: log.to_owned(),
-        log_format,
-    };
+pub fn load(flags: BTreeMap<String, String>, defaults: &Defaults) -> Result<Loaded, Mistakes> {
     let inputs = Inputs { flags, env: environment(), read: Box::new(read_bounded) };
-    resolve(&inputs, &defaults)
+    resolve(&inputs, defaults)
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one place of the program that reads the environment")]

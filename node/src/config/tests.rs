@@ -16,6 +16,7 @@ struct Case<'a> {
     env: &'a [(&'a str, &'a str)],
     toml: Option<&'a str>,
     files: &'a [(&'a str, &'a str)],
+    control_beside: bool,
 }
 
 impl Case<'_> {
@@ -36,6 +37,7 @@ impl Case<'_> {
             cores: 4,
             log: "info".to_owned(),
             log_format: LogFormat::Json,
+            control_beside: self.control_beside,
         };
         resolve(&inputs, &defaults)
     }
@@ -257,4 +259,7 @@ fn what_does_not_go_with_a_bus_is_a_mistake() {
         assert_eq!(mistakes.len(), 1, "{mistakes:?}");
         assert!(mistakes[0].contains(expected), "{expected}: {mistakes:?}");
     }
+    let env = [("HIVEOPS_BUS", "nats://h"), ("HIVEOPS_DATA_DIR", "/data")];
+    let beside = Case { env: &env, control_beside: true, ..Case::default() }.loaded();
+    assert!(beside.config.data_dir.is_some(), "the replica beside the node keeps its data there");
 }

@@ -252,6 +252,7 @@ fn defaults() -> Defaults {
         cores: 2,
         log: "off".to_owned(),
         log_format: hiveops_node::config::LogFormat::Json,
+        control_beside: false,
     }
 }
 

@@ -86,6 +86,7 @@ fn others(
         cores: 1,
         log: LOG.to_owned(),
         log_format,
+        control_beside: false,
     };
     node::resolve(&node::Inputs { flags, env: env.collect(), read: Box::new(read) }, &defaults)
 }
