@@ -100,7 +100,8 @@ async fn node_until_stopped(
         // The sender is dropped by the first signal.
         let _ = stopped.await;
     };
-    let node = hiveops_node::run(config, control, |address| ready(address, &overridden), shutdown);
+    let node =
+        hiveops_node::run(config, control, |listening| ready(listening.address, &overridden), shutdown);
     let beside = async {
         tokio::join!(work, following);
         std::future::pending::<()>().await;
