@@ -35,6 +35,9 @@ pub(super) async fn all(loaded: &Loaded) -> Vec<Finding> {
     ]);
     if let Some(listen) = config.admin_listen {
         findings.push(port(listen, "HIVEOPS_ADMIN_LISTEN").await);
+        if !config.auth.required && !listen.ip().is_loopback() {
+            findings.push(exposure(listen, false, config.profile));
+        }
     }
     findings.extend(credential::check(&config.auth, config.profile, !config.control.is_empty()));
     findings.extend(credential::files(&loaded.shown, config.profile));
