@@ -1,14 +1,13 @@
 //! What `dev` and `node` share: logging, the control plane, the node, and the signals that stop it.
 
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use hiveops_control::config::Start;
 use hiveops_control::standalone;
-use hiveops_node::Config;
 use hiveops_node::control::{ControlSource, Replicas};
+use hiveops_node::{Config, Listening};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 
@@ -29,12 +28,12 @@ pub(crate) struct Beside {
     pub(crate) scratch: Option<Scratch>,
 }
 
-/// Runs a node until it is told to stop. `ready` hears its address, and which of its limits the control plane
+/// Runs a node until it is told to stop. `ready` hears its addresses, and which of its limits the control plane
 /// overrides; `work` runs next to it and is dropped with it.
 pub(crate) fn serve(
     config: Config,
     beside: Beside,
-    ready: impl FnOnce(SocketAddr, &[Overridden]) + Send,
+    ready: impl FnOnce(Listening, &[Overridden]) + Send,
     work: impl Future<Output = ()>,
 ) -> anyhow::Result<ExitCode> {
     let log = hiveops_node::init_log(&config.log, config.log_format, Some(&config.node_id))?;
@@ -48,7 +47,7 @@ pub(crate) fn serve(
 async fn until_stopped(
     config: Config,
     beside: Beside,
-    ready: impl FnOnce(SocketAddr, &[Overridden]) + Send,
+    ready: impl FnOnce(Listening, &[Overridden]) + Send,
     work: impl Future<Output = ()>,
 ) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::listen().context("cannot listen for signals")?;
@@ -82,7 +81,7 @@ async fn node_until_stopped(
     config: Config,
     replicas: Replicas,
     signals: &mut Signals,
-    ready: impl FnOnce(SocketAddr, &[Overridden]) + Send,
+    ready: impl FnOnce(Listening, &[Overridden]) + Send,
     work: impl Future<Output = ()>,
     at_once: impl FnOnce(),
 ) -> anyhow::Result<ExitCode> {
@@ -100,7 +99,7 @@ async fn node_until_stopped(
         // The sender is dropped by the first signal.
         let _ = stopped.await;
     };
-    let node = hiveops_node::run(config, control, |address| ready(address, &overridden), shutdown);
+    let node = hiveops_node::run(config, control, |listening| ready(listening, &overridden), shutdown);
     let beside = async {
         tokio::join!(work, following);
         std::future::pending::<()>().await;

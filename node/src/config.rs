@@ -10,6 +10,7 @@ mod drain;
 mod layers;
 mod load;
 mod mistake;
+mod networks;
 mod setting;
 #[cfg(test)]
 mod tests;
@@ -28,6 +29,7 @@ pub use drain::DrainWindow;
 pub use layers::{Inputs, ReadFile};
 pub use load::load;
 pub use mistake::{Mistake, Mistakes};
+pub use networks::{InvalidNetworks, Networks};
 pub use setting::{BOOTSTRAP_ENV, CLIENT_ENV, CONTROL_LISTEN_ENV, Kind, Setting, settings};
 pub use value::{Auth, AuthMode, InvalidOrigin, LogFormat, Namespace, Origin, Origins, Profile, Secret};
 
@@ -49,6 +51,11 @@ pub struct BusFiles {
 pub struct Config {
     /// The address of the HTTP and WebSocket listener; port 0 takes a free one.
     pub listen: SocketAddr,
+    /// The address of a second listener, which alone has metrics and the admin routes; none when the first one
+    /// has them.
+    pub admin_listen: Option<SocketAddr>,
+    /// The proxies that are believed when they say for whom they ask.
+    pub trusted_proxies: Networks,
     /// Where publications go.
     pub bus: BusUrl,
     /// Files that the connection to the bus needs.

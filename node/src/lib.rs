@@ -26,6 +26,6 @@ mod telemetry;
 mod time;
 mod ws;
 
-pub use app::{RunError, run};
+pub use app::{Listening, RunError, run};
 pub use config::Config;
 pub use telemetry::log::{LogError, LogGuard, init_log};

@@ -8,8 +8,8 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use hiveops_node::Config;
 use hiveops_node::config::{CONTROL_LISTEN_ENV, Defaults, LogFormat, Secret};
+use hiveops_node::{Config, Listening};
 use tokio::sync::oneshot;
 
 use crate::address::url;
@@ -59,10 +59,10 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let banner = Banner::new(&config, args.demo, beside.replica.is_some());
     let token = config.auth.token.as_ref().map(Secret::expose).map(str::to_owned);
     let (address_known, address) = oneshot::channel();
-    let ready = |address, overridden: &[Overridden]| {
+    let ready = |listening: Listening, overridden: &[Overridden]| {
         // Nobody listens without --demo, and nobody reads when standard output is closed.
-        let _ = output::line(banner.text(address, overridden));
-        let _ = address_known.send(address);
+        let _ = output::line(banner.text(listening, overridden));
+        let _ = address_known.send(listening.address);
     };
     let simulation = async {
         if args.demo

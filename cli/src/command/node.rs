@@ -1,8 +1,8 @@
 //! `hiveops node`: a node, configured for what it is for.
 
-use std::net::SocketAddr;
 use std::process::ExitCode;
 
+use hiveops_node::Listening;
 use hiveops_node::config::{Defaults, LogFormat};
 
 use crate::overridden::Overridden;
@@ -18,11 +18,12 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let config = args.settings.load(&Defaults::here("info", LogFormat::Json))?.config;
-    let ready = |address: SocketAddr, overridden: &[Overridden]| {
+    let ready = |listening: Listening, overridden: &[Overridden]| {
         for Overridden { name, given, source, in_force } in overridden {
             tracing::warn!(limit = name, given, source = %source, in_force, "limit is the control plane's, not this node's");
         }
-        tracing::info!(address = %address, "listening");
+        let admin_address = listening.admin.map(tracing::field::display);
+        tracing::info!(address = %listening.address, admin_address, "listening");
     };
     serve(config, Beside::default(), ready, std::future::pending())
 }

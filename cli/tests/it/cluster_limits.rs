@@ -2,6 +2,7 @@
 //! killed, frozen and cut off. The count is the clients' own.
 
 mod crowd;
+mod users;
 
 use std::time::Duration;
 

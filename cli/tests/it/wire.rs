@@ -114,7 +114,12 @@ impl Socket {
 
     /// A session, or the code and the reason that a handshake was closed with.
     pub(crate) fn try_connect(url: &str, path: &str) -> Result<Self, (u16, String)> {
-        let mut socket = Self::connect(url, path, None);
+        Self::try_connect_as(url, path, None)
+    }
+
+    /// The same with a credential.
+    pub(crate) fn try_connect_as(url: &str, path: &str, token: Option<&str>) -> Result<Self, (u16, String)> {
+        let mut socket = Self::connect(url, path, token);
         match socket.socket.read().unwrap() {
             Message::Text(text) => {
                 assert!(text.contains("connection_established"), "{text}");

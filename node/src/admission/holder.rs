@@ -11,6 +11,7 @@ use hiveops_proto::id::UserId;
 use hiveops_proto::lease::{LeaseAnswer, LeaseAsk};
 use hiveops_proto::{Limits, NodeId};
 
+use super::NoPlace;
 use super::share::Share;
 use crate::time::Moment;
 
@@ -43,6 +44,9 @@ const GIVE_BACK_MS: u64 = 1_000;
 /// The same for a node that goes away: its clients are told to come back after 250 ms at the earliest, and
 /// need their places at another node then.
 const GIVE_BACK_DRAINING_MS: u64 = 100;
+
+/// The same for a user, who closes a page on this node and opens it on another: within what a handshake waits.
+const GIVE_BACK_USER_MS: u64 = 100;
 
 /// A user's share is asked about for so many at once; control takes no more (`USERS_PER_ASK_MAX`).
 const USERS_PER_ASK: usize = 1_000;
@@ -88,6 +92,9 @@ pub(crate) struct Holder {
     /// Those users that belong into the next ask.
     restless: BTreeSet<UserId>,
     users_waiting: u64,
+    /// Users of whom something could be given back, and users for whom somebody waits in vain.
+    users_spare: u64,
+    users_short: u64,
 }
 
 #[derive(Debug)]
@@ -131,6 +138,8 @@ impl Holder {
             users: BTreeMap::new(),
             restless: BTreeSet::new(),
             users_waiting: 0,
+            users_spare: 0,
+            users_short: 0,
         }
     }
 
@@ -167,6 +176,22 @@ impl Holder {
         }
         self.total.take();
         Some(self.era)
+    }
+
+    /// Why there is no place now. That the user or the cluster is full is only said when control has said so,
+    /// to an ask for more, by a lease that is good.
+    pub(crate) fn why_none(&mut self, user: Option<&UserId>, now: Moment) -> NoPlace {
+        self.lapse(now);
+        let is_good = self.good_until.is_some_and(|until| now < until);
+        let share = user.and_then(|user| self.users.get(user));
+        let user_is_short = share.is_some_and(|share| share.is_short() && !share.has_room());
+        if is_good && self.users_are_limited() && user_is_short {
+            NoPlace::UserFull
+        } else if is_good && self.total_is_limited() && self.total.is_short() && !self.total.has_room() {
+            NoPlace::ClusterFull
+        } else {
+            NoPlace::NotLent
+        }
     }
 
     /// A handshake waits for a place.
@@ -240,8 +265,11 @@ impl Holder {
         let mut after = self.lease_ms / RENEWALS_PER_LEASE;
         let waited_for = self.total_is_limited() && self.total.is_waited_for();
         if waited_for || (self.users_are_limited() && self.users_waiting > 0) {
-            let is_short = self.scarce || self.total.wanted > self.total.may_hold();
+            let is_short = self.scarce || self.total.wanted > self.total.may_hold() || self.users_short > 0;
             after = after.min(if is_short { ASK_AGAIN_MS } else { ASK_EVERY_MS });
+        }
+        if self.users_are_limited() && self.users_spare > 0 {
+            after = after.min(GIVE_BACK_USER_MS);
         }
         if self.total_is_limited() {
             if self.total.has_yielded() {
@@ -292,14 +320,18 @@ impl Holder {
         self.good_until = Some(open.sent.plus_millis(grant.lease_ms));
         self.granted_at = *revision;
         self.scarce = grant.scarce;
-        self.total.granted = grant.total;
+        self.total.grant(grant.total);
         self.total.answered();
         for user in &open.users {
             self.with_user(user, Share::answered);
         }
         self.users_granted = grant.users.is_some();
         for (user, granted) in grant.users.iter().flatten() {
-            self.with_user(user, |share| share.granted = Some(*granted));
+            // Of those whom control names by itself it says nothing about what they wanted.
+            let was_asked = open.users.contains(user);
+            self.with_user(user, |share| {
+                if was_asked { share.grant(Some(*granted)) } else { share.granted = Some(*granted) }
+            });
         }
         self.forget_unlimited();
         // It may have come too late to be of use.
@@ -346,10 +378,10 @@ impl Holder {
     /// A grant from before there was no limit says nothing when there is one again.
     fn forget_unlimited(&mut self) {
         if !self.total_is_limited() {
-            self.total.granted = None;
+            self.total.grant(None);
         }
         if !self.users_are_limited() {
-            self.with_all_users(|share| share.granted = None);
+            self.with_all_users(|share| share.grant(None));
         }
     }
 
@@ -358,7 +390,7 @@ impl Holder {
         if self.granted_at > self.viewed { self.total.granted.is_some() } else { self.limits.0 > 0 }
     }
 
-    fn users_are_limited(&self) -> bool {
+    pub(super) fn users_are_limited(&self) -> bool {
         if self.granted_at > self.viewed { self.users_granted } else { self.limits.1 > 0 }
     }
 
@@ -383,7 +415,11 @@ impl Holder {
     /// Changes the share of a user, and keeps the lists of users in step.
     fn with_user<T>(&mut self, user: &UserId, change: impl FnOnce(&mut Share) -> T) -> T {
         let share = self.users.entry(user.clone()).or_default();
+        let before = (u64::from(share.spare() > 0), u64::from(share.waits_in_vain()));
         let result = change(share);
+        let after = (u64::from(share.spare() > 0), u64::from(share.waits_in_vain()));
+        self.users_spare = self.users_spare + after.0 - before.0;
+        self.users_short = self.users_short + after.1 - before.1;
         let (blank, restless) = (share.is_blank(), share.is_restless());
         if blank {
             self.users.remove(user);

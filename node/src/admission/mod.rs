@@ -58,6 +58,17 @@ struct Inner {
     phase: watch::Sender<Phase>,
 }
 
+/// Why a handshake gets no place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NoPlace {
+    /// The cluster has as many connections as it may.
+    ClusterFull,
+    /// The user has.
+    UserFull,
+    /// The node has not been lent one, and has not heard that there is none: control is slow, or away.
+    NotLent,
+}
+
 /// How far the node's going away is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
@@ -104,14 +115,14 @@ impl Budget {
         Self { inner: Arc::new(inner) }
     }
 
-    /// Takes a place, or waits a little for one; none when the cluster is full.
-    pub(crate) async fn enter(&self, user: Option<UserId>) -> Option<Place> {
+    /// Takes a place, or waits a little for one.
+    pub(crate) async fn enter(&self, user: Option<UserId>) -> Result<Place, NoPlace> {
         let inner = &self.inner;
         if let Some(place) = inner.take(user.as_ref()) {
-            return Some(place);
+            return Ok(place);
         }
         if inner.waiting.load(Ordering::Relaxed) >= WAITING_MAX {
-            return None;
+            return Err(inner.why_none(user.as_ref()));
         }
         let _waiting = Waiting::begin(inner, user.as_ref());
         let freed = async {
@@ -126,7 +137,8 @@ impl Budget {
                 woken.await;
             }
         };
-        tokio::time::timeout(WAIT_MAX, freed).await.ok()
+        let place = tokio::time::timeout(WAIT_MAX, freed).await;
+        place.map_err(|_| inner.why_none(user.as_ref()))
     }
 
     /// Grants so many places, for so long from now.
@@ -146,6 +158,12 @@ impl Budget {
     #[cfg(test)]
     pub(crate) fn place(&self) -> Place {
         self.inner.take(None).unwrap()
+    }
+
+    /// The same, for a user.
+    #[cfg(test)]
+    pub(crate) fn place_of(&self, user: &str) -> Place {
+        self.inner.take(Some(&UserId::new(user).unwrap())).unwrap()
     }
 
     /// How often what was held has run out by now. A shard looks at this before anything else, so that a
@@ -213,9 +231,13 @@ impl Budget {
         self.inner.room.notify_waiters();
     }
 
-    /// Sessions of an era were told to end because there are too many.
-    fn told(&self, era: Era, count: u64) {
-        self.inner.with(|holder, _| holder.told(None, era, count));
+    /// Sessions of an era, each of its user, were told to end because there are too many.
+    fn told(&self, era: Era, sessions: Vec<Option<UserId>>) {
+        self.inner.with(|holder, _| {
+            for user in &sessions {
+                holder.told(user.as_ref(), era, 1);
+            }
+        });
     }
 }
 
@@ -239,6 +261,10 @@ impl Inner {
         Era { all: self.era_all.load(Ordering::Acquire), users: self.era_users.load(Ordering::Acquire) }
     }
 
+    fn why_none(&self, user: Option<&UserId>) -> NoPlace {
+        self.with(|holder, now| holder.why_none(user, now)).unwrap_or(NoPlace::NotLent)
+    }
+
     fn take(self: &Arc<Self>, user: Option<&UserId>) -> Option<Place> {
         let era = match self.with(|holder, now| holder.admit(user, now)) {
             None => Era::default(),
@@ -256,6 +282,10 @@ impl Place {
 
     pub(crate) fn era(&self) -> Era {
         self.era
+    }
+
+    pub(crate) fn user(&self) -> Option<&UserId> {
+        self.user.as_ref()
     }
 
     /// Whether what it stands on has run out.
@@ -281,11 +311,18 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         let Self { inner, era, user, told } = self;
-        if inner.with(|holder, _| holder.leave(user.as_ref(), *era, *told)).is_some() {
-            // For one who waits here; else control may have it back.
-            inner.room.notify_one();
-            inner.work.notify_one();
+        let left = inner.with(|holder, _| {
+            holder.leave(user.as_ref(), *era, *told);
+            user.is_some() && holder.users_are_limited()
+        });
+        // For one who waits here; else control may have it back.
+        match left {
+            None => return,
+            // Only one of the same user can take it.
+            Some(true) => inner.room.notify_waiters(),
+            Some(false) => inner.room.notify_one(),
         }
+        inner.work.notify_one();
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use hiveops_proto::NodeId;
 use hiveops_proto::control::ControlView;
+use hiveops_proto::id::UserId;
 use hiveops_proto::lease::{LeaseAnswer, LeaseAsk};
 use tokio::sync::watch;
 
@@ -215,28 +216,39 @@ impl Renewal {
     async fn end_who_must(&self, seen: &mut Era) {
         let found = self.budget.inner.with(|holder, now| {
             let era = holder.era(now);
-            // Those of users have no sessions of their own yet: no user is known to a node.
-            let total = holder.surplus().find(|(user, _)| user.is_none()).map_or(0, |(_, surplus)| surplus);
-            (era, total, holder.standing(now).used)
+            (era, holder.standing(now).used)
         });
-        let Some((era, surplus, used)) = found else { return };
+        let Some((era, used)) = found else { return };
         let has_lapsed = std::mem::replace(seen, era) != era;
         if has_lapsed {
             tracing::warn!(node_id = %self.node, sessions = used, "lease is lost, the sessions that count end");
         }
-        if surplus > 0 {
-            let condemned = self.hub.condemn(surplus, era);
-            self.budget.told(era, condemned);
-            tracing::warn!(
-                node_id = %self.node,
-                sessions = condemned,
-                "more sessions than the cluster allows, the youngest end"
-            );
-        }
-        if has_lapsed || surplus > 0 {
+        // Of all first: those who end for it may leave no user with too many.
+        let has_surplus = self.condemn(era, |user| user.is_none()) | self.condemn(era, |user| user.is_some());
+        if has_lapsed || has_surplus {
             // A shard that has ended has no sessions, and the node goes away with it.
             let _ = self.hub.review().await;
         }
+    }
+
+    /// Chooses who ends of what there is too many of, and of which `is_meant` says so.
+    fn condemn(&self, era: Era, is_meant: impl Fn(Option<&UserId>) -> bool) -> bool {
+        let surplus = self.budget.inner.with(|holder, _| {
+            let meant = holder.surplus().filter(|(user, _)| is_meant(*user));
+            meant.map(|(user, surplus)| (user.cloned(), surplus)).collect::<Vec<_>>()
+        });
+        let surplus = surplus.unwrap_or_default();
+        for (user, surplus) in &surplus {
+            let condemned = self.hub.condemn(*surplus, era, user.as_ref());
+            tracing::warn!(
+                node_id = %self.node,
+                user = user.as_ref().map(tracing::field::display),
+                sessions = condemned.len(),
+                "more sessions than the cluster allows, the youngest end"
+            );
+            self.budget.told(era, condemned);
+        }
+        !surplus.is_empty()
     }
 
     /// Tells control that this life of the node holds nothing any more; each replica is tried once.

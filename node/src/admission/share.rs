@@ -19,6 +19,8 @@ pub(super) struct Share {
     fresh: u64,
     /// Handshakes that wait for a place.
     waiting: u64,
+    /// The last answer that counts for it gave less than was wanted: there was no more.
+    is_short: bool,
 }
 
 impl Share {
@@ -37,6 +39,15 @@ impl Share {
 
     pub(super) fn is_waited_for(&self) -> bool {
         self.waiting > 0
+    }
+
+    /// Control has said that there is no more, and somebody waits all the same.
+    pub(super) fn waits_in_vain(&self) -> bool {
+        self.is_short && self.waiting > 0
+    }
+
+    pub(super) fn is_short(&self) -> bool {
+        self.is_short
     }
 
     /// What could be given back.
@@ -109,9 +120,16 @@ impl Share {
         self.promised = None;
     }
 
+    /// That answer granted so many.
+    pub(super) fn grant(&mut self, granted: Option<u64>) {
+        self.granted = granted;
+        self.is_short = granted.is_some_and(|granted| granted < self.wanted);
+    }
+
     /// What was granted has run out, and all sessions have to end.
     pub(super) fn lapse(&mut self, is_limited: bool) {
         self.granted = is_limited.then_some(0);
+        self.is_short = false;
         self.fresh = 0;
     }
 }

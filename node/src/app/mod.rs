@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 pub(crate) use control_link::Control;
 pub(crate) use drain::Drain;
 use resume::Received;
-pub use start::{RunError, run};
+pub use start::{Listening, RunError, run};
 
 use crate::admission::{Budget, Standing};
 use crate::auth::Gate;

@@ -26,8 +26,9 @@ use crate::catalog::{Catalog, CompileError};
 use crate::cluster::Answering;
 use crate::config::{AuthMode, Config, DrainWindow};
 use crate::control::{ControlSource, Lender};
+use crate::http::client::Proxies;
 use crate::http::handshakes::Handshakes;
-use crate::http::{Accepting, router, server};
+use crate::http::{Accepting, Routers, routers, server};
 use crate::hub::{Hints, Hub, Registry, ShardError, Shared, Threads};
 use crate::publisher::Publisher;
 use crate::tasks::{TaskKind, Tasks};
@@ -68,9 +69,10 @@ enum Cause {
     BusSilent,
     #[error(transparent)]
     Hub(#[from] ShardError),
-    #[error("cannot listen on {address} (HIVEOPS_LISTEN); is another program using it?")]
+    #[error("cannot listen on {address} ({setting}); is another program using it?")]
     Listen {
         address: SocketAddr,
+        setting: &'static str,
         #[source]
         source: std::io::Error,
     },
@@ -80,15 +82,32 @@ enum Cause {
     TaskEnded(&'static str),
 }
 
-/// Runs a node until `shutdown` ends. `ready` hears the address once the node serves.
+/// Where a node serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Listening {
+    /// Clients.
+    pub address: SocketAddr,
+    /// Those who run it, where they have a listener of their own.
+    pub admin: Option<SocketAddr>,
+}
+
+/// The sockets for it.
+struct Listeners {
+    public: TcpListener,
+    admin: Option<TcpListener>,
+}
+
+/// Runs a node until `shutdown` ends. `ready` hears the addresses once the node serves.
 pub async fn run(
     config: Config,
     control: impl Into<ControlSource>,
-    ready: impl FnOnce(SocketAddr) + Send,
+    ready: impl FnOnce(Listening) + Send,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), RunError> {
-    let listener = listen(config.listen)?;
-    let address = listener.local_addr().map_err(|source| Cause::Listen { address: config.listen, source })?;
+    let (public, address) = listen(config.listen, "HIVEOPS_LISTEN")?;
+    let admin = config.admin_listen.map(|address| listen(address, "HIVEOPS_ADMIN_LISTEN")).transpose()?;
+    let listening = Listening { address, admin: admin.as_ref().map(|(_, address)| *address) };
+    let listeners = Listeners { public, admin: admin.map(|(listener, _)| listener) };
     let (stop, stopped) = watch::channel(false);
     tokio::pin!(shutdown);
     let assembled = tokio::select! {
@@ -101,14 +120,15 @@ pub async fn run(
     let all = node.app.publisher.catalog().names().len();
     let loaded = tokio::time::timeout(START_TIMEOUT, logs_read.wait_for(|count| *count >= all)).await;
     loaded.ok().and_then(Result::ok).map(drop).ok_or(Cause::BusSilent)?;
-    let app = &node.start(listener);
+    let app = &node.start(listeners);
     first_probe(app).await?;
     // Its first report is not to say that the bus is dead because nobody has asked it yet.
     let figures = Arc::new(AppFigures::new(Arc::clone(app)));
     let reporter = Reporter::new(Arc::clone(&app.board), figures, &app.config.node_id);
     app.tasks.spawn(TaskKind::Report, reporter.run(app.tasks.shutdown()));
-    tracing::info!(node_id = %app.config.node_id, address = %address, "node is ready");
-    ready(address);
+    let admin_address = listening.admin.map(tracing::field::display);
+    tracing::info!(node_id = %app.config.node_id, address = %address, admin_address, "node is ready");
+    ready(listening);
     let result = tokio::select! {
         () = &mut shutdown => Ok(()),
         () = app.drain.begun() => Ok(()),
@@ -228,12 +248,19 @@ fn gate(config: &Config, link: &Control, has_accounts: bool, clock: Clock) -> Ar
 
 impl Assembled {
     /// Spawns everything that runs as long as the node does.
-    fn start(self, listener: TcpListener) -> Arc<App> {
+    fn start(self, listeners: Listeners) -> Arc<App> {
         let Self { app, probe, answering, catalogs, lender } = self;
         let tasks = &app.tasks;
         let timeout = Duration::from_secs(app.limits().handshake_timeout_seconds);
         let (head_timeout, accepting) = watch::channel(timeout);
-        let accepting = Accepting { head_timeout: accepting, metrics: Arc::clone(&app.metrics) };
+        let (trusted, ignored) = (app.config.trusted_proxies.clone(), app.metrics.forwarded_ignored.clone());
+        let accepting = Accepting {
+            head_timeout: accepting,
+            views: app.control.receiver(),
+            proxies: Proxies::new(trusted, ignored),
+            clock: app.clock,
+            metrics: Arc::clone(&app.metrics),
+        };
         let parts = control_link::Parts {
             hub: app.hub.clone(),
             bus: Arc::clone(&app.bus),
@@ -254,13 +281,30 @@ impl Assembled {
             tasks.spawn(TaskKind::Intake, intake.run(taken_in, tasks.shutdown()));
         }
         tasks.spawn(TaskKind::Lease, leases::run(Arc::clone(&app.board), tasks.shutdown()));
-        tasks.spawn(TaskKind::Accept, server::run(listener, router(&app), accepting, tasks.clone()));
+        tasks.spawn(TaskKind::Accept, accept(listeners, routers(&app), accepting, tasks.clone()));
         app
     }
 }
 
-fn listen(address: SocketAddr) -> Result<TcpListener, Cause> {
-    let refused = |source| Cause::Listen { address, source };
+/// Each listener has places of its own, so that a crowd at one keeps nobody from the other. When one of them
+/// ends, the task does.
+async fn accept(listeners: Listeners, routers: Routers, accepting: Accepting, tasks: Tasks) {
+    let public = server::run(listeners.public, routers.public, accepting.clone(), tasks.clone());
+    match listeners.admin.zip(routers.admin) {
+        None => public.await,
+        Some((listener, router)) => {
+            let admin = server::run(listener, router, accepting, tasks);
+            tokio::select! {
+                () = public => {}
+                () = admin => {}
+            }
+        }
+    }
+}
+
+/// The listener, and the address that it really has.
+fn listen(address: SocketAddr, setting: &'static str) -> Result<(TcpListener, SocketAddr), Cause> {
+    let refused = |source| Cause::Listen { address, setting, source };
     let domain = socket2::Domain::for_address(address);
     let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None).map_err(refused)?;
     // A node that restarts does not wait for the connections of its last life to be forgotten.
@@ -268,7 +312,9 @@ fn listen(address: SocketAddr) -> Result<TcpListener, Cause> {
     socket.set_nonblocking(true).map_err(refused)?;
     socket.bind(&address.into()).map_err(refused)?;
     socket.listen(BACKLOG).map_err(refused)?;
-    TcpListener::from_std(socket.into()).map_err(refused)
+    let listener = TcpListener::from_std(socket.into()).map_err(refused)?;
+    let address = listener.local_addr().map_err(refused)?;
+    Ok((listener, address))
 }
 
 /// Lets the process hold as many sockets as it is allowed to, and says how many that is.

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -92,6 +93,8 @@ impl Builder {
     /// Every part is tried, so that no mistake hides another; nothing when a part is missing.
     fn config(&mut self, defaults: &Defaults, read: &ReadFile) -> Option<Config> {
         let listen = self.parse_as("listen", "is not an address and port, such as 127.0.0.1:8000");
+        let admin_listen = self.admin_listen(listen);
+        let trusted_proxies = self.parse("trusted_proxies");
         let (limits, limit_sources) = self.limits();
         let auth = self.auth();
         let bus = self.bus(defaults.control_beside);
@@ -99,7 +102,7 @@ impl Builder {
         let bus_replicas = self.bus_replicas();
         let control = self.control();
         let namespace = self.parse("namespace");
-        let node_id = self.node_id(defaults, listen.map_or(0, |listen: std::net::SocketAddr| listen.port()));
+        let node_id = self.node_id(defaults, listen.map_or(0, |listen: SocketAddr| listen.port()));
         let data_dir = self.layer.get("data_dir").map(|given| PathBuf::from(&given.text));
         let origins = self.parse("ws_allowed_origins");
         let shards = self.shards(defaults.cores);
@@ -111,6 +114,8 @@ impl Builder {
         let io_uring = self.switch("io_uring");
         Some(Config {
             listen: listen?,
+            admin_listen,
+            trusted_proxies: trusted_proxies?,
             bus: bus?,
             bus_files,
             bus_replicas: bus_replicas?,
@@ -132,6 +137,20 @@ impl Builder {
             limit_sources,
             contract: contract?,
         })
+    }
+
+    /// None when there is no such listener, or a mistake in it.
+    fn admin_listen(&mut self, listen: Option<SocketAddr>) -> Option<SocketAddr> {
+        let name = "admin_listen";
+        if !self.layer.contains_key(name) {
+            return None;
+        }
+        let address = self.parse_as(name, "is not an address and port, such as 127.0.0.1:8001")?;
+        if listen == Some(address) && address.port() != 0 {
+            let fix = "choose another port, or leave it out to serve everything on one";
+            self.mistake(name, format!("`{address}` is HIVEOPS_LISTEN already"), fix);
+        }
+        Some(address)
     }
 
     fn limits(&mut self) -> (Limits, BTreeMap<String, Source>) {
@@ -390,6 +409,7 @@ impl Builder {
             ("shards", _) => config.shards.to_string(),
             ("log", _) => config.log.clone(),
             ("log_format", _) => config.log_format.to_string(),
+            ("trusted_proxies", _) => config.trusted_proxies.to_string(),
             ("ws_allowed_origins", _) => config.origins.to_string(),
             (name, _) => self.text(name),
         };

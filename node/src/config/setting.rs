@@ -79,6 +79,24 @@ const GENERAL: &[Row] = &[
         "Address of the HTTP and WebSocket listener; port 0 takes a free one.",
     ),
     (
+        "admin_listen",
+        "HIVEOPS_ADMIN_LISTEN",
+        "ADDRESS:PORT",
+        "",
+        Kind::Text,
+        "Address of a second listener, which alone has metrics and the admin routes; the first one has them when \
+         left out.",
+    ),
+    (
+        "trusted_proxies",
+        "HIVEOPS_TRUSTED_PROXIES",
+        "NETWORK,…",
+        "",
+        Kind::Text,
+        "Proxies whose X-Forwarded-For says where a request comes from, as addresses or networks such as \
+         10.0.0.0/8; nobody's when left out.",
+    ),
+    (
         "profile",
         "HIVEOPS_PROFILE",
         "dev|production",

@@ -180,6 +180,34 @@ fn access_tokens_need_no_static_token_and_allow_none_beside_them() {
 }
 
 #[test]
+fn a_listener_for_admins_and_the_proxies_that_are_believed_are_there_when_somebody_says_so() {
+    let config = Case::default().loaded().config;
+    assert_eq!((config.admin_listen, config.trusted_proxies.is_empty()), (None, true));
+    let env = [("HIVEOPS_ADMIN_LISTEN", "127.0.0.1:8001")];
+    let toml = "trusted_proxies = [\"10.0.0.0/8\", \"::1\"]\n";
+    let loaded = Case { env: &env, toml: Some(toml), ..Case::default() }.loaded();
+    assert_eq!(loaded.config.admin_listen.unwrap().port(), 8_001);
+    assert!(loaded.config.trusted_proxies.contains("10.2.3.4".parse().unwrap()));
+    let value =
+        |name: &str| loaded.shown.iter().find(|shown| shown.setting.name == name).unwrap().value.clone();
+    assert_eq!(
+        (&*value("admin_listen"), &*value("trusted_proxies")),
+        ("127.0.0.1:8001", "10.0.0.0/8,::1/128")
+    );
+    let both_free = [("HIVEOPS_LISTEN", "127.0.0.1:0"), ("HIVEOPS_ADMIN_LISTEN", "127.0.0.1:0")];
+    Case { env: &both_free, ..Case::default() }.loaded();
+    for (env, expected) in [
+        (("HIVEOPS_ADMIN_LISTEN", "8001"), "is not an address and port"),
+        (("HIVEOPS_ADMIN_LISTEN", "127.0.0.1:8000"), "`127.0.0.1:8000` is HIVEOPS_LISTEN already"),
+        (("HIVEOPS_TRUSTED_PROXIES", "10.0.0.0/8,proxy"), "`proxy` is neither an address nor a network"),
+        (("HIVEOPS_TRUSTED_PROXIES", "0.0.0.0/0"), "`0.0.0.0/0` believes everybody"),
+    ] {
+        let mistakes = Case { env: &[env], ..Case::default() }.mistakes();
+        assert!(mistakes.len() == 1 && mistakes[0].contains(expected), "{expected}: {mistakes:?}");
+    }
+}
+
+#[test]
 fn a_secret_is_read_from_a_file_and_shown_nowhere() {
     let secret = "a-token-of-some-length";
     let files = [("/run/token", "a-token-of-some-length\n")];

@@ -5,12 +5,14 @@ pub(crate) mod access;
 pub(crate) mod agents;
 mod auth;
 pub(crate) mod body;
+pub(crate) mod client;
 pub(crate) mod conditional;
 pub(crate) mod correlation;
 pub(crate) mod handshakes;
 mod naming;
 pub(crate) mod page;
 mod patient;
+mod peers;
 pub(crate) mod problem;
 mod routes;
 pub(crate) mod server;
@@ -24,11 +26,14 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::routing::{get, post};
+use hiveops_proto::control::ControlView;
 use hiveops_proto::path::{self, Endpoint};
 use http::StatusCode;
 use tokio::sync::watch;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::timeout::TimeoutLayer;
+
+use client::Proxies;
 
 use crate::app::App;
 use crate::auth::Permission;
@@ -44,31 +49,64 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 pub(crate) struct Accepting {
     /// Follows the limits in force.
     pub(crate) head_timeout: watch::Receiver<Duration>,
+    /// The limits in force.
+    pub(crate) views: watch::Receiver<Arc<ControlView>>,
+    pub(crate) proxies: Arc<Proxies>,
+    pub(crate) clock: Clock,
     pub(crate) metrics: Arc<Metrics>,
 }
 
-/// Every route of the node.
-pub(crate) fn router(app: &Arc<App>) -> Router {
-    let open = Router::new()
-        .route("/", get(routes::tail::show))
-        .route("/tail/{file}", get(routes::tail::file))
+/// What each listener serves.
+pub(crate) struct Routers {
+    pub(crate) public: Router,
+    /// None when the public one serves it all.
+    pub(crate) admin: Option<Router>,
+}
+
+/// Every route of the node, on one listener or on two.
+pub(crate) fn routers(app: &Arc<App>) -> Routers {
+    let (public, admin) = (public(app), probes().with_state(Arc::clone(app)).merge(admin(app)));
+    let (public, admin) = match app.config.admin_listen {
+        Some(_) => (public.merge(probes().with_state(Arc::clone(app))), Some(admin)),
+        None => (public.merge(admin), None),
+    };
+    Routers { public: guarded(public, app.clock), admin: admin.map(|admin| guarded(admin, app.clock)) }
+}
+
+/// How the node is: whoever can reach a listener may ask.
+fn probes() -> Router<Arc<App>> {
+    Router::new()
         .route(path::HEALTH, get(routes::health::overall))
         .route(path::LIVEZ, get(routes::health::livez))
         .route(path::READYZ, get(routes::health::readyz))
-        .route(path::WS_SCHEMA, get(routes::documents::schema))
-        .route(path::WS_CONTRACT, get(routes::contract::show))
-        .route(path::WS_LIMITS, get(routes::limits::show))
-        .route(path::JWKS, get(routes::jwks::show))
-        .route(path::WS_METRICS, get(routes::metrics::show))
-        .route(path::METRICS, get(routes::metrics::show));
+}
+
+/// What is for those who run the node, and can move to a listener that only they reach.
+fn admin(app: &Arc<App>) -> Router {
     let needs = |permission| {
         let state = (Arc::clone(app), permission);
         axum::middleware::from_fn_with_state(state, access::permitted)
     };
-    let admin = Router::new()
+    let metrics = Router::new()
+        .route(path::WS_METRICS, get(routes::metrics::show))
+        .route(path::METRICS, get(routes::metrics::show));
+    Router::new()
         .route(path::WS_BROADCAST, post(routes::broadcast::publish).route_layer(needs(Permission::Broadcast)))
         .route(path::WS_DISCONNECT, post(routes::disconnect::end).route_layer(needs(Permission::Disconnect)))
-        .route(path::WS_DRAIN, post(routes::drain::begin).route_layer(needs(Permission::Drain)));
+        .route(path::WS_DRAIN, post(routes::drain::begin).route_layer(needs(Permission::Drain)))
+        .route_layer(axum::middleware::from_fn_with_state(Arc::clone(app), access::required))
+        .merge(metrics)
+        .with_state(Arc::clone(app))
+}
+
+fn public(app: &Arc<App>) -> Router {
+    let open = Router::new()
+        .route("/", get(routes::tail::show))
+        .route("/tail/{file}", get(routes::tail::file))
+        .route(path::WS_SCHEMA, get(routes::documents::schema))
+        .route(path::WS_CONTRACT, get(routes::contract::show))
+        .route(path::WS_LIMITS, get(routes::limits::show))
+        .route(path::JWKS, get(routes::jwks::show));
     let closed = Router::new()
         .route(path::WS_HEALTH, get(routes::health::sockets))
         .route(path::WS_STATS, get(routes::stats::show))
@@ -82,7 +120,6 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .with_state(Arc::clone(&app.board))
         .route_layer(axum::middleware::from_fn_with_state(Arc::clone(app), access::writes));
     let closed = closed.merge(board);
-    let closed = closed.merge(admin.with_state(Arc::clone(app)));
     let closed = closed.route_layer(axum::middleware::from_fn_with_state(Arc::clone(app), access::required));
     let mut sockets = Router::new();
     for endpoint in Endpoint::ALL {
@@ -91,8 +128,7 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
     #[cfg(feature = "echo-endpoint")]
     let sockets = sockets.route("/echo", get(upgrade::echo).with_state(Arc::clone(app)));
     let open = open.merge(auth::router()).with_state(Arc::clone(app));
-    let router = open.merge(closed).merge(sockets);
-    guarded(router, app.clock)
+    open.merge(closed).merge(sockets)
 }
 
 /// What holds for every route: a deadline, an answer after a panic, a correlation id.

@@ -10,7 +10,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::ConnectInfo;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
@@ -20,6 +19,7 @@ use tower::ServiceExt as _;
 
 use super::Accepting;
 use super::patient::Patient;
+use super::peers::{Counted, Peers};
 use crate::hub::Working;
 use crate::tasks::{TaskKind, Tasks};
 use crate::telemetry::metrics::HandshakeRefusal;
@@ -46,6 +46,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub(crate) async fn run(listener: TcpListener, router: Router, accepting: Accepting, tasks: Tasks) {
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let working = Arc::new(Semaphore::new(WORKING_MAX));
+    let peers = Peers::of(CONNECTIONS_MAX);
     let mut shutdown = std::pin::pin!(tasks.shutdown());
     loop {
         // Cancel-safe: a permit that is not yet there is not lost.
@@ -62,12 +63,13 @@ pub(crate) async fn run(listener: TcpListener, router: Router, accepting: Accept
         };
         match accepted {
             Ok((socket, peer)) => {
+                let Some(counted) = admit(&peers, peer, &accepting) else { continue };
                 let (working, router) = (Arc::clone(&working), router.clone());
                 let serve = serve(socket, peer, router, accepting.clone(), working, tasks.shutdown());
                 // Boxed: each layer around a future holds it twice.
                 let serve = Box::pin(async move {
                     serve.await;
-                    drop(permit);
+                    drop((permit, counted));
                 });
                 tasks.spawn(TaskKind::HttpConnection, serve);
             }
@@ -77,6 +79,27 @@ pub(crate) async fn run(listener: TcpListener, router: Router, accepting: Accept
             }
         }
     }
+}
+
+/// Counts a connection with those of its peer; none when there are too many, and it is closed unheard. A proxy
+/// that is believed has many clients, who are told apart once it has said who they are.
+fn admit(peers: &Peers, peer: SocketAddr, accepting: &Accepting) -> Option<Option<Counted>> {
+    if accepting.proxies.trusts(peer.ip()) {
+        return Some(None);
+    }
+    let per_address = accepting.views.borrow().limits.max_connections_per_address;
+    let counted = peers.admit(peer.ip(), per_address);
+    if counted.is_none() {
+        count_refused(accepting, HandshakeRefusal::AddressWaiting);
+        if peers.tell(accepting.clock.moment()) {
+            tracing::warn!(
+                client = %peer.ip(),
+                reason = HandshakeRefusal::AddressWaiting.as_str(),
+                "connections are closed unheard: their address has too many, and this is said once a minute"
+            );
+        }
+    }
+    counted.map(Some)
 }
 
 /// A connection from its first byte on. Before that it costs no more than its socket and a small task, so
@@ -128,9 +151,11 @@ async fn answer(
     let asked = Arc::clone(&served);
     let place = Arc::new(place);
     let held = Arc::downgrade(&place);
+    let proxies = Arc::clone(&accepting.proxies);
     let service = hyper::service::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
         asked.store(true, Ordering::Relaxed);
-        request.extensions_mut().insert(ConnectInfo(peer));
+        let client = proxies.client(peer.ip(), request.headers());
+        request.extensions_mut().insert(client);
         // A handshake holds it until its socket is in a shard.
         if let Some(place) = held.upgrade() {
             request.extensions_mut().insert(Working::from(place));
@@ -177,5 +202,9 @@ async fn answer(
 }
 
 fn count_timeout(accepting: &Accepting) {
-    accepting.metrics.handshakes_refused.with_label_values(&[HandshakeRefusal::Timeout.as_str()]).inc();
+    count_refused(accepting, HandshakeRefusal::Timeout);
+}
+
+fn count_refused(accepting: &Accepting, refusal: HandshakeRefusal) {
+    accepting.metrics.handshakes_refused.with_label_values(&[refusal.as_str()]).inc();
 }

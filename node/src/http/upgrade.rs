@@ -3,17 +3,16 @@
 //! Everything that can be refused with a status is refused before the upgrade. What a browser must see is
 //! refused after it, by a close frame.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{ConnectInfo, Request, State};
+use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use hiveops_proto::http::ProblemKind;
 use hiveops_proto::path::Endpoint;
 use hiveops_proto::position::parse_since;
-use hiveops_proto::{ConnectionId, DisconnectReason, Positions};
+use hiveops_proto::{ConnectionId, CorrelationId, DisconnectReason, Positions};
 use http::header::{self, HeaderValue};
 use http::{HeaderMap, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -21,19 +20,20 @@ use serde::Deserialize;
 
 use super::access;
 use super::body::Query;
+use super::client::ClientAddress;
 use super::correlation::Correlation;
 use super::naming::named;
 use super::patient::Patient;
 use super::problem::ApiError;
-use crate::admission::Place;
+use crate::admission::{NoPlace, Place};
 use crate::app::{App, resume};
 use crate::auth::credentials::Handshake;
 use crate::auth::{Denial, Principal};
-use crate::hub::{Admission, Full, Intent, Registration, SessionInfo, Working};
+use crate::hub::{Admission, Full, Intent, Refused, Registration, SessionInfo, Working};
 use crate::session::{Setup, WantedVersion};
 use crate::tasks::TaskKind;
 use crate::telemetry::metrics::HandshakeRefusal;
-use crate::telemetry::{log_credential_denied, log_denied};
+use crate::telemetry::{log_credential_denied, log_denied, log_refused};
 use crate::ws::handshake::{self, Accepted};
 use crate::ws::{Coding, deflate};
 
@@ -61,29 +61,40 @@ pub(super) struct Wanted {
 /// One of the five routes.
 pub(super) async fn open(
     State((app, endpoint)): State<(Arc<App>, Endpoint)>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    client: ClientAddress,
     Correlation(correlation_id): Correlation,
     query: Result<Query<Wanted>, ApiError>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let accepted = check(&app, &request)?;
+    let refuse = |refusal| {
+        count_refused(&app, refusal);
+        log_refused(&app.config.node_id, refusal, client, &correlation_id);
+    };
+    let accepted = check(&app, &request, refuse)?;
     let asked = query.and_then(|Query(wanted)| Ok((since(&wanted)?, connection_id(&wanted)?, wanted)));
-    let (since, wished, wanted) = asked.inspect_err(|_| count_refused(&app, HandshakeRefusal::Malformed))?;
+    let (since, wished, wanted) = asked.inspect_err(|_| refuse(HandshakeRefusal::Malformed))?;
     let verdict = access::handshake(&app, request.headers(), wanted.credential(&app, &accepted));
     let shard = app.hub.next_shard();
     let intent = match verdict {
         Err(denial) => {
             count_denied(&app, denial, &correlation_id);
-            Intent::Refuse(denial.reason())
+            Intent::Refuse(denial.reason().into())
         }
-        Ok(principal) => match enter(&app, wished.as_ref(), &principal, peer, (endpoint, shard)).await? {
-            None => {
-                let reason = DisconnectReason::ConnectionLimit;
-                count_refused(&app, HandshakeRefusal::ClusterFull);
-                log_denied(&app.config.node_id, reason, &correlation_id);
-                Intent::Refuse(reason)
+        Ok(principal) => match enter(&app, wished.as_ref(), &principal, client, (endpoint, shard)).await {
+            Err(Stay::Out(full)) => {
+                refuse(full);
+                let refused = match full {
+                    HandshakeRefusal::UserFull => Refused::USER_FULL,
+                    _ => DisconnectReason::ConnectionLimit.into(),
+                };
+                log_denied(&app.config.node_id, refused, &correlation_id);
+                Intent::Refuse(refused)
             }
-            Some(registration) => {
+            Err(Stay::Answered(full, error)) => {
+                refuse(full);
+                return Err(error);
+            }
+            Ok(registration) => {
                 resume::wait(&app, &since).await;
                 let connection_id = registration.id().clone();
                 let refused_id = wished.filter(|wished| *wished != connection_id);
@@ -107,25 +118,25 @@ pub(super) async fn open(
 /// Sends back what it gets; exists only in builds for the conformance suite.
 #[cfg(feature = "echo-endpoint")]
 pub(super) async fn echo(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {
-    let accepted = check(&app, &request)?;
+    let accepted = check(&app, &request, |refusal| count_refused(&app, refusal))?;
     Ok(switch(&app, accepted, request, app.hub.next_shard(), Intent::Echo))
 }
 
 /// The handshake itself, and whether the node takes any.
-fn check(app: &App, request: &Request) -> Result<Accepted, ApiError> {
+fn check(app: &App, request: &Request, refuse: impl Fn(HandshakeRefusal)) -> Result<Accepted, ApiError> {
     let accepted =
         Accepted::check(request.method(), request.version(), request.headers()).map_err(|error| {
-            count_refused(app, HandshakeRefusal::Malformed);
+            refuse(HandshakeRefusal::Malformed);
             malformed(error)
         })?;
     if app.is_draining() {
-        count_refused(app, HandshakeRefusal::Shutdown);
+        refuse(HandshakeRefusal::Shutdown);
         let error = ApiError::new(ProblemKind::Draining, "the node is going away: connect to another");
         return Err(error.retry_after_seconds(RETRY_SECONDS));
     }
     let admitted = app.handshakes.admit(&app.limits(), app.clock.moment());
     if !admitted {
-        count_refused(app, HandshakeRefusal::Rate);
+        refuse(HandshakeRefusal::Rate);
         return Err(overloaded("handshake_rate_per_second"));
     }
     Ok(accepted)
@@ -152,40 +163,49 @@ fn overloaded(limit: &str) -> ApiError {
     ApiError::new(ProblemKind::Overloaded, detail).retry_after_seconds(RETRY_SECONDS)
 }
 
-/// A place under the limits of the cluster and one in the registry; none when the cluster is full.
+/// Why a handshake whose credential is good gets no session.
+enum Stay {
+    /// Told by a close code, after the upgrade.
+    Out(HandshakeRefusal),
+    /// Told by a status, before it.
+    Answered(HandshakeRefusal, ApiError),
+}
+
+/// A place under the limits of the cluster and one in the registry.
 async fn enter(
     app: &App,
     wished: Option<&ConnectionId>,
     principal: &Principal,
-    peer: SocketAddr,
+    client: ClientAddress,
     at: (Endpoint, usize),
-) -> Result<Option<Registration>, ApiError> {
-    let Some(place) = app.budget().enter(principal.user().cloned()).await else { return Ok(None) };
-    named(app, wished, |id| register(app, id, peer, at, place)).await
+) -> Result<Registration, Stay> {
+    let place = app.budget().enter(principal.user().cloned()).await.map_err(|none| {
+        Stay::Out(match none {
+            NoPlace::ClusterFull => HandshakeRefusal::ClusterFull,
+            NoPlace::UserFull => HandshakeRefusal::UserFull,
+            NoPlace::NotLent => HandshakeRefusal::NotLent,
+        })
+    })?;
+    named(app, wished, |id| register(app, id, client, at, place)).await
 }
 
-/// A place in the registry; none when the cluster is full, which is told by a close code.
+/// A place in the registry.
 fn register(
     app: &App,
     wished: Option<&ConnectionId>,
-    peer: SocketAddr,
+    client: ClientAddress,
     (endpoint, shard): (Endpoint, usize),
     place: Place,
-) -> Result<Option<Registration>, ApiError> {
+) -> Result<Registration, Stay> {
     let info = SessionInfo { endpoint, connected_at: app.clock.timestamp() };
     let made = || app.clock.connection_id();
-    match app.registry().register(wished, made, peer.ip(), (info, shard), place, &app.limits()) {
-        Ok(registration) => Ok(Some(registration)),
-        Err(Full::Cluster) => Ok(None),
-        Err(full @ Full::Node) => {
-            count_refused(app, HandshakeRefusal::NodeFull);
-            Err(overloaded(full.limit()))
-        }
-        Err(full @ Full::Address) => {
-            count_refused(app, HandshakeRefusal::AddressFull);
-            Err(overloaded(full.limit()))
-        }
-    }
+    let registered = app.registry().register(wished, made, client.0, (info, shard), place, &app.limits());
+    registered.map_err(|full| match full {
+        Full::Cluster => Stay::Out(HandshakeRefusal::ClusterFull),
+        Full::User => Stay::Out(HandshakeRefusal::UserFull),
+        Full::Node => Stay::Answered(HandshakeRefusal::NodeFull, overloaded(full.limit())),
+        Full::Address => Stay::Answered(HandshakeRefusal::AddressFull, overloaded(full.limit())),
+    })
 }
 
 /// Answers 101 and, once that is written, hands the socket to its shard.
@@ -261,13 +281,13 @@ fn count_refused(app: &App, refusal: HandshakeRefusal) {
     app.metrics.handshakes_refused.with_label_values(&[refusal.as_str()]).inc();
 }
 
-fn count_denied(app: &App, denial: Denial, correlation_id: &hiveops_proto::CorrelationId) {
+fn count_denied(app: &App, denial: Denial, correlation_id: &CorrelationId) {
     match denial {
         Denial::Origin => app.metrics.origin_denied.inc(),
         _ => app.metrics.auth_denied.with_label_values(&[denial.as_str()]).inc(),
     }
     log_credential_denied(&app.config.node_id, denial, correlation_id);
-    log_denied(&app.config.node_id, denial.reason(), correlation_id);
+    log_denied(&app.config.node_id, denial.reason().into(), correlation_id);
 }
 
 impl Wanted {

@@ -24,13 +24,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use hiveops_proto::ConnectionId;
 use hiveops_proto::control::ControlView;
+use hiveops_proto::id::UserId;
 use tokio::sync::{oneshot, watch};
 
 pub(crate) use frame::Publication;
 pub(crate) use gauges::Gauges;
 pub(crate) use registry::{Full, Registration, Registry, SessionInfo};
 pub(crate) use shard::{
-    Admission, Answers, Command, Hints, Intent, Mailbox, ShardError, Shared, Stop, Working,
+    Admission, Answers, Command, Hints, Intent, Mailbox, Refused, ShardError, Shared, Stop, Working,
 };
 
 use crate::admission::Era;
@@ -114,10 +115,10 @@ impl Hub {
         self.inner.tell_all(|| Command::Control(Arc::clone(view), Arc::clone(catalog))).await
     }
 
-    /// Chooses so many sessions of an era to end for a limit of the cluster, the youngest first, and returns
-    /// how many there were. [`Hub::review`] ends them.
-    pub(crate) fn condemn(&self, count: u64, era: Era) -> u64 {
-        self.inner.registry.condemn(count, era)
+    /// Chooses so many sessions of an era, or of a user in it, to end for a limit of the cluster, the youngest
+    /// first, and returns whose they are. [`Hub::review`] ends them.
+    pub(crate) fn condemn(&self, count: u64, era: Era, user: Option<&UserId>) -> Vec<Option<UserId>> {
+        self.inner.registry.condemn(count, era, user)
     }
 
     /// Has every session ended that has lost its place.

@@ -4,9 +4,11 @@
 //! A [`Registration`] is a place in the registry; it ends when it is dropped, however the session ends.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use hiveops_proto::id::UserId;
 use hiveops_proto::path::Endpoint;
 use hiveops_proto::{ConnectionId, DisconnectReason, Limits, Timestamp};
 use parking_lot::Mutex;
@@ -31,6 +33,7 @@ pub(crate) struct Registry {
 struct State {
     sessions: HashMap<ConnectionId, Entry>,
     per_address: HashMap<IpAddr, u64>,
+    per_user: HashMap<UserId, u64>,
     /// The number of the next place.
     next: u64,
 }
@@ -39,6 +42,7 @@ struct State {
 struct Entry {
     info: SessionInfo,
     shard: usize,
+    user: Option<UserId>,
     /// A later place has a greater number.
     number: u64,
     era: Era,
@@ -54,6 +58,7 @@ pub(crate) enum Full {
     Node,
     Address,
     Cluster,
+    User,
 }
 
 impl Full {
@@ -63,6 +68,7 @@ impl Full {
             Self::Node => "max_connections_per_node",
             Self::Address => "max_connections_per_address",
             Self::Cluster => "max_connections_total",
+            Self::User => "max_connections_per_user",
         }
     }
 }
@@ -102,27 +108,39 @@ impl Registry {
         if is_capped && count >= limits.max_connections_total {
             return Err(Full::Cluster);
         }
+        let user = place.user().cloned();
+        let of_user = user.as_ref().and_then(|user| state.per_user.get(user)).copied().unwrap_or(0);
+        let is_capped = limits.max_connections_per_user > 0 && user.is_some() && !place.is_lent();
+        if is_capped && of_user >= limits.max_connections_per_user {
+            return Err(Full::User);
+        }
         let free = wanted.filter(|id| !state.sessions.contains_key(*id));
         let id = free.cloned().unwrap_or_else(otherwise);
         let number = state.next;
         state.next += 1;
         let era = place.era();
-        let entry = Entry { info, shard, number, era, is_condemned: false, is_ending: false };
+        if let Some(user) = &user {
+            *state.per_user.entry(user.clone()).or_default() += 1;
+        }
+        let entry = Entry { info, shard, user, number, era, is_condemned: false, is_ending: false };
         state.sessions.insert(id.clone(), entry);
         *state.per_address.entry(address).or_default() += 1;
         Ok(Registration { state: Arc::clone(&self.state), id, address, place })
     }
 
-    /// Chooses so many sessions of an era to end, the youngest first, among those that do not end anyhow.
-    /// Returns how many were found.
-    pub(super) fn condemn(&self, count: u64, era: Era) -> u64 {
+    /// Chooses so many sessions of an era to end, the youngest first, among those that do not end anyhow: of all,
+    /// or of a user. Returns whose were found.
+    pub(super) fn condemn(&self, count: u64, era: Era, user: Option<&UserId>) -> Vec<Option<UserId>> {
         let mut state = self.state.lock();
-        let stays = |entry: &&mut Entry| entry.era == era && !entry.is_ending && !entry.is_condemned;
+        let stays = |entry: &&mut Entry| {
+            let is_meant = user.is_none() || entry.user.as_ref() == user;
+            is_meant && entry.era == era && !entry.is_ending && !entry.is_condemned
+        };
         let mut young: Vec<&mut Entry> = state.sessions.values_mut().filter(stays).collect();
         young.sort_unstable_by_key(|entry| std::cmp::Reverse(entry.number));
         young.truncate(usize::try_from(count).unwrap_or(usize::MAX));
         young.iter_mut().for_each(|entry| entry.is_condemned = true);
-        young.len() as u64
+        young.iter().map(|entry| entry.user.clone()).collect()
     }
 
     /// The shard that holds a session.
@@ -203,11 +221,19 @@ impl Drop for Registration {
         if entry.is_some_and(|entry| entry.is_condemned) {
             self.place.was_told();
         }
-        if let Some(count) = state.per_address.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
-                state.per_address.remove(&self.address);
-            }
+        leave(&mut state.per_address, &self.address);
+        if let Some(user) = self.place.user() {
+            leave(&mut state.per_user, user);
+        }
+    }
+}
+
+/// One less; nothing is kept of whoever has none.
+fn leave<K: Eq + Hash>(counts: &mut HashMap<K, u64>, key: &K) {
+    if let Some(count) = counts.get_mut(key) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(key);
         }
     }
 }
@@ -264,5 +290,32 @@ mod tests {
         assert!(register(&registry, "b", "127.0.0.1", &limits).is_ok());
         let total = Limits { max_connections_total: 1, ..Limits::default() };
         assert_eq!(register(&registry, "e", "127.0.0.4", &total).unwrap_err(), Full::Cluster);
+    }
+
+    #[test]
+    fn a_users_cap_is_the_users_own_and_is_freed_with_a_session() {
+        let registry = Registry::default();
+        let limits = Limits { max_connections_per_user: 2, ..Limits::default() };
+        let budget = Budget::new(None, Clock::start());
+        let register = |user: Option<&str>| {
+            let info = SessionInfo { endpoint: Endpoint::Dashboard, connected_at: Timestamp::from_millis(7) };
+            let clock = Clock::start();
+            let place = user.map_or_else(|| budget.place(), |user| budget.place_of(user));
+            let made = || clock.connection_id();
+            registry.register(None, made, "127.0.0.1".parse().unwrap(), (info, 0), place, &limits)
+        };
+        let (first, second) = (register(Some("ada")).unwrap(), register(Some("ada")).unwrap());
+        assert_eq!(register(Some("ada")).unwrap_err(), Full::User);
+        let _others = [register(Some("bob")).unwrap(), register(None).unwrap(), register(None).unwrap()];
+        let nobody = register(None).unwrap();
+        drop((first, nobody));
+        let again = register(Some("ada")).unwrap();
+        assert_eq!(register(Some("ada")).unwrap_err(), Full::User);
+        let era = Era::default();
+        let ada = UserId::new("ada").unwrap();
+        assert_eq!(registry.condemn(9, era, Some(&ada)), [Some(ada.clone()), Some(ada.clone())]);
+        assert_eq!(again.verdict(), Some(DisconnectReason::ConnectionLimit));
+        drop((second, again));
+        assert_eq!(registry.state.lock().per_user.len(), 1);
     }
 }

@@ -16,6 +16,7 @@ use crate::admission::AskOutcome;
 use crate::auth::{Denial, LoginRefusal, RefreshOutcome};
 use crate::bus::IntakeSource;
 use crate::cluster::SignalDropped;
+use crate::http::client::Ignored;
 
 /// Seconds; the edges of the delivery objective (0.25) and of its neighbours are exact.
 const LATENCY: &[f64] =
@@ -158,18 +159,26 @@ pub(crate) enum HandshakeRefusal {
     Timeout,
     NodeFull,
     AddressFull,
+    /// Its peer has too many connections that are not a session.
+    AddressWaiting,
     ClusterFull,
+    /// The node has not borrowed a place, or not for this user, and does not know that there is none.
+    NotLent,
+    UserFull,
     Rate,
     Shutdown,
 }
 
 impl HandshakeRefusal {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Malformed,
         Self::Timeout,
         Self::NodeFull,
         Self::AddressFull,
+        Self::AddressWaiting,
         Self::ClusterFull,
+        Self::NotLent,
+        Self::UserFull,
         Self::Rate,
         Self::Shutdown,
     ];
@@ -180,7 +189,10 @@ impl HandshakeRefusal {
             Self::Timeout => "timeout",
             Self::NodeFull => "node_full",
             Self::AddressFull => "address_full",
+            Self::AddressWaiting => "address_waiting",
             Self::ClusterFull => "cluster_full",
+            Self::NotLent => "not_lent",
+            Self::UserFull => "user_full",
             Self::Rate => "rate",
             Self::Shutdown => "shutdown",
         }
@@ -208,6 +220,7 @@ pub(crate) struct Metrics {
     pub(crate) refreshes: IntCounterVec,
     pub(crate) origin_denied: IntCounter,
     pub(crate) handshakes_refused: IntCounterVec,
+    pub(crate) forwarded_ignored: IntCounterVec,
     pub(crate) bytes_sent: IntCounter,
     pub(crate) bytes_received: IntCounter,
     pub(crate) coalesced: IntCounterVec,
@@ -343,6 +356,9 @@ impl Metrics {
         for reason in HandshakeRefusal::ALL {
             metrics.handshakes_refused.with_label_values(&[reason.as_str()]);
         }
+        for reason in Ignored::ALL {
+            metrics.forwarded_ignored.with_label_values(&[reason.as_str()]);
+        }
         for denial in Denial::ALL {
             metrics.requests_denied.with_label_values(&[denial.as_str()]);
             // A socket of a wrong origin has a counter of its own.
@@ -401,6 +417,7 @@ impl Metrics {
             refreshes = counters("hiveops_http_auth_refresh_total", "Refresh tokens that were brought to this node, by outcome.", "outcome");
             origin_denied = counter("hiveops_ws_origin_denied_total", "Handshakes closed with 4403 for their origin.");
             handshakes_refused = counters("hiveops_ws_handshakes_refused_total", "Handshakes answered with an error or cut off, by reason.", "reason");
+            forwarded_ignored = counters("hiveops_http_forwarded_for_ignored_total", "Requests whose X-Forwarded-For was ignored, by reason.", "reason");
             bytes_sent = counter("hiveops_ws_bytes_sent_total", "Bytes that sockets took.");
             bytes_received = counter("hiveops_ws_bytes_received_total", "Bytes that sockets gave.");
             coalesced = counters("hiveops_ws_coalesced_total", "Updates whose place a later value of their key took, by subscription.", "subscription");

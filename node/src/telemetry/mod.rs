@@ -7,18 +7,37 @@ pub(crate) mod quantile;
 use std::error::Error;
 use std::fmt;
 
-use hiveops_proto::{CorrelationId, DisconnectReason, NodeId};
+use hiveops_proto::{CorrelationId, NodeId};
 
 use crate::auth::Denial;
+use crate::http::client::ClientAddress;
+use crate::hub::Refused;
+use metrics::HandshakeRefusal;
 
 /// A handshake that is closed before it becomes a session, which its client sees as a close code.
-pub(crate) fn log_denied(node_id: &NodeId, reason: DisconnectReason, correlation_id: &CorrelationId) {
+pub(crate) fn log_denied(node_id: &NodeId, refused: Refused, correlation_id: &CorrelationId) {
     tracing::info!(
         correlation_id = %correlation_id,
-        reason = reason.as_str(),
-        code = reason.close_code().as_u16(),
+        reason = refused.reason.as_str(),
+        code = refused.code.as_u16(),
         node_id = %node_id,
         "handshake denied"
+    );
+}
+
+/// A handshake that gets no session, and from where.
+pub(crate) fn log_refused(
+    node_id: &NodeId,
+    refusal: HandshakeRefusal,
+    client: ClientAddress,
+    correlation_id: &CorrelationId,
+) {
+    tracing::info!(
+        correlation_id = %correlation_id,
+        reason = refusal.as_str(),
+        client = %client.0,
+        node_id = %node_id,
+        "handshake refused"
     );
 }
 

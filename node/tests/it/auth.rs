@@ -1,6 +1,7 @@
 //! Users and their access tokens: what lets a socket in, keeps it, and puts it out; logins, which control
 //! decides about; and that no token ends up in a log.
 
+mod caps;
 mod carriers;
 mod control;
 mod handshake;

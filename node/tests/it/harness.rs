@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_util::{SinkExt, StreamExt};
 use hiveops_node::config::{Defaults, Inputs, resolve};
 use hiveops_node::control::{ControlSource, Replicas};
-use hiveops_node::{Config, RunError};
+use hiveops_node::{Config, Listening, RunError};
 use hiveops_proto::Limits;
 use hiveops_proto::control::{AccessView, ContractView, ControlView, DeprecationPolicy, Revision};
 use serde_json::{Value, json};
@@ -45,6 +45,8 @@ pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
 /// A running node.
 pub(crate) struct Node {
     pub(crate) address: SocketAddr,
+    /// The listener for admins, where there is one.
+    pub(crate) admin: Option<SocketAddr>,
     /// The control plane; none once it is lost.
     control: Option<watch::Sender<Arc<ControlView>>>,
     stop: Option<oneshot::Sender<()>>,
@@ -101,12 +103,12 @@ impl Node {
         beside: impl Future<Output = ()> + Send + 'static,
     ) -> Self {
         let (stop, stopped) = oneshot::channel::<()>();
-        let (ready, address) = oneshot::channel();
+        let (ready, listening) = oneshot::channel();
         let node = hiveops_node::run(
             config,
             source,
-            move |address| {
-                let _ = ready.send(address);
+            move |listening| {
+                let _ = ready.send(listening);
             },
             async {
                 let _ = stopped.await;
@@ -123,8 +125,8 @@ impl Node {
                 () = endless => unreachable!("it has no end"),
             }
         });
-        let address = soon("the node", address).await.expect("the node starts");
-        Self { address, control, stop: Some(stop), running }
+        let Listening { address, admin } = soon("the node", listening).await.expect("the node starts");
+        Self { address, admin, control, stop: Some(stop), running }
     }
 
     /// Has the control plane say something else of who may come in.
@@ -204,7 +206,8 @@ impl Node {
 
     /// The value of a metric, labels and all as they are written in the text format; 0 when it is absent.
     pub(crate) async fn metric(&self, name: &str) -> f64 {
-        let text = reqwest::get(self.http("/metrics")).await.unwrap().text().await.unwrap();
+        let url = format!("http://{}/metrics", self.admin.unwrap_or(self.address));
+        let text = reqwest::get(url).await.unwrap().text().await.unwrap();
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         line.map_or(0.0, |value| value.parse().unwrap())
     }

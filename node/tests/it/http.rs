@@ -24,10 +24,12 @@ pub(crate) struct Call {
 
 impl Node {
     pub(crate) fn call(&self, method: &str, path: &str) -> Call {
-        let method = Method::from_bytes(method.as_bytes()).expect("a method");
-        // Nothing goes through a proxy of the environment, and no connection outlives its test.
-        let client = reqwest::Client::builder().no_proxy().build().expect("a client");
-        Call { request: client.request(method, self.http(path)) }
+        Call::new(method, self.http(path))
+    }
+
+    /// A call of the listener for admins.
+    pub(crate) fn admin_call(&self, method: &str, path: &str) -> Call {
+        Call::new(method, format!("http://{}{path}", self.admin.expect("a listener for admins")))
     }
 
     /// Waits until what a route shows at `pointer` is `value`.
@@ -48,6 +50,13 @@ impl Node {
 }
 
 impl Call {
+    fn new(method: &str, url: String) -> Self {
+        let method = Method::from_bytes(method.as_bytes()).expect("a method");
+        // Nothing goes through a proxy of the environment, and no connection outlives its test.
+        let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+        Self { request: client.request(method, url) }
+    }
+
     pub(crate) fn header(self, name: &str, value: &str) -> Self {
         Self { request: self.request.header(name, value) }
     }

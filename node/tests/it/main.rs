@@ -9,6 +9,7 @@ mod cluster;
 mod compression;
 mod control;
 mod drain;
+mod edge;
 mod handshake;
 mod harness;
 mod http;

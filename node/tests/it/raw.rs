@@ -1,10 +1,11 @@
 //! A WebSocket client that does what it should not: bytes by hand over a plain socket.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 use crate::harness::{Node, soon};
 use crate::schema;
@@ -70,6 +71,7 @@ pub(crate) fn handshake(path: &str, other: &[(&str, &str)]) -> Vec<u8> {
 }
 
 /// The socket.
+#[derive(Debug)]
 pub(crate) struct Raw {
     pub(crate) stream: TcpStream,
     read: Vec<u8>,
@@ -82,6 +84,19 @@ pub(crate) struct Head {
     pub(crate) headers: BTreeMap<String, String>,
 }
 
+/// What became of a handshake.
+#[derive(Debug)]
+pub(crate) enum Attempt {
+    /// It is a session.
+    Admitted(Raw),
+    /// The upgrade was accepted, and then closed with this code and reason.
+    Closed(u16, String),
+    /// It was answered with a problem document.
+    Refused(Head, Value),
+    /// The connection was closed without an answer.
+    Unheard,
+}
+
 /// A frame from the node.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Frame {
@@ -90,6 +105,10 @@ pub(crate) struct Frame {
 }
 
 impl Frame {
+    fn close_code_if_close(&self) -> Option<u16> {
+        if self.first == CLOSE { self.close_code() } else { None }
+    }
+
     /// The code of a close frame; none when it is empty.
     pub(crate) fn close_code(&self) -> Option<u16> {
         assert_eq!(self.first, CLOSE, "{self:?}");
@@ -102,6 +121,37 @@ impl Raw {
         let stream = soon("a connection", TcpStream::connect(node.address)).await.unwrap();
         stream.set_nodelay(true).unwrap();
         Self { stream, read: Vec::new() }
+    }
+
+    /// Connects from this address: all of 127/8 is this machine.
+    pub(crate) async fn connect_from(node: &Node, from: &str) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::new(from.parse().unwrap(), 0)).unwrap();
+        let stream = soon("a connection", socket.connect(node.address)).await.unwrap();
+        Self { stream, read: Vec::new() }
+    }
+
+    /// Tries a handshake of a session that is joined to nothing.
+    pub(crate) async fn attempt(mut self, other: &[(&str, &str)]) -> Attempt {
+        let request = handshake(QUIET, other);
+        // Whoever was closed already learns it by reading.
+        let _ = soon("a write", self.stream.write_all(&request)).await;
+        while !self.read.windows(4).any(|window| window == b"\r\n\r\n") {
+            if !matches!(soon("bytes", self.stream.read_buf(&mut self.read)).await, Ok(1..)) {
+                assert!(self.read.is_empty(), "a head that ends: {:?}", self.read);
+                return Attempt::Unheard;
+            }
+        }
+        let head = self.head().await;
+        if head.status != 101 {
+            let problem = self.problem_after(&head).await;
+            return Attempt::Refused(head, problem);
+        }
+        let first = self.frame().await;
+        match first.close_code_if_close() {
+            Some(code) => Attempt::Closed(code, String::from_utf8(first.payload[2..].to_vec()).unwrap()),
+            None => Attempt::Admitted(self),
+        }
     }
 
     /// A session that is joined to nothing and has read its first frames.

@@ -1,9 +1,8 @@
 //! What a newcomer can try, with the addresses and credentials of this run in it.
 
 use std::ffi::OsString;
-use std::net::SocketAddr;
 
-use hiveops_node::Config;
+use hiveops_node::{Config, Listening};
 
 use crate::address::url;
 use crate::overridden::Overridden;
@@ -43,13 +42,14 @@ impl Banner {
         }
     }
 
-    pub(super) fn text(&self, address: SocketAddr, overridden: &[Overridden]) -> String {
-        let url = url(address);
-        let mut options = if url == USUAL_NODE { String::new() } else { format!(" --url {url}") };
+    pub(super) fn text(&self, listening: Listening, overridden: &[Overridden]) -> String {
+        let node = url(listening.address);
+        // Publishing is for those who run the node.
+        let admin = listening.admin.map_or_else(|| node.clone(), url);
+        let options = self.options(&node);
+        let admin_options = self.options(&admin);
+        let url = node;
         let header = if self.asks { " -H \"Authorization: Bearer $WS_AUTH_TOKEN\"" } else { "" };
-        if self.asks {
-            options.push_str(" --token \"$WS_AUTH_TOKEN\"");
-        }
         let control = self.control.options();
         let example = r#"tasks task_event '{"note":"hello"}'"#;
         let program = &self.program;
@@ -58,7 +58,7 @@ impl Banner {
              Try, in another terminal:\n  \
              open     {url}/\n  \
              watch    {program} watch tasks{options}\n  \
-             publish  {program} publish {example}{options}\n  \
+             publish  {program} publish {example}{admin_options}\n  \
              status   {program} status{options}\n  \
              limits   {program} limits set rate_limit_tokens_per_second=30{control}\n  \
              control  {program} control status{control}\n  \
@@ -67,6 +67,9 @@ impl Banner {
             env!("CARGO_PKG_VERSION"),
             hiveops_proto::path::WS_HEALTH,
         );
+        if listening.admin.is_some() {
+            text.push_str(&format!("\nMetrics and the admin routes are at {admin}.\n"));
+        }
         if self.demo {
             text.push_str("\nSimulated agents are at work; everything they make says so.\n");
         }
@@ -86,6 +89,15 @@ impl Banner {
         }
         text.push_str("Stop with Ctrl-C.");
         text
+    }
+
+    /// What a command must be told to find the node there, and to be let in.
+    fn options(&self, url: &str) -> String {
+        let mut options = if url == USUAL_NODE { String::new() } else { format!(" --url {url}") };
+        if self.asks {
+            options.push_str(" --token \"$WS_AUTH_TOKEN\"");
+        }
+        options
     }
 }
 
@@ -112,6 +124,10 @@ mod tests {
 
     use super::*;
 
+    fn at(address: &str, admin: Option<&str>) -> Listening {
+        Listening { address: address.parse().unwrap(), admin: admin.map(|admin| admin.parse().unwrap()) }
+    }
+
     fn banner(port: u16, asks: bool) -> Banner {
         let urls = format!("http://127.0.0.1:{port}");
         let control = Control { urls, own: true, asks };
@@ -120,10 +136,10 @@ mod tests {
 
     #[test]
     fn the_advice_fits_the_addresses_and_the_credentials() {
-        let text = banner(7100, false).text("127.0.0.1:8000".parse().unwrap(), &[]);
+        let text = banner(7100, false).text(at("127.0.0.1:8000", None), &[]);
         assert!(text.contains("hiveops watch tasks\n") && !text.contains("Bearer"));
         assert!(text.contains("hiveops control status\n"), "{text}");
-        let text = banner(7200, true).text("[::]:9".parse().unwrap(), &[]);
+        let text = banner(7200, true).text(at("[::]:9", None), &[]);
         assert!(
             text.contains("hiveops watch tasks --url http://[::1]:9 --token \"$WS_AUTH_TOKEN\""),
             "{text}"
@@ -138,10 +154,20 @@ mod tests {
     }
 
     #[test]
+    fn a_listener_for_admins_is_named_and_used_for_what_is_there() {
+        let text = banner(7100, false).text(at("127.0.0.1:8000", Some("127.0.0.1:8001")), &[]);
+        assert!(text.contains("hiveops watch tasks\n"), "{text}");
+        assert!(text.contains("'{\"note\":\"hello\"}' --url http://127.0.0.1:8001\n"), "{text}");
+        assert!(text.contains("admin routes are at http://127.0.0.1:8001."), "{text}");
+        let text = banner(7100, false).text(at("127.0.0.1:8000", None), &[]);
+        assert!(!text.contains("admin routes"), "{text}");
+    }
+
+    #[test]
     fn a_value_that_does_not_count_is_named_with_the_one_that_does() {
         let limit =
             Overridden { name: "rate_limit_burst_capacity", given: 50, source: Source::Env, in_force: 60 };
-        let text = banner(7100, false).text("127.0.0.1:8000".parse().unwrap(), &[limit]);
+        let text = banner(7100, false).text(at("127.0.0.1:8000", None), &[limit]);
         let said = "rate_limit_burst_capacity=50 (env) does not count: the control plane says 60.";
         assert!(text.contains(said) && text.contains("first start only"), "{text}");
     }

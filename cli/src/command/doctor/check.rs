@@ -26,19 +26,25 @@ pub(super) async fn all(loaded: &Loaded) -> Vec<Finding> {
     let mut findings = vec![Finding::ok("configuration", valid)];
     findings.extend(control::check(config).await);
     findings.extend([
-        port(config.listen).await,
+        port(config.listen, "HIVEOPS_LISTEN").await,
         file_limit(config.limits.max_connections_per_node, limit),
         origins(&config.origins, config.profile),
         exposure(config.listen, config.auth.required, config.profile),
         bus::check(&config.bus).await,
         data(config),
     ]);
+    if let Some(listen) = config.admin_listen {
+        findings.push(port(listen, "HIVEOPS_ADMIN_LISTEN").await);
+        if !config.auth.required && !listen.ip().is_loopback() {
+            findings.push(exposure(listen, false, config.profile));
+        }
+    }
     findings.extend(credential::check(&config.auth, config.profile, !config.control.is_empty()));
     findings.extend(credential::files(&loaded.shown, config.profile));
     findings
 }
 
-async fn port(listen: SocketAddr) -> Finding {
+async fn port(listen: SocketAddr, setting: &str) -> Finding {
     match TcpListener::bind(listen) {
         Ok(_) => Finding::ok("port", format!("{listen} is free")),
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => match version_at(listen).await {
@@ -48,13 +54,13 @@ async fn port(listen: SocketAddr) -> Finding {
             None => Finding::fail(
                 "port",
                 format!("{listen} is held by another program"),
-                "stop it, or choose another address with HIVEOPS_LISTEN",
+                format!("stop it, or choose another address with {setting}"),
             ),
         },
         Err(error) => Finding::fail(
             "port",
             format!("cannot listen on {listen}: {error}"),
-            "choose an address of this machine, and a port above 1023, with HIVEOPS_LISTEN",
+            format!("choose an address of this machine, and a port above 1023, with {setting}"),
         ),
     }
 }
@@ -192,7 +198,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         // Closing every connection is an answer that no node gives.
         std::thread::spawn(move || listener.incoming().for_each(drop));
-        assert_eq!(port(address).await.level, Level::Fail);
+        assert_eq!(port(address, "HIVEOPS_LISTEN").await.level, Level::Fail);
     }
 
     #[test]

@@ -203,6 +203,96 @@ fn a_little_more_than_needed_is_borrowed_while_there_is_plenty() {
     assert_eq!(holder.headroom(), 0, "and not when the node goes away");
 }
 
+/// A node of a cluster in which a user may have 2 connections, and all together 3.
+fn holder_of_users() -> (Holder, UserId) {
+    let mut holder = Holder::new(NodeId::new("n").unwrap(), 1);
+    holder.view(revision(1), &limits(3, 2), at(0));
+    (holder, UserId::new("ada").unwrap())
+}
+
+fn answer_of_user(ask: &LeaseAsk, total: u64, user: Option<(&UserId, u64)>) -> LeaseAnswer {
+    let mut answer = answer(ask, Some(total), false);
+    answer.grant.users = Some(user.into_iter().map(|(user, granted)| (user.clone(), granted)).collect());
+    answer
+}
+
+#[test]
+fn that_a_user_is_full_is_said_only_when_control_has_said_so() {
+    let (mut holder, ada) = holder_of_users();
+    assert_eq!(holder.why_none(Some(&ada), at(0)), NoPlace::NotLent, "control was never heard");
+    holder.wait(Some(&ada));
+    let ask = holder.ask(at(0));
+    assert_eq!(ask.users[&ada], Wanted { keep: 0, want: 1 });
+    assert_eq!(holder.why_none(Some(&ada), at(1)), NoPlace::NotLent, "the ask is under way");
+    holder.answer(&answer_of_user(&ask, 1, Some((&ada, 0))), at(2));
+    assert_eq!(holder.admit(Some(&ada), at(2)), None);
+    assert_eq!(holder.why_none(Some(&ada), at(2)), NoPlace::UserFull, "others hold both");
+    assert_eq!(holder.due(), Some(at(ASK_AGAIN_MS)), "who waits in vain does not hurry control");
+    // Another user, of whom nothing is known yet, and nobody.
+    let bob = UserId::new("bob").unwrap();
+    holder.wait(Some(&bob));
+    assert_eq!(holder.why_none(Some(&bob), at(3)), NoPlace::NotLent);
+    let ask = holder.ask(at(200));
+    holder.answer(&answer_of_user(&ask, 0, Some((&bob, 1))), at(201));
+    assert_eq!(
+        (holder.admit(Some(&bob), at(201)), holder.why_none(Some(&bob), at(201))),
+        (None, NoPlace::ClusterFull)
+    );
+    // What was said is good as long as the lease.
+    assert_eq!(holder.why_none(Some(&ada), at(200 + LEASE)), NoPlace::NotLent);
+    let ask = holder.ask(at(201 + LEASE));
+    holder.answer(&answer_of_user(&ask, 3, None), at(202 + LEASE));
+    assert_eq!(
+        holder.why_none(Some(&ada), at(203 + LEASE)),
+        NoPlace::NotLent,
+        "it said nothing about the user"
+    );
+}
+
+#[test]
+fn a_limit_that_goes_and_comes_again_begins_with_nothing_said() {
+    let (mut holder, ada) = holder_of_users();
+    holder.wait(Some(&ada));
+    let ask = holder.ask(at(0));
+    holder.answer(&answer_of_user(&ask, 0, Some((&ada, 0))), at(1));
+    assert_eq!(holder.why_none(Some(&ada), at(1)), NoPlace::UserFull);
+    holder.view(revision(3), &limits(0, 0), at(2));
+    holder.view(revision(4), &limits(3, 2), at(3));
+    assert_eq!(holder.why_none(Some(&ada), at(3)), NoPlace::NotLent);
+}
+
+#[test]
+fn what_a_user_leaves_is_given_back_before_a_handshake_elsewhere_has_waited_in_vain() {
+    let (mut holder, ada) = holder_of_users();
+    holder.lease_ms = LEASE * 10;
+    (0..2).for_each(|_| holder.wait(Some(&ada)));
+    let ask = holder.ask(at(0));
+    let mut granted = answer_of_user(&ask, 2, Some((&ada, 2)));
+    granted.grant.lease_ms = LEASE * 10;
+    holder.answer(&granted, at(1));
+    let eras = [0, 1].map(|_| holder.admit(Some(&ada), at(1)).unwrap());
+    (0..2).for_each(|_| holder.wait_no_more(Some(&ada)));
+    assert_eq!(holder.due(), Some(at(LEASE * 10 / 3)), "it has what it uses");
+    holder.leave(Some(&ada), eras[0], false);
+    assert_eq!(holder.due(), Some(at(GIVE_BACK_USER_MS)));
+    let ask = holder.ask(at(200));
+    assert_eq!(ask.users[&ada], Wanted { keep: 1, want: 1 });
+    holder.answer(
+        &LeaseAnswer {
+            grant: LeaseGrant { lease_ms: LEASE * 10, ..answer_of_user(&ask, 1, Some((&ada, 1))).grant },
+            revision: revision(3),
+        },
+        at(201),
+    );
+    assert_eq!(holder.due(), Some(at(200 + LEASE * 10 / 3)), "and is asked for once");
+    assert_eq!((holder.users_spare, holder.users_short), (0, 0));
+    holder.leave(Some(&ada), eras[1], false);
+    assert_eq!(holder.users_spare, 1);
+    let ask = holder.ask(at(400));
+    holder.answer(&answer_of_user(&ask, 1, Some((&ada, 0))), at(401));
+    assert_eq!((holder.users_spare, holder.users.len()), (0, 0));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 

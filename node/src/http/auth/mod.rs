@@ -6,11 +6,10 @@
 
 mod cookies;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{ConnectInfo, Extension, State};
+use axum::extract::{Extension, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use hiveops_proto::access::User;
@@ -25,6 +24,7 @@ use serde_json::{Value, json};
 
 use super::access::denied;
 use super::body::{Json, OptionalJson};
+use super::client::ClientAddress;
 use super::correlation::Correlation;
 use super::problem::ApiError;
 use crate::app::App;
@@ -87,7 +87,7 @@ struct Refreshed {
 
 async fn login(
     State(app): Shared,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    ClientAddress(client): ClientAddress,
     Correlation(id): Correlation,
     headers: HeaderMap,
     Json(Login { email, password }): Json<Login>,
@@ -100,17 +100,25 @@ async fn login(
         let detail = format!("email may have {EMAIL_BYTES_MAX} bytes and password {PASSWORD_BYTES_MAX}");
         return Err(ApiError::new(ProblemKind::InvalidData, detail));
     }
-    let login = LoginRequest { email, password, address: Some(peer.ip().to_string()) };
+    let login = LoginRequest { email, password, address: Some(client.to_string()) };
     let granted = accounts(&app)?.login(&login, &id).await;
     let grant = granted.map_err(|error| {
         let refusal = LoginRefusal::of(&error);
         app.metrics.requests_denied.with_label_values(&[refusal.as_str()]).inc();
+        tracing::info!(
+            correlation_id = %id,
+            reason = refusal.as_str(),
+            client = %client,
+            node_id = %app.config.node_id,
+            "login denied"
+        );
         refused(&app, error, &id)
     })?;
     app.metrics.logins.inc();
     tracing::info!(
         correlation_id = %id,
         user = %grant.user.id,
+        client = %client,
         node_id = %app.config.node_id,
         "user logged in"
     );

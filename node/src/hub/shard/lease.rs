@@ -62,7 +62,7 @@ impl Shard {
         };
         let refusal = [HandshakeRefusal::ClusterFull.as_str()];
         self.shared.metrics.handshakes_refused.with_label_values(&refusal).inc();
-        log_denied(&self.shared.node_id, verdict, &setup.correlation_id);
+        log_denied(&self.shared.node_id, verdict.into(), &setup.correlation_id);
         Some(verdict)
     }
 }

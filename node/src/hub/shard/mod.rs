@@ -20,7 +20,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hiveops_proto::control::ControlView;
-use hiveops_proto::{ConnectionId, DisconnectReason, Epoch, ErrorCode, NodeId, Payload, Timestamp};
+use hiveops_proto::{
+    CloseCode, ConnectionId, DisconnectReason, Epoch, ErrorCode, NodeId, Payload, Timestamp,
+};
 use mio::{Events, Poll, Token, Waker};
 use slab::Slab;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
@@ -108,10 +110,29 @@ impl From<Arc<OwnedSemaphorePermit>> for Working {
     }
 }
 
+/// What a client is told that gets no session: a reason, and mostly the code that goes with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Refused {
+    pub(crate) reason: DisconnectReason,
+    pub(crate) code: CloseCode,
+}
+
+impl Refused {
+    /// The user has as many connections as allowed: unlike when the cluster is full, coming back does not help.
+    pub(crate) const USER_FULL: Self =
+        Self { reason: DisconnectReason::ConnectionLimit, code: CloseCode::Forbidden };
+}
+
+impl From<DisconnectReason> for Refused {
+    fn from(reason: DisconnectReason) -> Self {
+        Self { reason, code: reason.close_code() }
+    }
+}
+
 /// What is to become of a socket.
 pub(crate) enum Intent {
     Open(Box<Setup>, Registration),
-    Refuse(DisconnectReason),
+    Refuse(Refused),
     #[cfg(feature = "echo-endpoint")]
     Echo,
 }

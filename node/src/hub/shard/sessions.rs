@@ -10,7 +10,7 @@ use mio::{Interest, Token};
 use super::drain::{Plan, Turn};
 use super::env::Env;
 use super::fan_out::{Attempt, Attempts};
-use super::{Admission, EXPIRE_EVERY_MS, Intent, Shard, Stop, Stopping};
+use super::{Admission, EXPIRE_EVERY_MS, Intent, Refused, Shard, Stop, Stopping};
 use crate::bus::Reset;
 use crate::catalog::{Catalog, SubId, SubMask};
 use crate::hub::catch_up::CatchUp;
@@ -28,7 +28,7 @@ impl Shard {
         // Its handshake was under way when the node was told to stop, or when its place was lost.
         let refused = self.stopping.as_ref().map(|stopping| stopping.stop.reason);
         let refused = refused.or_else(|| self.place_lost(&intent)).or_else(|| self.credential_lost(&intent));
-        let intent = refused.map_or(intent, Intent::Refuse);
+        let intent = refused.map_or(intent, |reason| Intent::Refuse(reason.into()));
         let mut socket = TcpStream::from_std(socket);
         let entry = self.connections.vacant_entry();
         let key = entry.key() as u32;
@@ -39,6 +39,7 @@ impl Shard {
             return;
         }
         self.generation = self.generation.wrapping_add(1);
+        let refused = if let Intent::Refuse(refused) = &intent { Some(*refused) } else { None };
         let (role, registration, actions) = self.begin(intent);
         self.sessions += usize::from(registration.is_some());
         self.connections.insert(Connection {
@@ -57,7 +58,13 @@ impl Shard {
             gone: None,
         });
         self.schedule(key);
-        self.apply(key, actions, None);
+        match refused {
+            Some(Refused { reason, code }) => {
+                let frame = ws::close_frame(code.as_u16(), reason.as_str());
+                self.close_with(key, reason, frame, Cause::Ours);
+            }
+            None => self.apply(key, actions, None),
+        }
         // What arrived in the socket before it was registered is reported by the next poll.
         self.consume_bytes(key, &read);
     }
@@ -76,10 +83,7 @@ impl Shard {
                 self.shared.metrics.connections.inc();
                 (Role::Session(Box::new(session)), Some(registration), actions)
             }
-            Intent::Refuse(reason) => {
-                actions.push(Action::Close(reason));
-                (Role::Closing(Closing::new(Cause::Ours)), None, actions)
-            }
+            Intent::Refuse(_) => (Role::Closing(Closing::new(Cause::Ours)), None, actions),
             #[cfg(feature = "echo-endpoint")]
             Intent::Echo => (Role::Echo, None, actions),
         }

@@ -66,11 +66,21 @@ impl Plane {
 
     /// A node that follows these replicas of the plane.
     pub(super) async fn node(self: &Arc<Self>, dir: &Path, replicas: &[Replica]) -> Node {
+        self.node_with(dir, replicas, &[]).await
+    }
+
+    /// The same with settings of its own.
+    pub(super) async fn node_with(
+        self: &Arc<Self>,
+        dir: &Path,
+        replicas: &[Replica],
+        other: &[(&str, &str)],
+    ) -> Node {
         let mut urls = Vec::new();
         for replica in replicas {
             urls.push(format!("http://{}", self.serve(*replica).await));
         }
-        let settings = [JWT[0], JWT[1], ORIGINS, ("HIVEOPS_CLUSTER_SECRET", SECRET)];
+        let settings = [&[JWT[0], JWT[1], ORIGINS, ("HIVEOPS_CLUSTER_SECRET", SECRET)], other].concat();
         Node::start_following(dir, &urls, &settings).await
     }
 

@@ -69,6 +69,21 @@ async fn a_login_gives_tokens_and_cookies_under_both_paths() {
 }
 
 #[tokio::test]
+async fn control_throttles_by_whom_a_proxy_names_only_where_it_is_believed() {
+    for (trusted, address) in [("127.0.0.1", "203.0.113.9"), ("10.0.0.0/8", "127.0.0.1")] {
+        let (plane, dir) = (Plane::new(), tempfile::tempdir().unwrap());
+        let proxies = ("HIVEOPS_TRUSTED_PROXIES", trusted);
+        let node = plane.node_with(dir.path(), &[Replica::Sound], &[proxies]).await;
+        let body = json!({"email": EMAIL, "password": PASSWORD});
+        let call = node.call("POST", "/api/auth/login").json(&body);
+        call.header("X-Forwarded-For", "198.51.100.1, 203.0.113.9:4711").send().await.ok();
+        let (asked, _) = &plane.asked("/api/control/auth/login")[0];
+        assert_eq!(asked["address"], json!(address));
+    }
+    leaks::check();
+}
+
+#[tokio::test]
 async fn the_routes_answer_as_they_are_described() {
     let (plane, dir) = (Plane::new(), tempfile::tempdir().unwrap());
     let node = plane.node(dir.path(), &[Replica::Sound]).await;
