@@ -64,14 +64,12 @@ pub(super) fn tickets() -> Router<Arc<App>> {
 
 /// Without `Debug`: it holds a password.
 #[derive(Deserialize)]
-
 struct Login {
     email: String,
     password: String,
 }
 
 #[derive(Deserialize, Default)]
-
 struct Refresh {
     refresh_token: Option<String>,
 }
@@ -201,6 +199,10 @@ async fn ticket(
 
 /// The refresh token of a request, and whether a browser brought it by itself.
 fn brought(app: &App, headers: &HeaderMap, body: Refresh) -> Result<Option<(String, bool)>, Denial> {
+    // Any page can send a form here, and the answer sets cookies: its visitor would go on as somebody else.
+    if !credentials::origin_allowed(headers, &app.config.origins) {
+        return Err(Denial::Origin);
+    }
     if let Some(token) = body.refresh_token {
         return Ok(Some((token, false)));
     }
