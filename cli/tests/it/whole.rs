@@ -19,6 +19,8 @@ pub(crate) struct Whole {
     nats: Option<NatsServer>,
     /// What is between the first node and each replica, when something is.
     proxies: Vec<FaultProxy>,
+    /// What every node is told besides.
+    settings: &'static [(&'static str, &'static str)],
 }
 
 struct Node {
@@ -29,23 +31,39 @@ struct Node {
 impl Whole {
     /// Three replicas with a leader, and so many nodes that have their view and share a bus.
     pub(crate) fn start(nodes: usize) -> Self {
-        Self::run(nodes, Cluster::started(), Some(NatsServer::start().unwrap()), Vec::new())
+        Self::run(nodes, Cluster::started(), Some(NatsServer::start().unwrap()), Vec::new(), &[])
     }
 
     /// The same with nodes that have only control in common.
     pub(crate) fn without_bus(nodes: usize) -> Self {
-        Self::run(nodes, Cluster::started(), None, Vec::new())
+        Self::run(nodes, Cluster::started(), None, Vec::new(), &[])
+    }
+
+    /// Nodes with these settings that follow this control plane, and share nothing else.
+    pub(crate) fn following(
+        nodes: usize,
+        control: Cluster,
+        settings: &'static [(&'static str, &'static str)],
+    ) -> Self {
+        Self::run(nodes, control, None, Vec::new(), settings)
     }
 
     /// The same with proxies that can fail between the first node and control.
     pub(crate) fn with_a_weak_link(nodes: usize) -> Self {
         let control = Cluster::started();
         let proxies = (1..=3).map(|id| FaultProxy::start(control.addr(id), id as u64).unwrap()).collect();
-        Self::run(nodes, control, Some(NatsServer::start().unwrap()), proxies)
+        Self::run(nodes, control, Some(NatsServer::start().unwrap()), proxies, &[])
     }
 
-    fn run(nodes: usize, control: Cluster, nats: Option<NatsServer>, proxies: Vec<FaultProxy>) -> Self {
-        let mut whole = Self { nodes: (0..nodes).map(|_| None).collect(), control, nats, proxies };
+    fn run(
+        nodes: usize,
+        control: Cluster,
+        nats: Option<NatsServer>,
+        proxies: Vec<FaultProxy>,
+        settings: &'static [(&'static str, &'static str)],
+    ) -> Self {
+        let none = (0..nodes).map(|_| None).collect();
+        let mut whole = Self { nodes: none, control, nats, proxies, settings };
         (0..nodes).for_each(|index| whole.start_node(index));
         whole.all("a fresh view", |limits| limits["stale"] == false);
         whole
@@ -74,13 +92,14 @@ impl Whole {
         let control = if index == 0 && !weak.is_empty() { weak.join(",") } else { self.control.urls() };
         let bus = self.nats.as_ref().map_or("embedded".to_owned(), NatsServer::url);
         let name = format!("n{index}");
-        start(&[
+        let own: [(&str, &str); 5] = [
             ("HIVEOPS_CONTROL", &control),
             ("HIVEOPS_BUS", &bus),
             ("HIVEOPS_NODE_ID", &name),
             ("HIVEOPS_DATA_DIR", &name),
             ("HIVEOPS_DRAIN_SECONDS", "1"),
-        ])
+        ];
+        start(&[&own, self.settings].concat())
     }
 
     pub(crate) fn kill_node(&mut self, index: usize) {
