@@ -6,10 +6,11 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
+use std::time::Instant;
 
 use hiveops_testkit::wait::wait_for;
 
-use super::house::{ADA, Carrier, House, Login};
+use super::house::{ADA, Carrier, House, Login, goes_on, revoked};
 
 const HANDSHAKES: usize = 1_000;
 const CLIENTS: usize = 4;
@@ -26,6 +27,7 @@ fn a_rotation_during_a_thousand_handshakes_refuses_none() {
     let house = House::open(2, 1);
     house.add(ADA, "viewer");
     let login = house.log_in(0, ADA);
+    let mut sockets = house.everywhere(&login);
     let (opened, rotated) = (AtomicUsize::new(0), AtomicBool::new(false));
     let client = |number: usize| {
         // Until there were enough of them, and some after the rotation.
@@ -49,6 +51,7 @@ fn a_rotation_during_a_thousand_handshakes_refuses_none() {
         rotated.store(true, Ordering::SeqCst);
     });
     assert!(opened.load(Ordering::SeqCst) >= HANDSHAKES);
+    sockets.iter_mut().for_each(goes_on);
     for node in 0..2 {
         let denials = house.figure(node, "hiveops_ws_auth_denied_total{reason=\"unknown_key\"}");
         assert_eq!(denials, 0.0);
@@ -62,8 +65,11 @@ fn an_urgent_rotation_refuses_what_the_lost_key_signed_and_a_refresh_helps_at_on
     let house = House::open(2, 1);
     house.add(ADA, "viewer");
     let old = house.log_in(0, ADA);
-    let before = kids(&house, 0);
+    let (before, sockets) = (kids(&house, 0), house.everywhere(&old));
+    let begun = Instant::now();
     house.run(&["keys", "rotate", "--urgent"]);
+    // Somebody with the lost key could have opened them, as anybody.
+    revoked(begun, sockets);
     wait_for("the new key alone", || {
         (0..2).all(|node| kids(&house, node).len() == 1 && kids(&house, node) != before)
     })

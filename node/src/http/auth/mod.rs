@@ -216,7 +216,7 @@ fn brought(app: &App, headers: &HeaderMap, body: Refresh) -> Result<Option<(Stri
 /// Whose access token the request brings.
 fn verified(app: &App, headers: &HeaderMap) -> Result<hiveops_proto::access::AccessClaims, Denial> {
     match credentials::of_header(headers) {
-        Found::Token(token) => app.gate().verify(&token),
+        Found::Token(token) => app.gate().verify(&token).map(|vouched| vouched.claims),
         Found::Refused(denial) => Err(denial),
         Found::None | Found::Ticket(_) => Err(Denial::Missing),
     }
