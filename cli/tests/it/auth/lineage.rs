@@ -58,6 +58,10 @@ fn a_used_token_ends_the_login_and_its_sockets_on_both_nodes() {
     let begun = Instant::now();
     denied(house.try_refresh(1, &first.refresh), (401, "refresh_reused"));
     revoked(begun, sockets);
+    // Whoever looks after the cluster learns whose login it was.
+    let ended = house.logged("login ended, a refresh token of it was used again");
+    assert_eq!(ended.len(), 1);
+    assert_eq!(ended[0]["user"], house.me(0, &other.access).1["id"]);
     for node in 0..2 {
         denied(house.try_refresh(node, &third.refresh), (401, "invalid_refresh_token"));
         denied(house.me(node, &third.access), (401, "unauthorized"));
