@@ -55,3 +55,16 @@ fn a_secret_in_the_wrong_place_is_refused_and_not_repeated() {
     assert_eq!(socket.closed(), (4401, "credential_invalid".to_owned()));
     house.check_nothing_leaked();
 }
+
+/// The look itself: a name that is no secret, and stands in the logs, is found when it is taken for one.
+#[test]
+#[should_panic(expected = "a secret was seen")]
+fn what_stands_in_a_log_is_found_there() {
+    let house = House::open(1, 1);
+    house.add(ADA, "viewer");
+    let login = house.log_in(0, ADA);
+    let (_, me) = house.me(0, &login.access);
+    house.check_nothing_leaked();
+    house.secret(me["id"].as_str().unwrap());
+    house.check_nothing_leaked();
+}

@@ -199,7 +199,8 @@ async fn ticket(
 
 /// The refresh token of a request, and whether a browser brought it by itself.
 fn brought(app: &App, headers: &HeaderMap, body: Refresh) -> Result<Option<(String, bool)>, Denial> {
-    // Any page can send a form here, and the answer sets cookies: its visitor would go on as somebody else.
+    // A page of a sibling host needs nobody's leave to send a body without a type, and the answer sets cookies:
+    // its visitor would go on in another login.
     if !credentials::origin_allowed(headers, &app.config.origins) {
         return Err(Denial::Origin);
     }
