@@ -1,5 +1,7 @@
 //! `hiveops config show`: every setting with its value, and where it comes from.
 
+mod env_example;
+
 use std::process::ExitCode;
 
 use hiveops_node::config::{Defaults, LogFormat, Shown};
@@ -19,6 +21,8 @@ pub(crate) struct Args {
 enum Command {
     /// Print every setting as `hiveops node` would see it; secrets are masked
     Show(Show),
+    /// Print every setting as an environment variable with its default: the start of a file of your own
+    EnvExample,
 }
 
 #[derive(clap::Args)]
@@ -34,7 +38,16 @@ struct Show {
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let Command::Show(show) = args.command;
+    match args.command {
+        Command::Show(show) => print(show),
+        Command::EnvExample => {
+            output::line(env_example::text().trim_end())?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn print(show: Show) -> anyhow::Result<ExitCode> {
     let shown = show.settings.load(&Defaults::here("info", LogFormat::Json))?.shown;
     if show.json {
         output::json(&as_json(&shown))?;

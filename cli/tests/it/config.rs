@@ -72,3 +72,19 @@ fn every_setting_has_a_flag() {
         assert!(ran.out.contains(flag), "{flag}");
     }
 }
+
+#[test]
+fn the_example_of_an_environment_changes_nothing_and_asks_for_nothing() {
+    let example = Place::new().run(&["config", "env-example"], &[]).out;
+    let set: Vec<&str> = example.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
+    assert!(set.is_empty(), "{set:?}");
+    // With its defaults in force a node is what it is without them.
+    let given = |line: &&str| !line.contains('<') && !line.contains(' ');
+    let defaults = example.split("# --- ").skip(1).take(2).flat_map(str::lines).filter(given);
+    let defaults = defaults.filter_map(|line| line.strip_prefix('#')?.split_once('='));
+    let defaults: Vec<(&str, &str)> = defaults.filter(|(_, value)| !value.is_empty()).collect();
+    assert!(defaults.len() > 30, "{defaults:?}");
+    let shown = |env: &[(&str, &str)]| Place::new().run(&["config", "show"], env);
+    let (with, without) = (shown(&defaults), shown(&[]));
+    assert_eq!((with.code, with.out), (Some(0), without.out), "{}", with.err);
+}

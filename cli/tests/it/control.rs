@@ -3,7 +3,7 @@
 mod bad_input;
 pub(crate) mod cluster;
 mod contract;
-mod keys;
+pub(crate) mod keys;
 mod kill;
 mod leases;
 mod members;

@@ -340,7 +340,7 @@ fn a_password_is_never_an_argument_and_what_is_none_is_not_sent() {
 }
 
 /// Every file below a directory, as text.
-fn stored(directory: &std::path::Path) -> String {
+pub(crate) fn stored(directory: &std::path::Path) -> String {
     let entries = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
     let texts = entries.map(|path| match path.is_dir() {
         true => stored(&path),

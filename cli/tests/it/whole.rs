@@ -19,7 +19,7 @@ pub(crate) struct Whole {
     nats: Option<NatsServer>,
     /// What is between the first node and each replica, when something is.
     proxies: Vec<FaultProxy>,
-    /// What every node is told beside.
+    /// What every node is told besides.
     settings: &'static [(&'static str, &'static str)],
 }
 
@@ -39,11 +39,19 @@ impl Whole {
         Self::run(nodes, Cluster::started(), None, Vec::new(), &[])
     }
 
-    /// The same with nodes that ask for access tokens, and a key to sign them with.
+    /// Nodes that ask for access tokens, on a control plane with a key to sign them with.
     pub(crate) fn with_logins(nodes: usize) -> Self {
         let control = Cluster::started();
         control.first_key();
-        let settings = &[("WS_AUTH_REQUIRED", "true"), ("WS_AUTH_MODE", "jwt")];
+        Self::following(nodes, control, &[("WS_AUTH_REQUIRED", "true"), ("WS_AUTH_MODE", "jwt")])
+    }
+
+    /// Nodes with these settings that follow this control plane, and share nothing else.
+    pub(crate) fn following(
+        nodes: usize,
+        control: Cluster,
+        settings: &'static [(&'static str, &'static str)],
+    ) -> Self {
         Self::run(nodes, control, None, Vec::new(), settings)
     }
 
@@ -61,7 +69,8 @@ impl Whole {
         proxies: Vec<FaultProxy>,
         settings: &'static [(&'static str, &'static str)],
     ) -> Self {
-        let mut whole = Self { nodes: (0..nodes).map(|_| None).collect(), control, nats, proxies, settings };
+        let none = (0..nodes).map(|_| None).collect();
+        let mut whole = Self { nodes: none, control, nats, proxies, settings };
         (0..nodes).for_each(|index| whole.start_node(index));
         whole.all("a fresh view", |limits| limits["stale"] == false);
         whole
@@ -97,7 +106,7 @@ impl Whole {
             ("HIVEOPS_DATA_DIR", &name),
             ("HIVEOPS_DRAIN_SECONDS", "1"),
         ];
-        start(&[&own[..], self.settings].concat())
+        start(&[&own, self.settings].concat())
     }
 
     pub(crate) fn kill_node(&mut self, index: usize) {

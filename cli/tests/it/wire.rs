@@ -102,11 +102,17 @@ pub(crate) struct Socket {
 impl Socket {
     /// Connects to `/api/dashboard/ws/` and `path`.
     pub(crate) fn connect(url: &str, path: &str, token: Option<&str>) -> Self {
+        let bearer = token.map(|token| ("authorization", format!("Bearer {token}")));
+        Self::connect_with(url, path, bearer.as_slice())
+    }
+
+    /// The same with these headers.
+    pub(crate) fn connect_with(url: &str, path: &str, headers: &[(&'static str, String)]) -> Self {
         use tungstenite::client::IntoClientRequest as _;
         let address = url.replace("http://", "ws://");
         let mut request = format!("{address}/api/dashboard/ws/{path}").into_client_request().unwrap();
-        if let Some(token) = token {
-            request.headers_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+        for (name, value) in headers {
+            request.headers_mut().append(*name, value.parse().unwrap());
         }
         let (socket, _) = tungstenite::client(request, connect(url)).unwrap();
         Self { socket }
@@ -119,11 +125,15 @@ impl Socket {
 
     /// The same with a credential.
     pub(crate) fn try_connect_as(url: &str, path: &str, token: Option<&str>) -> Result<Self, (u16, String)> {
-        let mut socket = Self::connect(url, path, token);
-        match socket.socket.read().unwrap() {
+        Self::connect(url, path, token).opened()
+    }
+
+    /// The session of a new socket, or the code and the reason that it was closed with.
+    pub(crate) fn opened(mut self) -> Result<Self, (u16, String)> {
+        match self.socket.read().unwrap() {
             Message::Text(text) => {
                 assert!(text.contains("connection_established"), "{text}");
-                Ok(socket)
+                Ok(self)
             }
             Message::Close(Some(frame)) => Err((frame.code.into(), frame.reason.to_string())),
             other => panic!("{other:?} after the handshake"),
@@ -133,6 +143,16 @@ impl Socket {
     /// How a handshake that gets no session is closed.
     pub(crate) fn refused(url: &str, path: &str) -> (u16, String) {
         Self::try_connect(url, path).err().expect("the handshake got a session")
+    }
+
+    /// Waits for the end: its code and its reason.
+    pub(crate) fn closed(&mut self) -> (u16, String) {
+        loop {
+            if let Message::Close(frame) = self.socket.read().unwrap() {
+                let frame = frame.expect("a close without a code");
+                return (frame.code.into(), frame.reason.to_string());
+            }
+        }
     }
 
     pub(crate) fn send(&mut self, text: &str) {

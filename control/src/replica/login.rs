@@ -113,7 +113,13 @@ impl Service {
         let outcome = match decided.reply {
             Reply::Refreshed { refreshed: Refreshed::Rotated, .. } => RefreshOutcome::Rotated,
             Reply::Refreshed { refreshed: Refreshed::InGrace, .. } => RefreshOutcome::InGrace,
-            Reply::Refreshed { refreshed: Refreshed::Reused, .. } => {
+            Reply::Refreshed { refreshed: Refreshed::Reused, user } => {
+                // Who asked may be a thief and is told nothing; somebody has to ask the owner.
+                tracing::warn!(
+                    user = %user,
+                    family = %token.family(),
+                    "login ended, a refresh token of it was used again"
+                );
                 return nothing(RefreshOutcome::Reused);
             }
             other => return Err(internal(format!("a refresh was answered with {other:?}"))),

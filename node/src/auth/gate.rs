@@ -5,12 +5,11 @@ use std::fmt;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use hiveops_proto::access::AccessClaims;
 use hiveops_proto::control::AccessView;
 
 use super::credentials::Found;
 use super::tickets::Tickets;
-use super::token::Verifier;
+use super::token::{Verifier, Vouched};
 use super::{Denial, Principal};
 use crate::config::{Auth, AuthMode};
 use crate::time::Clock;
@@ -54,13 +53,14 @@ impl Gate {
     }
 
     /// Whose access token it is, whether or not tokens are what this node asks for.
-    pub(crate) fn verify(&self, token: &str) -> Result<AccessClaims, Denial> {
+    pub(crate) fn verify(&self, token: &str) -> Result<Vouched, Denial> {
         self.verifier.load().verify(token, self.clock.timestamp())
     }
 
     /// Whether what somebody came in with has been revoked since.
     pub(crate) fn is_revoked(&self, principal: &Principal) -> bool {
-        principal.claims().is_some_and(|claims| self.verifier.load().is_revoked(claims))
+        let now = self.clock.timestamp();
+        principal.vouched().is_some_and(|vouched| self.verifier.load().is_revoked(vouched, now))
     }
 
     /// Whether nobody can renew a credential just now, because control cannot be heard.
@@ -79,15 +79,15 @@ impl Gate {
                 Some(secret) if secret.matches(token) => Ok(Principal::Shared(self.auth.role)),
                 Some(_) | None => Err(Denial::Invalid),
             },
-            AuthMode::Jwt => self.verify(token).map(|claims| Principal::User(Box::new(claims))),
+            AuthMode::Jwt => self.verify(token).map(|vouched| Principal::User(Box::new(vouched))),
         }
     }
 
     /// Whoever got it may have lost what they got it for.
     fn ticket(&self, ticket: &str) -> Result<Principal, Denial> {
         let principal = self.tickets.redeem(ticket, self.clock.moment()).ok_or(Denial::Ticket)?;
-        if let Some(claims) = principal.claims() {
-            self.verifier.load().check(claims, self.clock.timestamp())?;
+        if let Some(vouched) = principal.vouched() {
+            self.verifier.load().check(vouched, self.clock.timestamp())?;
         }
         Ok(principal)
     }
@@ -101,10 +101,10 @@ impl fmt::Debug for Gate {
 
 #[cfg(test)]
 mod tests {
-    use hiveops_proto::access::{RevokedSubject, Role};
+    use hiveops_proto::access::{AccessClaims, RevokedSubject, Role};
 
     use super::*;
-    use crate::auth::testing::{self, claims};
+    use crate::auth::testing::{self, claims, user};
     use crate::config::Secret;
 
     fn auth(mode: AuthMode) -> Auth {
@@ -134,7 +134,7 @@ mod tests {
         assert_eq!(by_token.judge(token("a-static-token-123")), Ok(Principal::Shared(Role::Operator)));
         assert_eq!(by_token.judge(token(&signed)), Err(Denial::Invalid));
         let by_jwt = gate(auth(AuthMode::Jwt));
-        assert_eq!(by_jwt.judge(token(&signed)), Ok(Principal::User(Box::new(fresh))));
+        assert_eq!(by_jwt.judge(token(&signed)), Ok(user(fresh)));
         assert_eq!(by_jwt.judge(token("a-static-token-123")), Err(Denial::Malformed));
         for gate in [by_token, by_jwt] {
             assert_eq!(gate.judge(Found::None), Err(Denial::Missing));
@@ -147,7 +147,7 @@ mod tests {
     #[test]
     fn a_ticket_is_worth_what_its_holder_is_worth_when_it_is_used() {
         let gate = gate(auth(AuthMode::Jwt));
-        let user = Principal::User(Box::new(fresh()));
+        let user = user(fresh());
         let [first, second] = [0, 1].map(|_| gate.issue_ticket(user.clone()).unwrap());
         let ticket = |text: &str| gate.judge(Found::Ticket(text.to_owned()));
         assert_eq!(ticket(&first), Ok(user.clone()));

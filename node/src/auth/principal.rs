@@ -4,6 +4,7 @@ use hiveops_proto::access::{AccessClaims, Role};
 use hiveops_proto::id::UserId;
 
 use super::roles::{self, Permission};
+use super::token::Vouched;
 
 /// Who asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,7 +14,7 @@ pub(crate) enum Principal {
     /// Whoever has the static token.
     Shared(Role),
     /// A user, by an access token. Boxed: most of a session's memory would be this.
-    User(Box<AccessClaims>),
+    User(Box<Vouched>),
 }
 
 impl Principal {
@@ -22,7 +23,7 @@ impl Principal {
         match self {
             Self::Anyone => None,
             Self::Shared(role) => Some(*role),
-            Self::User(claims) => Some(claims.role),
+            Self::User(vouched) => Some(vouched.claims.role),
         }
     }
 
@@ -40,9 +41,14 @@ impl Principal {
     }
 
     pub(crate) fn claims(&self) -> Option<&AccessClaims> {
+        self.vouched().map(|vouched| &vouched.claims)
+    }
+
+    /// What let a user in.
+    pub(crate) fn vouched(&self) -> Option<&Vouched> {
         match self {
             Self::Anyone | Self::Shared(_) => None,
-            Self::User(claims) => Some(claims),
+            Self::User(vouched) => Some(vouched),
         }
     }
 }

@@ -9,7 +9,7 @@ use hiveops_proto::id::{ClusterId, KeyId};
 use jsonwebtoken::{Algorithm, EncodingKey, crypto};
 use serde_json::{Value, json};
 
-use super::Gate;
+use super::{Gate, Principal, Vouched};
 use crate::config::{Auth, AuthMode};
 use crate::time::Clock;
 
@@ -60,6 +60,11 @@ pub(crate) fn claims(sub: &str, role: Role) -> AccessClaims {
         iat: NOW,
         exp: NOW + 600,
     }
+}
+
+/// Whoever comes in by a token of these claims.
+pub(crate) fn user(claims: AccessClaims) -> Principal {
+    Principal::User(Box::new(Vouched { claims, kid: KeyId::new(KID).unwrap() }))
 }
 
 pub(crate) fn header() -> Value {

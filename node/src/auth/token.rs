@@ -48,6 +48,13 @@ struct Key {
     retire_after: Option<Timestamp>,
 }
 
+/// What a good access token says, and the key that vouches for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Vouched {
+    pub(crate) claims: AccessClaims,
+    pub(crate) kid: KeyId,
+}
+
 impl Verifier {
     pub(crate) fn new(view: &AccessView) -> Self {
         let mut verifier = Self { cluster: view.cluster_id.clone(), ..Self::default() };
@@ -68,7 +75,7 @@ impl Verifier {
     }
 
     /// Whose token it is.
-    pub(crate) fn verify(&self, token: &str, now: Timestamp) -> Result<AccessClaims, Denial> {
+    pub(crate) fn verify(&self, token: &str, now: Timestamp) -> Result<Vouched, Denial> {
         if token.len() > TOKEN_BYTES_MAX {
             return Err(Denial::TooLarge);
         }
@@ -90,19 +97,31 @@ impl Verifier {
             Ok(false) | Err(_) => return Err(Denial::Signature),
         }
         let claims = read_claims(&decoded(claims)?)?;
-        self.check(&claims, now)?;
-        Ok(claims)
+        let vouched = Vouched { claims, kid };
+        self.check(&vouched, now)?;
+        Ok(vouched)
     }
 
     /// Whether it is no longer good although it has not expired.
-    pub(crate) fn is_revoked(&self, claims: &AccessClaims) -> bool {
+    pub(crate) fn is_revoked(&self, vouched: &Vouched, now: Timestamp) -> bool {
+        self.is_key_lost(vouched, now) || self.is_listed(&vouched.claims)
+    }
+
+    /// A key goes when the last token that it signed has ended. One that goes earlier is in the wrong hands,
+    /// and may have signed anything.
+    fn is_key_lost(&self, vouched: &Vouched, now: Timestamp) -> bool {
+        now < end_of(&vouched.claims) && !self.keys.contains_key(&vouched.kid)
+    }
+
+    fn is_listed(&self, claims: &AccessClaims) -> bool {
         self.tokens.contains(&claims.jti)
             || self.families.contains(&claims.sid)
             || self.users.get(&claims.sub).is_some_and(|below| claims.generation < *below)
     }
 
     /// What a good signature does not say.
-    pub(crate) fn check(&self, claims: &AccessClaims, now: Timestamp) -> Result<(), Denial> {
+    pub(crate) fn check(&self, vouched: &Vouched, now: Timestamp) -> Result<(), Denial> {
+        let claims = &vouched.claims;
         if self.cluster.as_ref() != Some(&claims.iss) {
             return Err(Denial::Issuer);
         }
@@ -120,7 +139,7 @@ impl Verifier {
         if now >= seconds(claims.exp).plus_millis(TOKEN_LEEWAY_MS) {
             return Err(Denial::Expired);
         }
-        if self.is_revoked(claims) { Err(Denial::Revoked) } else { Ok(()) }
+        if self.is_revoked(vouched, now) { Err(Denial::Revoked) } else { Ok(()) }
     }
 }
 

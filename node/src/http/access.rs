@@ -87,7 +87,8 @@ pub(crate) fn denied(app: &App, denial: Denial, correlation_id: &CorrelationId) 
             ApiError::new(ProblemKind::Forbidden, "the role of this credential does not allow this")
         }
         Denial::Origin => {
-            let detail = "a cookie is taken from the pages in WS_ALLOWED_ORIGINS only, by an exact Origin";
+            let detail =
+                "cookies and logins are taken from the pages in WS_ALLOWED_ORIGINS only, by an exact Origin";
             ApiError::new(ProblemKind::Forbidden, detail)
         }
         Denial::Missing => unauthorized("this route needs a credential", "Bearer"),

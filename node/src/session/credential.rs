@@ -1,12 +1,12 @@
 //! The credential of one session: how long it is good, what its client is told before it ends, and how it is
 //! renewed on the open socket.
 
-use hiveops_proto::access::{AccessClaims, TOKEN_LEEWAY_MS};
+use hiveops_proto::access::TOKEN_LEEWAY_MS;
 use hiveops_proto::frame::{AuthExpiring, AuthRefresh, AuthRefreshed};
 use hiveops_proto::{CorrelationId, ErrorCode, Limits, Timestamp};
 
 use super::{Action, Ending, Session, World, error_frame};
-use crate::auth::{Denial, Principal, end_of};
+use crate::auth::{Denial, Principal, Vouched, end_of};
 use crate::time::Moment;
 
 /// How long before its end a client is told: two tries to reach the node that renews it.
@@ -149,8 +149,8 @@ impl Session {
     ) {
         let AuthRefresh { correlation_id, token } = frame;
         let why = match self.credential.principal() {
-            Principal::User(claims) => {
-                let renewed = world.verify(&token).and_then(|renewed| same_user(claims, renewed));
+            Principal::User(before) => {
+                let renewed = world.verify(&token).and_then(|renewed| same_user(before, renewed));
                 return match renewed {
                     Ok(renewed) => self.go_on_with(renewed, correlation_id, world, actions),
                     Err(denial) => self.end_denied(denial, correlation_id, world, actions),
@@ -165,13 +165,13 @@ impl Session {
 
     fn go_on_with(
         &mut self,
-        claims: AccessClaims,
+        vouched: Vouched,
         correlation_id: Option<CorrelationId>,
         world: &impl World,
         actions: &mut Vec<Action>,
     ) {
-        let expires_at = end_of(&claims);
-        let principal = Principal::User(Box::new(claims));
+        let expires_at = end_of(&vouched.claims);
+        let principal = Principal::User(Box::new(vouched));
         self.credential = Credential::new(principal, world.timestamp(), world.now());
         let frame = AuthRefreshed {
             correlation_id: correlation_id.unwrap_or_else(|| world.new_id()),
@@ -197,6 +197,6 @@ impl Session {
 }
 
 /// A socket stays the one user's.
-fn same_user(before: &AccessClaims, renewed: AccessClaims) -> Result<AccessClaims, Denial> {
-    if renewed.sub == before.sub { Ok(renewed) } else { Err(Denial::Subject) }
+fn same_user(before: &Vouched, renewed: Vouched) -> Result<Vouched, Denial> {
+    if renewed.claims.sub == before.claims.sub { Ok(renewed) } else { Err(Denial::Subject) }
 }

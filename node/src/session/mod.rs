@@ -10,7 +10,6 @@ mod rate;
 mod subscribe;
 mod timers;
 
-use hiveops_proto::access::AccessClaims;
 use hiveops_proto::contract::ContractVersion;
 use hiveops_proto::control::ControlView;
 use hiveops_proto::frame::{DisconnectNotice, ErrorFrame};
@@ -20,7 +19,7 @@ use hiveops_proto::{
     ServerFrame, Timestamp,
 };
 
-use crate::auth::{Denial, Principal};
+use crate::auth::{Denial, Principal, Vouched};
 use crate::catalog::{Catalog, SubId, SubMask};
 use crate::time::Moment;
 
@@ -48,7 +47,7 @@ pub(crate) trait World {
     /// The data of a `request_data`, or why there is none.
     fn answer(&self, request: &Request<'_>) -> Result<Payload, (ErrorCode, String)>;
     /// Whose access token it is.
-    fn verify(&self, token: &str) -> Result<AccessClaims, Denial>;
+    fn verify(&self, token: &str) -> Result<Vouched, Denial>;
     /// Whether what somebody came in with has been revoked.
     fn is_revoked(&self, principal: &Principal) -> bool;
     /// Whether control cannot be heard, so that nobody can renew a credential.

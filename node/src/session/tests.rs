@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use hiveops_proto::access::AccessClaims;
 use hiveops_proto::control::{ContractView, DeprecationPolicy, Revision};
 use hiveops_proto::{Contract, Epoch};
 use proptest::prelude::*;
@@ -125,8 +126,9 @@ impl World for Script {
         }
     }
 
-    fn verify(&self, token: &str) -> Result<AccessClaims, Denial> {
-        self.tokens.get(token).cloned().ok_or(Denial::Signature)
+    fn verify(&self, token: &str) -> Result<Vouched, Denial> {
+        let known = self.tokens.get(token).cloned().ok_or(Denial::Signature)?;
+        crate::auth::testing::user(known).vouched().cloned().ok_or(Denial::Signature)
     }
 
     fn is_revoked(&self, principal: &Principal) -> bool {

@@ -99,7 +99,7 @@ fn files(directory: &Path) -> Vec<PathBuf> {
 }
 
 /// The private keys in what a replica has stored.
-fn private_keys(directory: &Path) -> Vec<String> {
+pub(crate) fn private_keys(directory: &Path) -> Vec<String> {
     let mut found = Vec::new();
     for file in files(directory) {
         let text = String::from_utf8_lossy(&fs::read(file).unwrap()).into_owned();
@@ -113,7 +113,7 @@ fn private_keys(directory: &Path) -> Vec<String> {
 }
 
 #[test]
-fn private_keys_are_on_the_replicas_disks_and_nowhere_else() {
+pub(crate) fn private_keys_are_on_the_replicas_disks_and_nowhere_else() {
     let mut cluster = Cluster::new(3);
     let env = [("HIVEOPS_LOG", "trace"), ("HIVEOPS_CONTROL_SNAPSHOT_ENTRIES", "10")];
     (1..=3).for_each(|id| cluster.start_with(id, &env));

@@ -72,6 +72,21 @@ fn the_page_of_the_control_plane_lists_every_setting_as_it_is() {
 }
 
 #[test]
+fn the_example_of_an_environment_lists_every_setting_as_it_is() {
+    let example = hiveops(&["config", "env-example"]);
+    assert_eq!(example.code, Some(0), "{}", example.err);
+    let missing: Vec<String> = settings()
+        .iter()
+        .map(|setting| setting.env.clone())
+        .chain(hiveops_control::config::settings().iter().map(|setting| setting.env.to_owned()))
+        .filter(|env| !example.out.lines().any(|line| line.starts_with(&format!("#{env}="))))
+        .collect();
+    check("`hiveops config env-example` does not print", &missing);
+    let is_same = read(".env.example") == example.out;
+    assert!(is_same, "write it anew: hiveops config env-example > .env.example");
+}
+
+#[test]
 fn the_readme_names_the_two_commands_and_every_subcommand() {
     let readme = read("README.md");
     let help = hiveops(&["--help"]).out;

@@ -8,7 +8,9 @@ use super::*;
 use crate::auth::testing::{KID, NOW, PUBLIC, at, claims, header, key, revoked, sign, signed, view};
 
 fn verify(token: &str) -> Result<AccessClaims, Denial> {
-    Verifier::new(&view()).verify(token, at(NOW + 1))
+    let vouched = Verifier::new(&view()).verify(token, at(NOW + 1))?;
+    assert_eq!(vouched.kid.as_str(), KID);
+    Ok(vouched.claims)
 }
 
 /// The denial of a token whose signature is good, whatever it says.
@@ -265,4 +267,20 @@ fn each_revocation_ends_what_it_names_and_nothing_else() {
     assert_eq!(after(user("ada", 4)), Err(Denial::Revoked));
     assert_eq!(after(user("ada", 3)), Ok(()));
     assert_eq!(after(user("bob", 9)), Ok(()));
+}
+
+#[test]
+fn a_key_that_goes_before_its_tokens_have_ended_takes_them_along() {
+    let token = sign(&claims("ada", Role::Viewer));
+    let vouched = Verifier::new(&view()).verify(&token, at(NOW + 1)).unwrap();
+    let gone = Verifier::new(&AccessView { keys: Vec::new(), ..view() });
+    for (verifier, second, revoked) in [
+        (&Verifier::new(&view()), NOW + 1, false),
+        (&gone, NOW + 1, true),
+        (&gone, NOW + 599, true),
+        // It went in its time: whoever is still here is kept while control is away, and has time to renew.
+        (&gone, NOW + 600, false),
+    ] {
+        assert_eq!(verifier.is_revoked(&vouched, at(second)), revoked, "{second}");
+    }
 }

@@ -64,14 +64,12 @@ pub(super) fn tickets() -> Router<Arc<App>> {
 
 /// Without `Debug`: it holds a password.
 #[derive(Deserialize)]
-
 struct Login {
     email: String,
     password: String,
 }
 
 #[derive(Deserialize, Default)]
-
 struct Refresh {
     refresh_token: Option<String>,
 }
@@ -209,6 +207,11 @@ async fn ticket(
 
 /// The refresh token of a request, and whether a browser brought it by itself.
 fn brought(app: &App, headers: &HeaderMap, body: Refresh) -> Result<Option<(String, bool)>, Denial> {
+    // A page of a sibling host needs nobody's leave to send a body without a type, and the answer sets cookies:
+    // its visitor would go on in another login.
+    if !credentials::origin_allowed(headers, &app.config.origins) {
+        return Err(Denial::Origin);
+    }
     if let Some(token) = body.refresh_token {
         return Ok(Some((token, false)));
     }
@@ -222,7 +225,7 @@ fn brought(app: &App, headers: &HeaderMap, body: Refresh) -> Result<Option<(Stri
 /// Whose access token the request brings.
 fn verified(app: &App, headers: &HeaderMap) -> Result<hiveops_proto::access::AccessClaims, Denial> {
     match credentials::of_header(headers) {
-        Found::Token(token) => app.gate().verify(&token),
+        Found::Token(token) => app.gate().verify(&token).map(|vouched| vouched.claims),
         Found::Refused(denial) => Err(denial),
         Found::None | Found::Ticket(_) => Err(Denial::Missing),
     }

@@ -2,12 +2,11 @@
 
 use std::sync::atomic::Ordering;
 
-use hiveops_proto::access::AccessClaims;
 use hiveops_proto::control::ControlView;
 use hiveops_proto::{CorrelationId, ErrorCode, NodeId, Payload, Position, Timestamp};
 
 use super::Shared;
-use crate::auth::{Denial, Principal};
+use crate::auth::{Denial, Principal, Vouched};
 use crate::catalog::{Catalog, SubId};
 use crate::hub::pending::Pending;
 use crate::hub::view::View;
@@ -83,7 +82,7 @@ impl World for Env<'_> {
         self.shared.answers.answer(request, self.timestamp())
     }
 
-    fn verify(&self, token: &str) -> Result<AccessClaims, Denial> {
+    fn verify(&self, token: &str) -> Result<Vouched, Denial> {
         self.shared.gate.verify(token)
     }
 

@@ -420,7 +420,7 @@ async fn who_was_revoked_meanwhile_gets_no_session(io_uring: bool) {
         gate.renew(&crate::auth::testing::revoked(family));
         shared.gate = Arc::new(gate);
     });
-    bench.principal = Principal::User(Box::new(crate::auth::testing::claims("ada", Role::Viewer)));
+    bench.principal = crate::auth::testing::user(crate::auth::testing::claims("ada", Role::Viewer));
     let mut peer = bench.open("me", &["tasks"]).await;
     assert_eq!(peer.read(), Seen::Close(4401, "revoked".to_owned()));
     let denied = bench.shared.metrics.auth_denied.with_label_values(&["revoked"]).get();

@@ -3,7 +3,7 @@
 use hiveops_proto::access::Role;
 
 use super::*;
-use crate::auth::testing::claims;
+use crate::auth::testing::{self, claims};
 
 /// The beginning of these tests by the wall clock, in seconds.
 const START: u64 = 1_700_000_000;
@@ -31,7 +31,7 @@ fn token(sub: &str, role: Role, ends: u64) -> AccessClaims {
 }
 
 fn user(role: Role) -> Principal {
-    Principal::User(Box::new(token("ada", role, 600)))
+    testing::user(token("ada", role, 600))
 }
 
 fn opened_by(world: &Script, principal: Principal, subscriptions: &[&str]) -> (Session, Vec<String>) {
@@ -65,14 +65,14 @@ fn a_client_is_told_a_minute_before_and_closed_after_the_leeway() {
 #[test]
 fn what_has_begun_late_ends_when_it_would_have_ended() {
     let world = world();
-    let principal = Principal::User(Box::new(token("ada", Role::Viewer, 600)));
+    let principal = testing::user(token("ada", Role::Viewer, 600));
     world.at(610_000);
     let (mut session, _) = opened_by(&world, principal, &[]);
     check(&mut session, &world, Event::Tick, &["auth_expiring"]);
     check(&mut session, world.at(629_999), Event::Tick, &[]);
     assert_eq!(handle(&mut session, world.at(630_000), Event::Tick).len(), 3);
     // A node that has just been started, whose clock has not run for as long as the leeway.
-    let principal = Principal::User(Box::new(token("ada", Role::Viewer, 0)));
+    let principal = testing::user(token("ada", Role::Viewer, 0));
     let (mut session, _) = opened_by(world.at(20_000), principal, &[]);
     check(&mut session, &world, Event::Tick, &["auth_expiring"]);
     check(&mut session, world.at(29_999), Event::Tick, &[]);

@@ -218,6 +218,31 @@ async fn a_logout_ends_the_login_of_the_token_it_brings() {
     leaks::check();
 }
 
+/// Forms are stopped by their type, but a script can send a body that has none without asking, and on a page of
+/// the same site the answer would set or clear cookies.
+#[tokio::test]
+async fn a_page_of_somebody_else_brings_no_refresh_token_of_its_own() {
+    let (plane, dir) = (Plane::new(), tempfile::tempdir().unwrap());
+    let node = plane.node(dir.path(), &[Replica::Sound]).await;
+    let body = json!({"refresh_token": login(&node, "/api/auth").await.ok()["refresh_token"]});
+    for route in ["refresh", "logout"] {
+        let path = format!("/api/auth/{route}");
+        for origin in ["https://evil.example", "null"] {
+            let send = || node.call("POST", &path).header("Origin", origin).text(body.to_string());
+            let answer = send().send().await;
+            assert_eq!(answer.refusal(), (403, "forbidden".to_owned()), "{route} {origin}");
+            assert_eq!(answer.headers.get("set-cookie"), None);
+            let form = send().header("Content-Type", "text/plain").send().await;
+            assert_eq!(form.refusal(), (415, "unsupported_media_type".to_owned()));
+        }
+        assert_eq!(plane.asked(&format!("/api/control/auth/{route}")).len(), 0);
+    }
+    let ours = node.call("POST", "/api/auth/refresh").header("Origin", PAGE).json(&body).send().await;
+    assert_eq!(ours.ok()["success"], true);
+    assert_eq!(node.metric("hiveops_http_auth_denied_total{reason=\"origin\"}").await, 4.0);
+    leaks::check();
+}
+
 #[tokio::test]
 async fn a_logout_closes_the_sockets_of_its_login() {
     let (plane, dir) = (Plane::new(), tempfile::tempdir().unwrap());
