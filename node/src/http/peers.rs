@@ -41,13 +41,14 @@ pub(super) struct Counted {
 }
 
 impl Peers {
-    /// Of `places`, one peer may have a quarter.
+    /// Of `places`, one peer may have a quarter where addresses have a cap at all.
     pub(super) fn of(places: usize) -> Self {
         Self { share: places / 4, state: Arc::default() }
     }
 
     /// Counts a connection, unless its peer has as many as it may. `per_address` is the cap of sessions, 0 for
-    /// none. A peer of this machine is only held to that: it is a test, or a proxy in front of the node.
+    /// none: then an address may well be a balancer that nobody told the node of, with everybody behind it. A
+    /// peer of this machine is held to the cap and not to a share.
     pub(super) fn admit(&self, peer: IpAddr, per_address: u64) -> Option<Counted> {
         let peer = peer.to_canonical();
         let allowed = self.allowed(peer, per_address);
@@ -73,7 +74,7 @@ impl Peers {
     fn allowed(&self, peer: IpAddr, per_address: u64) -> usize {
         let share = if peer.is_loopback() { usize::MAX } else { self.share };
         match usize::try_from(per_address).unwrap_or(usize::MAX) {
-            0 => share,
+            0 => usize::MAX,
             cap => cap.max(LEAST).min(share),
         }
     }
@@ -103,18 +104,18 @@ mod tests {
 
     #[test]
     fn a_peer_has_a_quarter_of_the_places_or_what_the_cap_per_address_says() {
-        assert_eq!(["203.0.113.9", "2001:db8::9"].map(|peer| admitted(peer, 0)), [512, 512]);
-        assert_eq!(["127.0.0.1", "::1", "::ffff:127.0.0.1"].map(|peer| admitted(peer, 0)), [1_000; 3]);
+        assert_eq!(["203.0.113.9", "2001:db8::9", "127.0.0.1"].map(|peer| admitted(peer, 0)), [1_000; 3]);
+        assert_eq!(["127.0.0.1", "::1", "::ffff:127.0.0.1"].map(|peer| admitted(peer, 900)), [900; 3]);
         for peer in ["203.0.113.9", "127.0.0.1"] {
             assert_eq!([1, 16, 17, 200].map(|cap| admitted(peer, cap)), [16, 16, 17, 200], "{peer}");
         }
-        assert_eq!((admitted("203.0.113.9", 900), admitted("127.0.0.1", 900)), (512, 900));
+        assert_eq!(["203.0.113.9", "2001:db8::9"].map(|peer| admitted(peer, 900)), [512, 512]);
     }
 
     #[test]
     fn a_place_is_free_again_when_its_connection_has_gone_and_belongs_to_its_peer() {
         let peers = Peers::of(8);
-        let admit = |peer: &str| peers.admit(peer.parse().unwrap(), 0);
+        let admit = |peer: &str| peers.admit(peer.parse().unwrap(), 200);
         let (first, second) = (admit("203.0.113.9").unwrap(), admit("::ffff:203.0.113.9").unwrap());
         assert!(admit("203.0.113.9").is_none(), "an address is the same however it is written");
         assert!(admit("203.0.113.10").is_some());
