@@ -248,10 +248,11 @@ impl Shard {
         let all = Sent::Bytes(part.bytes);
         let begun = Instant::now();
         // For a batch of several frames, which is far larger, plain writes measured cheaper.
-        if self.ring.is_some() && group.keys.len() > 1 && part.slices.len() == 1 {
-            self.send_through_ring(&group.keys, part, &mut sent);
-        } else {
-            self.write_each(&group.keys, part, &mut sent);
+        match &part.slices[..] {
+            [only] if self.ring.is_some() && group.keys.len() > 1 => {
+                self.send_through_ring(&group.keys, only, &mut sent);
+            }
+            _ => self.write_each(&group.keys, part, &mut sent),
         }
         // One look at the clock for the group: it costs a hundredth of a send.
         let at = Instant::now();
@@ -271,12 +272,12 @@ impl Shard {
         self.sent = sent;
     }
 
-    fn send_through_ring(&mut self, keys: &[u32], part: &Part<'_>, sent: &mut Vec<Sent>) {
+    fn send_through_ring(&mut self, keys: &[u32], bytes: &[u8], sent: &mut Vec<Sent>) {
         sent.clear();
         let Some(ring) = &mut self.ring else { return };
         let sockets: Vec<BorrowedFd<'_>> =
             keys.iter().filter_map(|key| Some(self.connections.get(*key as usize)?.socket.as_fd())).collect();
-        if let Err(error) = part.give(|slices| ring.send(&sockets, slices, sent)) {
+        if let Err(error) = ring.send(&sockets, bytes, sent) {
             tracing::error!(error = %error, "io_uring has failed, sockets are written to one by one");
             self.ring = None;
         }

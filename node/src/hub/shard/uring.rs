@@ -5,11 +5,11 @@
 
 #![expect(unsafe_code, reason = "the kernel is given addresses of frames")]
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 
 use io_uring::{IoUring, Probe, opcode, squeue, types};
-use rustix::io::{Errno, ReadWriteFlags};
+use rustix::io::Errno;
 use rustix::net::SendFlags;
 
 /// Sends that are given to the kernel at a time. More make none of them cheaper, and keep the thread in the
@@ -46,7 +46,7 @@ impl Ring {
             .build(SENDS_MAX as u32)?;
         let mut probe = Probe::new();
         ring.submitter().register_probe(&mut probe)?;
-        if !probe.is_supported(opcode::Send::CODE) || !probe.is_supported(opcode::Writev::CODE) {
+        if !probe.is_supported(opcode::Send::CODE) {
             return Err(io::Error::new(io::ErrorKind::Unsupported, "the kernel's io_uring cannot send"));
         }
         Ok(Self { ring })
@@ -57,15 +57,15 @@ impl Ring {
     pub(super) fn send(
         &mut self,
         sockets: &[BorrowedFd<'_>],
-        slices: &[IoSlice<'_>],
+        bytes: &[u8],
         sent: &mut Vec<Sent>,
     ) -> io::Result<()> {
         sent.clear();
         sent.resize(sockets.len(), Sent::NotTried);
         let mut queue = self.ring.submission();
         for (at, socket) in (0_u64..).zip(sockets) {
-            let entry = entry(*socket, slices).user_data(at);
-            // SAFETY: what the entry points to, `slices` and the bytes behind them, is borrowed until this
+            let entry = entry(*socket, bytes).user_data(at);
+            // SAFETY: what the entry points to, `bytes`, is borrowed until this
             // function returns. By then the entry has completed, or was taken back with the whole queue.
             let pushed = unsafe { queue.push(&entry) };
             if pushed.is_err() {
@@ -108,22 +108,12 @@ impl Ring {
     }
 }
 
-fn entry(socket: BorrowedFd<'_>, slices: &[IoSlice<'_>]) -> squeue::Entry {
+fn entry(socket: BorrowedFd<'_>, bytes: &[u8]) -> squeue::Entry {
+    let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+    // That the socket does not block is not enough: the kernel would wait for it by itself.
+    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
     let fd = types::Fd(socket.as_raw_fd());
-    match slices {
-        [only] => {
-            let len = u32::try_from(only.len()).unwrap_or(u32::MAX);
-            let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-            opcode::Send::new(fd, only.as_ptr(), len).flags(flags.bits().cast_signed()).build()
-        }
-        // An `IoSlice` has the layout of an `iovec`; std promises that.
-        several => {
-            let len = u32::try_from(several.len()).unwrap_or(u32::MAX);
-            // That the socket does not block is not enough here: the kernel would wait for it by itself.
-            let flags = ReadWriteFlags::NOWAIT.bits().cast_signed();
-            opcode::Writev::new(fd, several.as_ptr().cast(), len).rw_flags(flags).build()
-        }
-    }
+    opcode::Send::new(fd, bytes.as_ptr(), len).flags(flags.bits().cast_signed()).build()
 }
 
 fn outcome(result: i32) -> Sent {
@@ -154,11 +144,10 @@ mod tests {
         (ours, peer)
     }
 
-    fn send(ring: &mut Ring, sockets: &[&TcpStream], parts: &[&[u8]]) -> Vec<Sent> {
+    fn send(ring: &mut Ring, sockets: &[&TcpStream], bytes: &[u8]) -> Vec<Sent> {
         let sockets: Vec<_> = sockets.iter().map(|socket| socket.as_fd()).collect();
-        let slices: Vec<_> = parts.iter().map(|part| IoSlice::new(part)).collect();
         let mut sent = Vec::new();
-        ring.send(&sockets, &slices, &mut sent).unwrap();
+        ring.send(&sockets, bytes, &mut sent).unwrap();
         sent
     }
 
@@ -167,12 +156,12 @@ mod tests {
         let mut ring = Ring::new().expect("a machine that tests this has io_uring");
         let (mut pairs, full) = ((0..SENDS_MAX - 1).map(|_| pair()).collect::<Vec<_>>(), pair());
         let junk = vec![0; 1 << 20];
-        while send(&mut ring, &[&full.0], &[&junk]) != [Sent::Bytes(0)] {}
+        while send(&mut ring, &[&full.0], &junk) != [Sent::Bytes(0)] {}
         let mut sockets: Vec<&TcpStream> = pairs.iter().map(|(ours, _)| ours).collect();
         sockets.insert(7, &full.0);
-        for parts in [&[&b"one"[..]][..], &[b"two", b"", b"three"]] {
-            let sent = send(&mut ring, &sockets, parts);
-            let len = parts.concat().len();
+        for bytes in [&b"one"[..], b"twothree"] {
+            let sent = send(&mut ring, &sockets, bytes);
+            let len = bytes.len();
             for (at, sent) in sent.into_iter().enumerate() {
                 assert_eq!(sent, Sent::Bytes(if at == 7 { 0 } else { len }), "{at}");
             }
@@ -182,7 +171,7 @@ mod tests {
             peer.read_exact(&mut text).unwrap();
             assert_eq!(&text, b"onetwothree");
         }
-        assert_eq!(send(&mut ring, &[], &[b"x"]), []);
+        assert_eq!(send(&mut ring, &[], b"x"), []);
     }
 
     #[test]
@@ -192,8 +181,8 @@ mod tests {
         socket2::SockRef::from(&broken.1).set_linger(Some(std::time::Duration::ZERO)).unwrap();
         drop(broken.1);
         let large = vec![7; 64 << 20];
-        for parts in [&[&large[..]][..], &[&large, &large]] {
-            let sent = send(&mut ring, &[&partial.0, &broken.0], parts);
+        for _ in 0..2 {
+            let sent = send(&mut ring, &[&partial.0, &broken.0], &large);
             assert!(matches!(sent[0], Sent::Bytes(bytes) if bytes < large.len()), "{sent:?}");
             assert_eq!(sent[1], Sent::Broken);
         }
