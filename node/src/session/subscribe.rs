@@ -112,37 +112,39 @@ impl Session {
         let principal = self.credential.principal();
         let may_stay = |sub: &SubId| principal.may_join(catalog.name(*sub).as_str());
         let gone: Vec<SubId> = self.joined.iter().filter(|sub| !may_stay(sub)).collect();
-        if gone.is_empty() {
-            return;
-        }
-        for sub in &gone {
-            self.joined.remove(*sub);
-            actions.push(Action::Leave(*sub));
-        }
-        let mut names: Vec<&str> = gone.iter().map(|sub| catalog.name(*sub).as_str()).collect();
-        names.sort_unstable();
-        let id = world.new_id();
-        forbid(&names, Some(id.clone()), world, actions);
-        actions.push(self.updated(Some(id), Recovered::new(), world));
+        self.leave_all(&gone, world, actions, |names, id, actions| forbid(names, Some(id), world, actions));
     }
 
     /// Leaves the subscriptions that the contract in force does not declare, and says so.
     pub(super) fn leave_undeclared(&mut self, world: &impl World, actions: &mut Vec<Action>) {
         let catalog = world.catalog();
         let gone: Vec<SubId> = self.joined.iter().filter(|sub| !catalog.declares(*sub)).collect();
+        self.leave_all(&gone, world, actions, |names, id, actions| {
+            let message = format!("Invalid subscription(s): {}", echo(names));
+            actions.push(error_frame(world, Some(id), ErrorCode::UnknownSubscription, message, None));
+        });
+    }
+
+    /// Leaves these subscriptions, if there are any; `say` tells which, before the set that is left.
+    fn leave_all(
+        &mut self,
+        gone: &[SubId],
+        world: &impl World,
+        actions: &mut Vec<Action>,
+        say: impl FnOnce(&[&str], CorrelationId, &mut Vec<Action>),
+    ) {
+        let catalog = world.catalog();
         if gone.is_empty() {
             return;
         }
-        for sub in &gone {
+        for sub in gone {
             self.joined.remove(*sub);
             actions.push(Action::Leave(*sub));
         }
         let mut names: Vec<&str> = gone.iter().map(|sub| catalog.name(*sub).as_str()).collect();
         names.sort_unstable();
         let id = world.new_id();
-        let message = format!("Invalid subscription(s): {}", echo(&names));
-        let code = ErrorCode::UnknownSubscription;
-        actions.push(error_frame(world, Some(id.clone()), code, message, None));
+        say(&names, id.clone(), actions);
         actions.push(self.updated(Some(id), Recovered::new(), world));
     }
 

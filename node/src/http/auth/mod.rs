@@ -130,11 +130,9 @@ async fn refresh(
     headers: HeaderMap,
     OptionalJson(body): OptionalJson<Refresh>,
 ) -> Result<Response, ApiError> {
-    let (refresh_token, by_cookie) = match brought(&app, &headers, body) {
-        Ok(brought) => brought.ok_or(Denial::Missing),
-        Err(denial) => Err(denial),
-    }
-    .map_err(|denial| denied(&app, denial, &id))?;
+    let (refresh_token, by_cookie) = brought(&app, &headers, body)
+        .and_then(|brought| brought.ok_or(Denial::Missing))
+        .map_err(|denial| denied(&app, denial, &id))?;
     let outcome = accounts(&app)?.refresh(&RefreshRequest { refresh_token }, &id).await;
     let label = RefreshOutcome::of(&outcome);
     app.metrics.refreshes.with_label_values(&[label.as_str()]).inc();
