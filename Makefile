@@ -11,7 +11,7 @@ CASES ?=
 SECONDS ?= 600
 
 .DEFAULT_GOAL := help
-.PHONY: help run cluster test lint tidy deny schemas autobahn fuzz bench bench-peers instructions nightly clean
+.PHONY: help run cluster test lint tidy deny schemas ops autobahn fuzz bench bench-peers instructions nightly clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -25,9 +25,10 @@ cluster: ## The same with three nodes, three control replicas and NATS behind on
 	@scripts/run --nodes 3 --controls 3 $(ARGS)
 
 test: ## Install what is missing, then run every test and check that nothing generated has drifted
-	@scripts/install cargo cc node chromium nats-server redis-server haproxy iptables
+	@scripts/install cargo cc node chromium nats-server redis-server haproxy iptables prometheus
 	$(CARGO) test --workspace --locked
 	scripts/schemas check
+	scripts/ops check
 	scripts/bench-report test
 	npm -w mobile-pwa run test:page
 
@@ -47,6 +48,10 @@ deny: ## Licences, sources and doubles among the dependencies (needs cargo-deny)
 schemas: ## Write anew what is generated from schemas/: TypeScript types, openapi.json, asyncapi.json
 	@scripts/install node
 	scripts/schemas generate
+
+ops: ## Write anew what is generated from deploy/slo/objectives.json: Prometheus rules, Grafana dashboards
+	@scripts/install node
+	scripts/ops generate
 
 autobahn: ## The Autobahn cases against the WebSocket codec; the last line is `N passed, M failed`
 	@scripts/install cargo cc venv

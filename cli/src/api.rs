@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use hiveops_node::config::CLIENT_ENV;
 use hiveops_proto::http::Problem;
+use reqwest::header::ACCEPT;
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::Value;
 
@@ -54,6 +55,8 @@ pub(crate) enum Error {
     Problem(Box<Problem>),
     #[error("{url} answered {status}: {excerpt}")]
     Unexpected { url: String, status: StatusCode, excerpt: String },
+    #[error("{url} answered with more than {bytes_max} bytes")]
+    TooLong { url: String, bytes_max: usize },
     #[error("the HTTP client cannot be set up")]
     Setup(#[source] reqwest::Error),
 }
@@ -110,6 +113,25 @@ impl Api {
 
     pub(crate) async fn get(&self, path: &str) -> Result<Value, Error> {
         self.call(self.request(Method::GET, path)).await
+    }
+
+    /// The body of a page that is no JSON, such as the metrics; `bytes_max` at most.
+    pub(crate) async fn text(&self, path: &str, bytes_max: usize) -> Result<String, Error> {
+        let request = self.request(Method::GET, path).header(ACCEPT, "text/plain; version=0.0.4");
+        let mut response = request.send().await.map_err(|error| self.failed(error))?;
+        let (status, url) = (response.status(), response.url().to_string());
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|error| self.failed(error))? {
+            if body.len() + chunk.len() > bytes_max {
+                return Err(Error::TooLong { url, bytes_max });
+            }
+            body.extend_from_slice(&chunk);
+        }
+        let text = String::from_utf8_lossy(&body).into_owned();
+        if status.is_success() {
+            return Ok(text);
+        }
+        Err(Error::Unexpected { url, status, excerpt: text.chars().take(EXCERPT_CHARS).collect() })
     }
 
     fn failed(&self, source: reqwest::Error) -> Error {

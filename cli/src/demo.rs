@@ -156,7 +156,7 @@ impl Error {
         match self {
             Self::Problem(problem) => StatusCode::from_u16(problem.status).ok(),
             Self::Unexpected { status, .. } => Some(*status),
-            Self::Unreachable { .. } | Self::NoAnswer { .. } | Self::Setup(_) => None,
+            Self::Unreachable { .. } | Self::NoAnswer { .. } | Self::TooLong { .. } | Self::Setup(_) => None,
         }
     }
 }

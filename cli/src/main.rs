@@ -22,7 +22,7 @@ use hiveops_node::config::Mistakes;
 
 use command::{
     completions, config, contract, control, dev, doctor, drain, healthcheck, keys, limits, node, publish,
-    status, tied, users, watch,
+    slo, status, tied, users, watch,
 };
 use output::{Usage, is_broken_pipe};
 
@@ -39,7 +39,8 @@ Exit codes:
   0    done
   1    it could not be done: the node refused, cannot be reached, or a check failed
   2    the command line or the configuration is wrong
-  130  stopped at once by a second signal";
+  130  stopped at once by a second signal
+`hiveops slo check` has more, which its own help lists.";
 
 #[derive(Subcommand)]
 enum Command {
@@ -55,6 +56,8 @@ enum Command {
     Watch(watch::Args),
     /// Show the health and the figures of a node, or of the control plane
     Status(status::Args),
+    /// Say whether the objectives hold
+    Slo(slo::Args),
     /// Show the limits in force on a node, and who set them; or change them
     Limits(limits::Args),
     /// Show the contract versions, or put another one in force
@@ -86,6 +89,7 @@ fn main() -> ExitCode {
         Command::Publish(args) => publish::run(args),
         Command::Watch(args) => watch::run(args),
         Command::Status(args) => status::run(args),
+        Command::Slo(args) => slo::run(args),
         Command::Limits(args) => limits::run(args),
         Command::Contract(args) => contract::run(args),
         Command::Keys(args) => keys::run(args),

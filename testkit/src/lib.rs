@@ -11,6 +11,7 @@ pub mod certificates;
 pub mod port;
 pub mod process;
 pub mod program;
+pub mod prometheus;
 pub mod proxy;
 mod random;
 mod server;

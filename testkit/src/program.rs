@@ -16,6 +16,8 @@ pub struct Program {
 /// JetStream needs a version that distributions do not have, so that `.tools/bin` comes before `PATH`.
 pub const NATS_SERVER: Program = Program { name: "nats-server", env: "NATS_SERVER" };
 pub const REDIS_SERVER: Program = Program { name: "redis-server", env: "REDIS_SERVER" };
+/// Of the package that `scripts/install prometheus` installs, with `promtool`.
+pub const PROMETHEUS: Program = Program { name: "prometheus", env: "PROMETHEUS" };
 pub const HAPROXY: Program = Program { name: "haproxy", env: "HAPROXY" };
 
 /// Debian keeps servers there, and a person's `PATH` may lack it.

@@ -130,7 +130,7 @@ fn without_answer(error: Error) -> anyhow::Result<Seen> {
         Error::Unreachable { .. } => Ok(Seen::Gone),
         // The connection was closed while it was being used.
         Error::NoAnswer { .. } => Ok(Seen::Unclear),
-        Error::Problem(_) | Error::Unexpected { .. } | Error::Setup(_) => {
+        Error::Problem(_) | Error::Unexpected { .. } | Error::TooLong { .. } | Error::Setup(_) => {
             bail!(anyhow::Error::from(error).context("the node cannot be asked how far it is"))
         }
     }

@@ -12,6 +12,7 @@ pub(crate) mod keys;
 pub(crate) mod limits;
 pub(crate) mod node;
 pub(crate) mod publish;
+pub(crate) mod slo;
 pub(crate) mod status;
 pub(crate) mod tied;
 pub(crate) mod users;

@@ -36,7 +36,11 @@ mod node;
 #[cfg(test)]
 mod outage;
 #[cfg(test)]
+mod prometheus;
+#[cfg(test)]
 mod running;
+#[cfg(test)]
+mod slo;
 #[cfg(test)]
 mod tidy;
 #[cfg(test)]

@@ -1,0 +1,200 @@
+// The cases of `promtool test rules` for every alert that is generated: it fires, it stays silent, it fires
+// although a node began anew meanwhile, it does not fire because one did, and it ends when the fault does.
+//
+// The input is counters as nodes would export them, with a known share that is bad. It does not use the
+// expressions of the rules, so that a wrong one is found.
+
+import { anchor, budget, minutes } from './objectives.mjs';
+import { alertName } from './rules.mjs';
+
+/** Per step, on one node. */
+const EVENTS = 10_000;
+/** What counters show when a case begins: the node has run for a while, so that beginning anew is a step down. */
+const BEFORE = 10_000_000;
+/** Above and below the rate that an alert fires at. */
+const [ABOVE, BELOW] = [1.2, 0.8];
+/** How much of the short window has passed, at least, when an alert must have ended. */
+const OVER = 1.2;
+
+/** One file per objective and burn rate: each rate has its own step, and only what it needs is evaluated. */
+export function ruleTests(file) {
+  const burns = Object.entries(file.objectives).flatMap(([name, objective]) =>
+    file.burn_rates.map((burn) => [`${name}.${burn.name}`, burnTests(file, name, objective, burn)]),
+  );
+  return Object.fromEntries([...burns, ['nodes', nodeTests(file)]]);
+}
+
+function burnTests(file, name, objective, burn) {
+  const step = stepMinutes(burn);
+  const tests = cases(burn, step).map((one) => test(file, name, objective, burn, step, one));
+  return document(name, step, tests);
+}
+
+/** Fine enough for the short window, coarse enough for days of it. */
+function stepMinutes({ short }) {
+  return Math.max(1, Math.floor(minutes(short) / 6));
+}
+
+/** What happens, step by step: how much is bad, as a multiple of the rate, and whether the node begins anew. */
+function cases({ long, short }, step) {
+  const [whole, brief] = [Math.ceil(minutes(long) / step) + 2, Math.ceil((minutes(short) * OVER) / step) + 1];
+  return [
+    { title: 'fires', phases: [{ steps: whole, share: ABOVE }], fires: true },
+    { title: 'is silent', phases: [{ steps: whole, share: BELOW }], fires: false },
+    {
+      title: 'fires although the node began anew',
+      phases: [{ steps: whole - brief, share: ABOVE }, { steps: brief, share: ABOVE, anew: true }],
+      fires: true,
+    },
+    {
+      title: 'is silent although the node began anew',
+      phases: [{ steps: whole - brief, share: BELOW }, { steps: brief, share: BELOW, anew: true }],
+      fires: false,
+    },
+    {
+      title: 'ends soon after the fault, while the long window still burns',
+      phases: [{ steps: whole, share: ABOVE }, { steps: brief, share: 0 }],
+      fires: false,
+    },
+  ];
+}
+
+function test(file, name, objective, burn, step, { title, phases, fires }) {
+  const end = phases.reduce((sum, { steps }) => sum + steps, 0) * step;
+  const fault = burn.rate * budget(objective);
+  const labels = { severity: burn.severity, objective: name, burn: burn.name, job: file.job };
+  // A view is late or it is not: above the rate it is late always, below it is as old as it may be.
+  const shown = objective.sli.kind === 'freshness' ? 1 / budget(objective) : burn.rate * ABOVE;
+  const expected = {
+    exp_labels: labels,
+    exp_annotations: {
+      summary: `${objective.title}: the error budget of ${file.window_days} days burns ${burn.rate} times as fast as it may`,
+      description: `It burned ${shown.toFixed(1)} times as fast as it may over ${burn.long}, and still does over ${burn.short}. Promised is: ${objective.promise} (${Number((objective.target * 100).toPrecision(10))} %).`,
+      runbook_url: `${file.runbook}#${anchor(objective.title)}`,
+      dashboard_url: `${file.dashboard}?var-objective=${name}&var-job=${file.job}`,
+    },
+  };
+  const longBurns = phases.at(-1).share === 0;
+  const eval_time = `${end - step}m`;
+  const written = {
+    name: `${alertName(name, burn.name)} ${title}`,
+    interval: `${step}m`,
+    input_series: series(file, objective.sli, phases, fault),
+    alert_rule_test: [{ eval_time, alertname: alertName(name, burn.name), exp_alerts: fires ? [expected] : [] }],
+  };
+  if (longBurns) {
+    // Otherwise the silence would say nothing of the short window.
+    written.promql_expr_test = [
+      {
+        expr: `hiveops:slo_burn:rate${burn.long}{objective="${name}"} > bool ${burn.rate}`,
+        eval_time,
+        exp_samples: [{ labels: `{job="${file.job}", objective="${name}"}`, value: 1 }],
+      },
+    ];
+  }
+  return written;
+}
+
+/** Two nodes, of which the second is silent, so that an alert must add them up. */
+function series(file, sli, phases, fault) {
+  const labels = (more, node = 'n1') =>
+    `{${Object.entries({ job: file.job, instance: node, ...more }).map(([label, value]) => `${label}="${value}"`).join(',')}}`;
+  const both = (metric, more, values) => [
+    { series: metric + labels(more), values },
+    { series: metric + labels(more, 'n2'), values: constant(phases, 0) },
+  ];
+  const [bad, good] = [(share) => Math.round(EVENTS * fault * share), (share) => EVENTS - Math.round(EVENTS * fault * share)];
+  switch (sli.kind) {
+    case 'ratio': {
+      const each = (selectors) =>
+        selectors.flatMap(({ metric, label, values }) => (values ?? [undefined]).map((value) => ({ metric, more: value === undefined ? {} : { [label]: value } })));
+      const all = [
+        ...each(sli.bad).map((one, at) => ({ ...one, values: at === 0 ? counter(phases, bad) : constant(phases, 0) })),
+        ...each(sli.good).map((one, at) => ({ ...one, values: at === 0 ? counter(phases, good) : constant(phases, 0) })),
+        // What is not named is the client's own, however often it happens.
+        ...each(sli.bad).filter(({ more }) => Object.keys(more).length > 0).map(({ metric, more }) => ({
+          metric,
+          more: Object.fromEntries(Object.keys(more).map((label) => [label, 'malformed'])),
+          values: counter(phases, () => EVENTS),
+        })).slice(0, 1),
+      ];
+      return all.flatMap(({ metric, more, values }) => both(metric, more, values));
+    }
+    case 'latency':
+      return [
+        ...both(`${sli.histogram}_count`, {}, counter(phases, () => EVENTS)),
+        ...both(`${sli.histogram}_bucket`, { le: '+Inf' }, counter(phases, () => EVENTS)),
+        ...both(`${sli.histogram}_bucket`, { le: String(sli.threshold_seconds) }, counter(phases, good)),
+        // Faster ones are good as well, and in the bucket above already.
+        ...both(`${sli.histogram}_bucket`, { le: '0.001' }, constant(phases, 0)),
+      ];
+    case 'freshness': {
+      const age = ({ share }) => (share > 1 ? sli.limit_seconds + 1 : sli.limit_seconds);
+      return [
+        { series: sli.gauge + labels({}), values: phases.map((phase) => repeated(age(phase), phase.steps)).join(' ') },
+        { series: sli.gauge + labels({}, 'n2'), values: phases.map((phase) => repeated(age(phase), phase.steps)).join(' ') },
+      ];
+    }
+  }
+}
+
+/** Grows by what each phase gives per step; begins anew where a phase says so. */
+function counter(phases, perStep) {
+  let value = BEFORE;
+  return phases
+    .map(({ steps, share, anew }) => {
+      if (anew) value = 0;
+      const slope = perStep(share);
+      const written = `${value}+${slope}x${steps - 1}`;
+      value += slope * steps;
+      return written;
+    })
+    .join(' ');
+}
+
+function constant(phases, value) {
+  return repeated(value, phases.reduce((sum, { steps }) => sum + steps, 0));
+}
+
+function repeated(value, steps) {
+  return `${value}+0x${steps - 1}`;
+}
+
+function nodeTests(file) {
+  const down = { severity: 'ticket', job: file.job, instance: 'n1' };
+  const links = { runbook_url: `${file.runbook}#nodes`, dashboard_url: '/d/hiveops-cluster' };
+  const isDown = {
+    exp_labels: down,
+    exp_annotations: {
+      summary: 'A node cannot be scraped',
+      description: 'Prometheus has had no metrics of n1 for 2 minutes.',
+      ...links,
+    },
+  };
+  const nobody = {
+    exp_labels: { severity: 'page' },
+    exp_annotations: {
+      summary: 'No node can be scraped',
+      description: 'Prometheus has had no metrics of any node for 2 minutes. No objective can be judged, and no other alert fires.',
+      ...links,
+    },
+  };
+  const one = (name, alertname, metric, values, expected) => ({
+    name: `${alertname} ${name}`,
+    interval: '1m',
+    input_series: [{ series: `${metric}{job="${file.job}",instance="n1"}`, values }],
+    alert_rule_test: [{ eval_time: '20m', alertname, exp_alerts: expected }],
+  });
+  return document('nodes', 1, [
+    one('fires', 'HiveOpsNodeDown', 'up', '1+0x15 0+0x5', [isDown]),
+    one('is silent', 'HiveOpsNodeDown', 'up', '1+0x20', []),
+    one('is silent although the node began anew', 'HiveOpsNodeDown', 'up', '1+0x18 0 1+0x2', []),
+    one('fires', 'HiveOpsNoNodes', 'hiveops_ws_connections_active', '5+0x10 stale', [nobody]),
+    one('is silent without a session', 'HiveOpsNoNodes', 'hiveops_ws_connections_active', '0+0x20', []),
+    one('is silent although the node began anew', 'HiveOpsNoNodes', 'hiveops_ws_connections_active', '5+0x17 stale 0+0x3', []),
+  ]);
+}
+
+function document(rules, step, tests) {
+  return { rule_files: [`../${rules}.yml`], evaluation_interval: `${step}m`, tests };
+}
