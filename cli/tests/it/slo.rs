@@ -33,14 +33,15 @@ impl Counted {
     /// In the format that a node exports, with what the objectives read.
     fn page(self) -> String {
         let Self { sent, failed, established, refused, malformed, within, deliveries, view_age } = self;
-        let refusals = ["node_full", "cluster_full", "not_lent", "rate", "shutdown", "malformed"].map(|reason| {
-            let count = match reason {
-                "node_full" => refused,
-                "malformed" => malformed,
-                _ => 0,
-            };
-            format!("hiveops_ws_handshakes_refused_total{{reason=\"{reason}\"}} {count}\n")
-        });
+        let refusals =
+            ["node_full", "cluster_full", "not_lent", "rate", "shutdown", "malformed"].map(|reason| {
+                let count = match reason {
+                    "node_full" => refused,
+                    "malformed" => malformed,
+                    _ => 0,
+                };
+                format!("hiveops_ws_handshakes_refused_total{{reason=\"{reason}\"}} {count}\n")
+            });
         format!(
             "# TYPE {SENT} counter\n{SENT} {sent}\n\
              hiveops_ws_messages_send_failures_total {failed}\n\
@@ -196,7 +197,10 @@ fn a_budget_that_burns_is_named_and_the_exit_code_is_1() {
         pages.iter_mut().zip(0..).for_each(|(page, at)| sabotage(page, at));
         let exporter = Exporter::start(&pages);
         let (code, report) = check(&[&exporter.url], &["--window", "2s"]);
-        let burning: Vec<&str> = report["objectives"].as_array().unwrap().iter()
+        let burning: Vec<&str> = report["objectives"]
+            .as_array()
+            .unwrap()
+            .iter()
             .filter(|one| one["verdict"] == "burning")
             .map(|one| one["name"].as_str().unwrap())
             .collect();
@@ -228,11 +232,16 @@ fn only_what_happens_in_the_window_counts_unless_the_start_is_asked_for() {
 fn a_node_that_began_anew_meanwhile_is_counted_from_there() {
     let mut pages = healthy();
     // It has sent 30 frames since, of which 2 could not be queued; without them nothing burns.
-    pages[2] = Counted { sent: 28, failed: 2, established: 3, within: 9, deliveries: 9, ..Counted::default() };
+    pages[2] =
+        Counted { sent: 28, failed: 2, established: 3, within: 9, deliveries: 9, ..Counted::default() };
     let exporter = Exporter::start(&pages);
     let (code, report) = check(&[&exporter.url], &["--window", "2s"]);
     let delivery = objective(&report, "delivery");
-    assert_eq!((delivery["bad"].as_f64(), delivery["total"].as_f64()), (Some(2.0), Some(1_030.0)), "{report:#}");
+    assert_eq!(
+        (delivery["bad"].as_f64(), delivery["total"].as_f64()),
+        (Some(2.0), Some(1_030.0)),
+        "{report:#}"
+    );
     assert_eq!((code, &report["nodes"][0]["resets"]), (Some(1), &json!(1)), "{report:#}");
     assert_eq!(objective(&report, "latency")["total"], 1_009.0);
 }
@@ -244,7 +253,8 @@ fn a_node_that_cannot_be_read_and_an_objective_without_data_have_codes_of_their_
     let (code, report) = check(&[&exporter.url, &gone], &["--window", "2s"]);
     assert_eq!((code, report["verdict"].as_str()), (Some(3), Some("unread")), "{report:#}");
     assert_eq!(objective(&report, "delivery")["verdict"], "holds", "what could be read is judged");
-    let unread = report["nodes"].as_array().unwrap().iter().find(|node| node["url"] == gone.as_str()).unwrap();
+    let unread =
+        report["nodes"].as_array().unwrap().iter().find(|node| node["url"] == gone.as_str()).unwrap();
     assert!(unread["error"].as_str().unwrap().contains("cannot reach a node"), "{unread}");
 
     let quiet = Exporter::start(&healthy()[..1]);

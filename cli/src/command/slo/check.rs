@@ -105,7 +105,8 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
         watch(&mut nodes, &objectives, asked.window_seconds.map(Duration::from_secs)).await;
         anyhow::Ok(not_named)
     })?;
-    let read: Vec<&Tally> = nodes.iter().filter(|node| node.error.is_none()).map(|node| &node.tally).collect();
+    let read: Vec<&Tally> =
+        nodes.iter().filter(|node| node.error.is_none()).map(|node| &node.tally).collect();
     let judged = judge(&objectives, &read);
     let nodes = nodes.iter().map(|node| NodeRead {
         url: node.url.clone(),
@@ -125,7 +126,8 @@ fn watched(args: &Args) -> anyhow::Result<Vec<Watched>> {
     if args.url.len() > NODES_MAX {
         return Err(Usage(format!("--url names more than {NODES_MAX} nodes")).into());
     }
-    let urls: BTreeSet<String> = args.url.iter().map(|url| url.trim().trim_end_matches('/').to_owned()).collect();
+    let urls: BTreeSet<String> =
+        args.url.iter().map(|url| url.trim().trim_end_matches('/').to_owned()).collect();
     let nodes = urls.into_iter().map(|url| {
         let api = Arc::new(Api::new(Target { url: url.clone(), token: args.token.clone() })?);
         Ok(Watched { url, api, tally: Tally::default(), node_id: None, error: None })
@@ -137,7 +139,9 @@ fn watched(args: &Args) -> anyhow::Result<Vec<Watched>> {
 /// say (a credential is missing, or only its metrics can be reached) is read all the same.
 async fn cluster(nodes: &mut [Watched]) -> anyhow::Result<Vec<String>> {
     let (mut named, mut there) = (BTreeSet::new(), BTreeSet::new());
-    for (at, answer) in ask(nodes, |api| async move { api.get(WS_STATS).await.map_err(|error| error.to_string()) }).await {
+    for (at, answer) in
+        ask(nodes, |api| async move { api.get(WS_STATS).await.map_err(|error| error.to_string()) }).await
+    {
         let Ok(stats) = answer else { continue };
         let ids = |pointer: &str, member: &str| -> Vec<String> {
             let list = stats.pointer(pointer).and_then(Value::as_array).into_iter().flatten();
@@ -149,7 +153,9 @@ async fn cluster(nodes: &mut [Watched]) -> anyhow::Result<Vec<String>> {
         there.extend(ids("/cluster/missing", ""));
         if let Some(id) = stats.get("node_id").and_then(Value::as_str) {
             if !named.insert(id.to_owned()) {
-                let text = format!("two addresses of --url lead to the node `{id}`; name each node once, and no balancer");
+                let text = format!(
+                    "two addresses of --url lead to the node `{id}`; name each node once, and no balancer"
+                );
                 return Err(Usage(text).into());
             }
             nodes[at].node_id = Some(id.to_owned());
@@ -237,7 +243,10 @@ mod tests {
     #[test]
     fn a_window_has_a_unit_and_bounds() {
         let seconds = |text: &str| window(text).map(|window| window.as_secs());
-        assert_eq!([seconds("30s"), seconds("5m"), seconds("1h"), seconds("7")], [Ok(30), Ok(300), Ok(3_600), Ok(7)]);
+        assert_eq!(
+            [seconds("30s"), seconds("5m"), seconds("1h"), seconds("7")],
+            [Ok(30), Ok(300), Ok(3_600), Ok(7)]
+        );
         for text in ["0s", "2h", "3d", "s", "-1s", "1.5s", "99999999999999999999s", "1é"] {
             assert!(window(text).is_err(), "{text}");
         }

@@ -112,7 +112,8 @@ mod tests {
 
     #[test]
     fn names_labels_and_values_are_read() {
-        let text = "# HELP a_total Help.\n# TYPE a_total counter\na_total 3\n\nb{x=\"1\",le=\"0.25\"} 2.5e3\n";
+        let text =
+            "# HELP a_total Help.\n# TYPE a_total counter\na_total 3\n\nb{x=\"1\",le=\"0.25\"} 2.5e3\n";
         let samples = parse(text, |_| true).unwrap();
         assert_eq!((samples[0].series.name.as_str(), samples[0].value), ("a_total", 3.0));
         assert_eq!(samples[1].series.label("le"), Some("0.25"));

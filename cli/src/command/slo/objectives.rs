@@ -102,7 +102,11 @@ impl Objective {
                 bad.iter().chain(good).try_for_each(Selector::check)
             }
             Sli::Latency { threshold_seconds: bound, .. } | Sli::Freshness { limit_seconds: bound, .. } => {
-                if bound.is_finite() && *bound > 0.0 { Ok(()) } else { Err(format!("{bound} s is no bound")) }
+                if bound.is_finite() && *bound > 0.0 {
+                    Ok(())
+                } else {
+                    Err(format!("{bound} s is no bound"))
+                }
             }
         }
     }
@@ -125,7 +129,8 @@ mod tests {
         format!(r#"{{"version": 1, "objectives": {{{objectives}}}}}"#)
     }
 
-    const FRESH: &str = r#""view": {"target": 0.9, "sli": {"kind": "freshness", "gauge": "g", "limit_seconds": 5}}"#;
+    const FRESH: &str =
+        r#""view": {"target": 0.9, "sli": {"kind": "freshness", "gauge": "g", "limit_seconds": 5}}"#;
 
     #[test]
     fn the_embedded_file_has_the_four_objectives() {

@@ -131,7 +131,8 @@ impl Report {
             "objective", "target", "good", "bad", "of", "burn"
         )];
         lines.extend(self.judged.iter().map(|one| self.row(one)));
-        let mut nodes = format!("{over}, {} node(s), a budget burns above {}", self.nodes.len(), self.asked.max_burn);
+        let mut nodes =
+            format!("{over}, {} node(s), a budget burns above {}", self.nodes.len(), self.asked.max_burn);
         let resets: u64 = self.nodes.iter().map(|node| node.resets).sum();
         if resets > 0 {
             nodes.push_str(&format!(", {resets} restart(s) meanwhile"));
@@ -178,7 +179,11 @@ mod tests {
     }
 
     fn report(outcomes: Vec<Outcome>, error: Option<&str>) -> Report {
-        let judged = outcomes.into_iter().map(|outcome| Judged { name: "delivery".to_owned(), target: 0.999, outcome });
+        let judged = outcomes.into_iter().map(|outcome| Judged {
+            name: "delivery".to_owned(),
+            target: 0.999,
+            outcome,
+        });
         let node = NodeRead {
             url: "http://n1".to_owned(),
             node_id: None,
@@ -186,7 +191,12 @@ mod tests {
             error: error.map(str::to_owned),
         };
         Report {
-            asked: Asked { window_seconds: Some(30), max_burn: 1.0, allow_no_data: false, whole_cluster: false },
+            asked: Asked {
+                window_seconds: Some(30),
+                max_burn: 1.0,
+                allow_no_data: false,
+                whole_cluster: false,
+            },
             nodes: vec![node],
             not_named: Vec::new(),
             judged: judged.collect(),

@@ -65,7 +65,8 @@ impl Tally {
 
     /// By how much the series of a metric that satisfy the condition have grown; none when there is none.
     pub(super) fn increase(&self, metric: &str, holds: impl Fn(&Series) -> bool) -> Option<f64> {
-        let grown: Vec<f64> = self.of(metric).filter(|(series, _)| holds(series)).map(|(_, track)| track.increase).collect();
+        let grown: Vec<f64> =
+            self.of(metric).filter(|(series, _)| holds(series)).map(|(_, track)| track.increase).collect();
         (!grown.is_empty()).then(|| grown.iter().sum())
     }
 
@@ -116,7 +117,10 @@ mod tests {
 
     #[test]
     fn a_counter_that_begins_anew_loses_nothing_that_was_seen() {
-        let tally = tally(Begin::Window, &["a_total 100\nb_total 7", "a_total 110\nb_total 7", "a_total 5\nb_total 1"]);
+        let tally = tally(
+            Begin::Window,
+            &["a_total 100\nb_total 7", "a_total 110\nb_total 7", "a_total 5\nb_total 1"],
+        );
         assert_eq!(increase(&tally, "a_total"), Some(15.0));
         assert_eq!(tally.resets(), 1, "one restart, whatever the number of series");
     }

@@ -56,7 +56,8 @@ pub(super) fn judge(objectives: &Objectives, nodes: &[&Tally]) -> Vec<Judged> {
 }
 
 fn outcome(objective: &Objective, nodes: &[&Tally]) -> Outcome {
-    let counted: Result<Vec<(f64, f64)>, String> = nodes.iter().map(|node| count(&objective.sli, node)).collect();
+    let counted: Result<Vec<(f64, f64)>, String> =
+        nodes.iter().map(|node| count(&objective.sli, node)).collect();
     match counted {
         Err(lack) => Outcome::NoData(lack),
         Ok(counted) => {
@@ -150,7 +151,9 @@ mod tests {
 
     fn latency(within: u64, count: u64) -> String {
         let name = "hiveops_ws_delivery_seconds";
-        format!("{name}_bucket{{le=\"0.1\"}} 0\n{name}_bucket{{le=\"0.25\"}} {within}\n{name}_count {count}\n")
+        format!(
+            "{name}_bucket{{le=\"0.1\"}} 0\n{name}_bucket{{le=\"0.25\"}} {within}\n{name}_count {count}\n"
+        )
     }
 
     #[test]
@@ -173,7 +176,10 @@ mod tests {
         let page = |reason: &str| {
             let all = ["node_full", "cluster_full", "not_lent", "rate", "shutdown", "malformed", "user_full"];
             let lines = all.iter().map(|one| {
-                format!("hiveops_ws_handshakes_refused_total{{reason=\"{one}\"}} {}\n", u8::from(*one == reason))
+                format!(
+                    "hiveops_ws_handshakes_refused_total{{reason=\"{one}\"}} {}\n",
+                    u8::from(*one == reason)
+                )
             });
             lines.chain(["hiveops_ws_connections_total 199\n".to_owned()]).collect::<String>()
         };
@@ -188,7 +194,9 @@ mod tests {
             Outcome::Measured(measured) => panic!("{measured:?}"),
         };
         assert_eq!(why(judged(&latency(0, 0), "latency")), "nothing happened that it counts");
-        assert!(why(judged("a_total 1\n", "latency")).contains("does not export `hiveops_ws_delivery_seconds`"));
+        assert!(
+            why(judged("a_total 1\n", "latency")).contains("does not export `hiveops_ws_delivery_seconds`")
+        );
         let other = latency(1, 1).replace("0.25", "0.2");
         assert!(why(judged(&other, "latency")).contains("no bucket that ends at 0.25"));
         let page = "hiveops_ws_connections_total 1\nhiveops_ws_handshakes_refused_total{reason=\"rate\"} 0\n";
