@@ -128,6 +128,11 @@ fn every_panel_and_rule_works_on_a_cluster_under_load() {
         url: format!("http://{}", prometheus.addr()),
         runtime: Builder::new_current_thread().enable_all().build().unwrap(),
     };
+    // Data is a number: the test below would find a panel without any.
+    assert_eq!(questions.has_data("vector(1)"), Ok(true));
+    assert_eq!(questions.has_data("nobody_exports_this"), Ok(false));
+    assert_eq!(questions.has_data("vector(0) / 0"), Ok(false));
+    assert!(questions.has_data("rate(nobody_exports_this)").is_err());
     let queries = queries();
     assert!(queries.len() > 100, "the dashboards were not found");
     let without: Vec<String> = without_data(&questions, &queries);
