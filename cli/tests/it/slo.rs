@@ -132,6 +132,9 @@ fn objective<'a>(report: &'a Value, name: &str) -> &'a Value {
     all.iter().find(|one| one["name"] == name).unwrap_or_else(|| panic!("{report:#}"))
 }
 
+/// What goes wrong in a page, from the second scrape on: each has its place.
+type Sabotage = fn(&mut Counted, u64);
+
 /// A second of work that went well, and two more.
 fn healthy() -> [Counted; 3] {
     [0, 1, 2].map(|at| Counted {
@@ -186,7 +189,7 @@ fn a_node_under_load_holds_every_objective() {
 
 #[test]
 fn a_budget_that_burns_is_named_and_the_exit_code_is_1() {
-    let sabotages: [(&str, fn(&mut Counted, u64)); 4] = [
+    let sabotages: [(&str, Sabotage); 4] = [
         ("delivery", |page, at| page.failed += 10 * at),
         ("handshake", |page, at| page.refused += at),
         ("latency", |page, at| page.within -= 200 * at),
