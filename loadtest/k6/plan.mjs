@@ -144,7 +144,12 @@ export function scenariosOf({ loads }) {
   return scenarios;
 }
 
-const SHOWN_COUNTS = ['load_explained', 'load_sent_off', 'load_rate_limited', 'load_resumed'];
+/** How often a load's clients went on by replay. */
+export function replaysOf(name) {
+  return `load_resumed{load:${name},how:replay}`;
+}
+
+const SHOWN_COUNTS = ['load_explained', 'load_sent_off', 'load_rate_limited'];
 const SHOWN_TRENDS = ['load_handshake_ms', 'load_resume_ms', 'load_publish_ms'];
 
 /** The thresholds of k6: the objectives, and that everything planned really happened. */
@@ -160,6 +165,7 @@ export function thresholdsOf({ loads }, objectives) {
     // These hold always. k6 sums up by load only what has a threshold by load.
     for (const metric of SHOWN_COUNTS) thresholds[of(metric)] = ['count>=0'];
     for (const metric of SHOWN_TRENDS) thresholds[of(metric)] = ['max>=0'];
+    if (load.storm) thresholds[replaysOf(name)] = ['count>=0'];
     if (!load.streams) continue;
     thresholds[of('load_delivery_ok')] = [`rate>=${objectives.delivery}`];
     thresholds[of('load_publish_to_socket_ms')] = [`p(${percent})<=${ms}`];

@@ -2,7 +2,7 @@
 // hands to `handleSummary`.
 
 import { REASONS } from './contract.mjs';
-import { clientsOf } from './plan.mjs';
+import { clientsOf, replaysOf } from './plan.mjs';
 
 /** What it means when the threshold of a metric is missed, in one word and in a sentence. */
 const MEANINGS = {
@@ -72,6 +72,7 @@ function loadOf(metrics, name, load) {
     publish_to_socket_ms: trend(latency),
     handshake_ms: trend(of('load_handshake_ms')),
     resume_ms: trend(resumed),
+    replays: metrics[replaysOf(name)]?.values.count ?? 0,
     sent_off: of('load_sent_off').count ?? 0,
     rate_limited: of('load_rate_limited').count ?? 0,
   };
@@ -119,9 +120,9 @@ export function textOf({ mode, ok, seconds, objectives, failed, violations, load
 function notesOf(loads) {
   const notes = [];
   for (const [name, load] of Object.entries(loads)) {
-    const { handshake_ms: handshake, resume_ms: resume, sent_off: sentOff, rate_limited: limited } = load;
+    const { handshake_ms: handshake, resume_ms: resume, replays, sent_off: sentOff, rate_limited: limited } = load;
     if (name === 'connect_ramp' && handshake) notes.push(`${name}: a session stood after ${figure(handshake.p50)} ms (p50), ${figure(handshake.max)} ms at most`);
-    if (resume) notes.push(`${name}: ${resume.count} times back after ${figure(resume.p50)} ms (p50), ${figure(resume.max)} ms at most`);
+    if (resume) notes.push(`${name}: ${resume.count} times back after ${figure(resume.p50)} ms (p50), ${figure(resume.max)} ms at most, ${replays} by replay`);
     if (limited > 0) notes.push(`${name}: ${limited} times told of the rate limit, as documented`);
     if (sentOff > 0) notes.push(`${name}: ${sentOff} sent off with a notice`);
     if (name === 'slow_readers' && load.explained + sentOff === 0) {
