@@ -21,4 +21,4 @@ pub(crate) use outcome::{LoginRefusal, RefreshOutcome};
 pub(crate) use principal::Principal;
 pub(crate) use roles::Permission;
 pub(crate) use tickets::TICKET_MS;
-pub(crate) use token::{Vouched, end_of};
+pub(crate) use token::{Standing, Vouched, end_of};
