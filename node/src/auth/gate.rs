@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use hiveops_proto::control::AccessView;
 
 use super::credentials::Found;
-use super::tickets::Tickets;
+use super::tickets::{NoTicket, Tickets};
 use super::token::{Standing, Verifier, Vouched};
 use super::{Denial, Principal};
 use crate::config::{Auth, AuthMode};
@@ -73,8 +73,8 @@ impl Gate {
         (self.stale)()
     }
 
-    /// A ticket for one socket; none when too many are out.
-    pub(crate) fn issue_ticket(&self, principal: Principal) -> Option<String> {
+    /// A ticket for one socket, unless too many are out.
+    pub(crate) fn issue_ticket(&self, principal: Principal) -> Result<String, NoTicket> {
         self.tickets.issue(principal, self.clock.moment())
     }
 
