@@ -70,7 +70,8 @@ pub(super) const TRACING: &[Row] = &[
         "NAME",
         "parentbased_traceidratio",
         Kind::Text,
-        "Which traces are kept: always_on, always_off or traceidratio, or with parentbased_ before it what the publisher has decided, else that.",
+        "Which traces are kept: always_on, always_off or traceidratio, or with parentbased_ before it what the \
+         publisher has decided, else that.",
     ),
     (
         "otel_traces_sampler_arg",
