@@ -22,7 +22,7 @@ use hiveops_node::config::Mistakes;
 
 use command::{
     completions, config, contract, control, dev, doctor, drain, healthcheck, keys, limits, node, publish,
-    status, tied, users, watch,
+    status, tied, trace, users, watch,
 };
 use output::{Usage, is_broken_pipe};
 
@@ -55,6 +55,8 @@ enum Command {
     Watch(watch::Args),
     /// Show the health and the figures of a node, or of the control plane
     Status(status::Args),
+    /// Show where an update went: who published it, and which sessions of every node have it
+    Trace(trace::Args),
     /// Show the limits in force on a node, and who set them; or change them
     Limits(limits::Args),
     /// Show the contract versions, or put another one in force
@@ -86,6 +88,7 @@ fn main() -> ExitCode {
         Command::Publish(args) => publish::run(args),
         Command::Watch(args) => watch::run(args),
         Command::Status(args) => status::run(args),
+        Command::Trace(args) => trace::run(args),
         Command::Limits(args) => limits::run(args),
         Command::Contract(args) => contract::run(args),
         Command::Keys(args) => keys::run(args),

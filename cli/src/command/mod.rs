@@ -14,5 +14,6 @@ pub(crate) mod node;
 pub(crate) mod publish;
 pub(crate) mod status;
 pub(crate) mod tied;
+pub(crate) mod trace;
 pub(crate) mod users;
 pub(crate) mod watch;
