@@ -169,10 +169,7 @@ async fn assemble(
     let bus = open_bus::open(&config, catalog.names(), clock, &tasks, START_TIMEOUT).await?;
     let traces = traces(&config, &catalog, clock, &metrics, &tasks)?;
     let (cluster, answering) = local::cluster(&config, &bus, clock, &metrics);
-    let board = Arc::new(BoardHandle::new());
-    let bus_live = Arc::new(AtomicBool::new(false));
-    let answers = BoardAnswers::new(&board, &link, bus.kind(), &bus_live);
-    let gate = gate(&config, &link, accounts.is_some(), clock);
+    let (board, bus_live) = (Arc::new(BoardHandle::new()), Arc::new(AtomicBool::new(false)));
     let shared = Arc::new(Shared {
         catalog: Arc::clone(&catalog),
         node_id: config.node_id.clone(),
@@ -181,16 +178,15 @@ async fn assemble(
         budget: Budget::new(lender.is_some().then(|| config.node_id.clone()), clock),
         hints: Hints::default(),
         metrics: Arc::clone(&metrics),
-        answers: Box::new(answers),
+        answers: Box::new(BoardAnswers::new(&board, &link, bus.kind(), &bus_live)),
         bus_live: Arc::clone(&bus_live),
-        gate,
+        gate: gate(&config, &link, accounts.is_some(), clock),
         io_uring: config.io_uring,
         control: view,
     });
     let (hub, threads) = Hub::start(config.shards, &shared)?;
     let received = Arc::new(Received::new());
-    let (probes, seen) = watch::channel(0);
-    let (logs_read, read) = watch::channel(0);
+    let ((probes, seen), (logs_read, read)) = (watch::channel(0), watch::channel(0));
     let receive = Receive {
         follow: bus.follow().await?,
         hub: hub.clone(),

@@ -13,7 +13,7 @@ use super::answer::{Accepted, Deliveries, Oldest, Place, Refused};
 #[derive(Debug, PartialEq, Serialize)]
 pub(crate) struct Report {
     correlation_id: CorrelationId,
-    result: Found,
+    result: Verdict,
     /// Since when everything is in the rings of every node that answered.
     reaches_back_to: Timestamp,
     cluster: Answered,
@@ -28,7 +28,7 @@ pub(crate) struct Report {
 /// Whether there is a trace of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-enum Found {
+enum Verdict {
     Found,
     /// No ring has it; what happened before `reaches_back_to` has left them.
     NotFound,
@@ -128,9 +128,9 @@ impl Report {
         let is_found = !publications.is_empty() || !refused.is_empty();
         let made_at = made_at(&correlation_id);
         let result = match made_at {
-            _ if is_found => Found::Found,
-            Some(at) if at < reaches_back_to => Found::Left,
-            _ => Found::NotFound,
+            _ if is_found => Verdict::Found,
+            Some(at) if at < reaches_back_to => Verdict::Left,
+            _ => Verdict::NotFound,
         };
         let whole = is_whole && missing.is_empty();
         let status = if whole { Completeness::Complete } else { Completeness::Partial };
@@ -288,12 +288,12 @@ mod tests {
             let report = report(id, vec![(node("n1"), empty(oldest))], &[]);
             assert_eq!((report.result, report.cluster.status), (expected, Completeness::Complete), "{id}");
         };
-        is("order-7", 0, Found::NotFound);
+        is("order-7", 0, Verdict::NotFound);
         // A version 7 UUID begins with its time.
         let made = format!("{:08x}-{:04x}-7000-8000-000000000000", NOW >> 16, NOW & 0xffff);
-        is(&made, 1, Found::Left);
-        is(&made, 0, Found::NotFound);
-        is("00000000-0000-4000-8000-000000000000", 0, Found::NotFound);
+        is(&made, 1, Verdict::Left);
+        is(&made, 0, Verdict::NotFound);
+        is("00000000-0000-4000-8000-000000000000", 0, Verdict::NotFound);
     }
 
     #[test]
