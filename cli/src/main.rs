@@ -22,7 +22,7 @@ use hiveops_node::config::Mistakes;
 
 use command::{
     completions, config, contract, control, dev, doctor, drain, healthcheck, keys, limits, node, publish,
-    slo, status, tied, users, watch,
+    slo, status, tied, trace, users, watch,
 };
 use output::{Usage, is_broken_pipe};
 
@@ -58,6 +58,8 @@ enum Command {
     Status(status::Args),
     /// Say whether the objectives hold
     Slo(slo::Args),
+    /// Show where an update went: who published it, and which sessions of every node have it
+    Trace(trace::Args),
     /// Show the limits in force on a node, and who set them; or change them
     Limits(limits::Args),
     /// Show the contract versions, or put another one in force
@@ -90,6 +92,7 @@ fn main() -> ExitCode {
         Command::Watch(args) => watch::run(args),
         Command::Status(args) => status::run(args),
         Command::Slo(args) => slo::run(args),
+        Command::Trace(args) => trace::run(args),
         Command::Limits(args) => limits::run(args),
         Command::Contract(args) => contract::run(args),
         Command::Keys(args) => keys::run(args),

@@ -14,6 +14,7 @@ mod networks;
 mod setting;
 #[cfg(test)]
 mod tests;
+mod traces;
 mod value;
 
 use std::collections::BTreeMap;
@@ -31,7 +32,11 @@ pub use load::load;
 pub use mistake::{Mistake, Mistakes};
 pub use networks::{InvalidNetworks, Networks};
 pub use setting::{BOOTSTRAP_ENV, CLIENT_ENV, CONTROL_LISTEN_ENV, Kind, Setting, settings};
-pub use value::{Auth, AuthMode, InvalidOrigin, LogFormat, Namespace, Origin, Origins, Profile, Secret};
+pub use traces::{Batch, Endpoint, Sampler, Traces};
+pub use value::{
+    Auth, AuthMode, InvalidOrigin, LogFormat, Namespace, Origin, Origins, OtlpProtocol, Profile, SamplerName,
+    Secret,
+};
 
 /// Files that the connection to a bus needs, where it needs any; NATS only.
 #[derive(Debug, Clone, Default)]
@@ -90,6 +95,8 @@ pub struct Config {
     pub log: String,
     /// How they are written.
     pub log_format: LogFormat,
+    /// Where traces go; nowhere without it.
+    pub traces: Option<Traces>,
     /// The thresholds to start with.
     pub limits: Limits,
     /// For each threshold, who set it.

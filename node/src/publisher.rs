@@ -4,16 +4,18 @@
 //! there is none. It knows nothing of HTTP and nothing of who is connected.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use hiveops_proto::control::ControlView;
 use hiveops_proto::id::IdempotencyKey;
-use hiveops_proto::{CorrelationId, Envelope, MessageType, Payload};
+use hiveops_proto::{CorrelationId, Envelope, MessageType, Payload, Timestamp};
 use tokio::sync::watch;
 
 use crate::bus::{Ack, Bus, Expect, Publish, PublishError, Repeat};
 use crate::catalog::{Catalog, Checked, Invalid};
 use crate::telemetry::metrics::{Metrics, Refusal};
 use crate::time::Clock;
+use crate::trace::{About, Acceptance, Origin, Published as Ended, Refusal as Untaken, TraceParent, Traces};
 
 /// Publishes; cheap to clone.
 #[derive(Clone)]
@@ -23,6 +25,7 @@ pub(crate) struct Publisher {
     control: watch::Receiver<Arc<ControlView>>,
     clock: Clock,
     metrics: Arc<Metrics>,
+    traces: Arc<Traces>,
 }
 
 /// What somebody wants to publish.
@@ -34,7 +37,6 @@ pub(crate) struct Request<'a> {
     /// The publisher's own, when it could not be taken over as it was.
     pub(crate) source_correlation_id: Option<String>,
     pub(crate) idempotency_key: Option<IdempotencyKey>,
-    pub(crate) traceparent: Option<String>,
     pub(crate) expect: Expect,
     pub(crate) repeat: Repeat,
 }
@@ -73,7 +75,6 @@ impl<'a> Request<'a> {
             correlation_id,
             source_correlation_id: None,
             idempotency_key: None,
-            traceparent: None,
             expect: Expect::Any,
             repeat: Repeat::Never,
         }
@@ -87,8 +88,9 @@ impl Publisher {
         control: watch::Receiver<Arc<ControlView>>,
         clock: Clock,
         metrics: Arc<Metrics>,
+        traces: Arc<Traces>,
     ) -> Self {
-        Self { bus, catalog, control, clock, metrics }
+        Self { bus, catalog, control, clock, metrics, traces }
     }
 
     /// The contract in force.
@@ -100,15 +102,64 @@ impl Publisher {
     pub(crate) async fn publish(&self, request: Request<'_>) -> Result<Published, Refused> {
         let correlation_id = request.correlation_id.clone();
         let (subscription, message_type) = (request.subscription, request.message_type);
-        let result = self.try_publish(request).await;
-        if let Err(refused) = &result {
-            log_refused(refused, &correlation_id, subscription, message_type);
-            self.metrics.publications_refused.with_label_values(&[refusal(refused).as_str()]).inc();
+        let (origin, at, begun) = (Origin::current(), self.clock.timestamp(), Instant::now());
+        let span = self.traces.tracer().map(|tracer| (tracer, tracer.publishing(&origin)));
+        let context = span.as_ref().map(|(_, span)| span.context()).or(origin.parent);
+        let result = self.try_publish(request, context, at).await;
+        match &result {
+            Ok(published) => self.traces.accepted(&Acceptance {
+                correlation_id: &correlation_id,
+                sub: published.checked.sub,
+                message_type: &published.message_type,
+                epoch: &published.ack.epoch,
+                seq: published.ack.seq,
+                duplicate: published.ack.duplicate,
+                origin: &origin,
+                at,
+                stored_within: begun.elapsed(),
+            }),
+            Err(refused) => {
+                log_refused(refused, &correlation_id, subscription, message_type);
+                self.metrics.publications_refused.with_label_values(&[refusal(refused).as_str()]).inc();
+                self.not_taken(
+                    refused,
+                    &Untaken {
+                        correlation_id: &correlation_id,
+                        subscription,
+                        message_type,
+                        reason: reason(refused),
+                        origin: &origin,
+                        at,
+                    },
+                );
+            }
+        }
+        if let Some((tracer, span)) = &span {
+            let names = (shown(subscription), shown(message_type));
+            let about =
+                About { correlation_id: &correlation_id, subscription: names.0, message_type: names.1 };
+            let how = match &result {
+                Ok(Published { ack, .. }) => Ended::Stored { seq: ack.seq, duplicate: ack.duplicate },
+                Err(refused) => Ended::Refused(reason(refused)),
+            };
+            tracer.published(span, about, &origin, how);
         }
         result
     }
 
-    async fn try_publish(&self, request: Request<'_>) -> Result<Published, Refused> {
+    /// Whoever lost a race looks again, which is no refusal.
+    fn not_taken(&self, refused: &Refused, untaken: &Untaken<'_>) {
+        if !matches!(refused, Refused::Bus(PublishError::WrongExpected { .. })) {
+            self.traces.refused(untaken);
+        }
+    }
+
+    async fn try_publish(
+        &self,
+        request: Request<'_>,
+        context: Option<TraceParent>,
+        at: Timestamp,
+    ) -> Result<Published, Refused> {
         // The size comes first: it is what bounds the cost of the other checks.
         self.check_size(&request.data)?;
         let catalog = self.catalog();
@@ -119,9 +170,9 @@ impl Publisher {
             message_type: message_type.clone(),
             correlation_id: request.correlation_id,
             source_correlation_id: request.source_correlation_id,
-            timestamp: self.clock.timestamp(),
+            timestamp: at,
             idempotency_key: request.idempotency_key,
-            traceparent: request.traceparent,
+            traceparent: context.map(|context| context.to_string()),
             data: request.data,
         };
         let publish = Publish {

@@ -39,7 +39,9 @@ impl Moment {
 
 /// A number in 0..1 that spreads nodes over time: the random bits of an id, which are no secret.
 pub(crate) fn random() -> f64 {
-    (Uuid::new_v4().as_u128() as u64 >> 11) as f64 / (1_u64 << 53) as f64
+    // The lower bits: the upper ones of this half say which kind of id it is, and are always the same.
+    let bits = Uuid::new_v4().as_u128() as u64 & ((1 << 53) - 1);
+    bits as f64 / (1_u64 << 53) as f64
 }
 
 /// Full jitter: a random part, 0 to 1, of a ceiling that doubles up to the cap. Nodes that lose something at the
@@ -78,10 +80,16 @@ impl Clock {
     }
 
     /// Wall-clock time, for people and for other machines.
-    #[expect(clippy::disallowed_methods, reason = "the one place where this crate reads the wall clock")]
+    #[expect(clippy::disallowed_methods, reason = "one of two places where this crate reads the wall clock")]
     pub(crate) fn timestamp(&self) -> Timestamp {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+    }
+
+    /// The same, as finely as the machine has it.
+    #[expect(clippy::disallowed_methods, reason = "the other place where this crate reads the wall clock")]
+    pub(crate) fn wall(&self) -> SystemTime {
+        SystemTime::now()
     }
 
     pub(crate) fn correlation_id(&self) -> CorrelationId {
@@ -90,5 +98,17 @@ impl Clock {
 
     pub(crate) fn connection_id(&self) -> ConnectionId {
         ConnectionId::from(Uuid::now_v7())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_random_number_may_be_anywhere_from_0_to_1() {
+        let mut tenths = [0_usize; 10];
+        (0..10_000).for_each(|_| tenths[(random() * 10.0) as usize] += 1);
+        assert!(tenths.iter().all(|count| (700..1_300).contains(count)), "{tenths:?}");
     }
 }

@@ -64,6 +64,8 @@ pub const WS_BROADCAST: &str = "/api/dashboard/websocket/broadcast";
 pub const WS_DISCONNECT: &str = "/api/dashboard/websocket/disconnect/{connection_id}";
 /// Lets the node go away.
 pub const WS_DRAIN: &str = "/api/dashboard/websocket/drain";
+/// Where an update went.
+pub const TRACE: &str = "/api/dashboard/trace/{correlation_id}";
 /// Every threshold with its source.
 pub const WS_LIMITS: &str = "/api/dashboard/websocket/limits";
 /// The contract version in force.

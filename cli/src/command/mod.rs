@@ -15,5 +15,6 @@ pub(crate) mod publish;
 pub(crate) mod slo;
 pub(crate) mod status;
 pub(crate) mod tied;
+pub(crate) mod trace;
 pub(crate) mod users;
 pub(crate) mod watch;

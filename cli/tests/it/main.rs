@@ -46,6 +46,8 @@ mod tidy;
 #[cfg(test)]
 mod tools;
 #[cfg(test)]
+mod trace;
+#[cfg(test)]
 mod users;
 #[cfg(test)]
 mod whole;

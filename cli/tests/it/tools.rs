@@ -10,6 +10,7 @@ fn without_a_node_each_tool_says_so_and_what_to_do() {
         &["publish", "tasks", "task_update", "{\"id\":\"t1\"}", "--url", &url][..],
         &["status", "--url", &url],
         &["limits", "--url", &url],
+        &["trace", "order-7", "--url", &url],
         &["healthcheck", "--url", &url],
     ] {
         let ran = hiveops(args);

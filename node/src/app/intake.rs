@@ -14,12 +14,10 @@ use crate::catalog::Invalid;
 use crate::publisher::{Publisher, Refused, Request};
 use crate::telemetry::metrics::{Metrics, Rejected};
 use crate::time::Clock;
+use crate::trace::{Origin, TraceParent};
 
 /// Characters of a publisher's own correlation id that are kept when it cannot be taken over.
 const SOURCE_ID_CHARS_MAX: usize = 256;
-
-/// Bytes of a trace context at most: the W3C form has 55.
-const TRACEPARENT_BYTES_MAX: usize = 128;
 
 pub(super) struct Intake {
     publisher: Publisher,
@@ -90,13 +88,15 @@ impl Intake {
         let mut request =
             Request::new(&incoming.subscription, &incoming.message_type, data, cause.id.clone());
         request.source_correlation_id.clone_from(&cause.source);
-        request.traceparent = incoming.traceparent.clone().filter(|text| is_short(text));
         if let Some(key) = incoming.idempotency_key.as_deref() {
             let key = idempotency_key(key);
             request.repeat = key.clone().map_or(Repeat::Never, Repeat::Key);
             request.idempotency_key = key;
         }
-        self.publisher.publish(request).await.map(drop).map_err(|refused| rejected(&refused))
+        let parent = incoming.traceparent.as_deref().and_then(TraceParent::parse);
+        let origin = Origin::intake(incoming.source, parent);
+        let published = origin.of(self.publisher.publish(request)).await;
+        published.map(drop).map_err(|refused| rejected(&refused))
     }
 
     /// The publisher's id where the contract allows it, else one of ours beside it.
@@ -114,10 +114,6 @@ impl Intake {
     fn count(&self, rejected: Rejected) {
         self.metrics.bus_invalid.with_label_values(&[rejected.as_str()]).inc();
     }
-}
-
-fn is_short(traceparent: &str) -> bool {
-    traceparent.len() <= TRACEPARENT_BYTES_MAX && traceparent.bytes().all(|b| b.is_ascii_graphic())
 }
 
 /// A name that is too long or odd for ours is as good by its hash.

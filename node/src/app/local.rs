@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use hiveops_proto::{ConnectionId, DisconnectReason};
+use hiveops_proto::{ConnectionId, CorrelationId, DisconnectReason};
 
 use super::App;
 use crate::bus::{Bus, Call};
@@ -13,6 +13,7 @@ use crate::hub::Ended;
 use crate::session::Ending;
 use crate::telemetry::metrics::Metrics;
 use crate::time::Clock;
+use crate::trace::NodeTrace;
 
 /// This node's place in the cluster of its bus.
 pub(super) fn cluster(
@@ -98,6 +99,10 @@ impl AppLocal {
 impl Local for AppLocal {
     fn figures(&self) -> NodeFigures {
         self.app.node_figures()
+    }
+
+    fn trace(&self, id: &CorrelationId) -> NodeTrace {
+        self.app.traces.find(id)
     }
 
     fn is_draining(&self) -> bool {

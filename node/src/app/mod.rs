@@ -38,6 +38,7 @@ use crate::publisher::Publisher;
 use crate::tasks::Tasks;
 use crate::telemetry::metrics::{Metrics, Rejected};
 use crate::time::{Clock, Moment};
+use crate::trace::Traces;
 
 /// What the routes and the background tasks share.
 pub(crate) struct App {
@@ -52,6 +53,7 @@ pub(crate) struct App {
     pub(crate) control: Control,
     pub(crate) drain: Drain,
     pub(crate) cluster: Cluster,
+    pub(crate) traces: Arc<Traces>,
     /// Where users log in; none without control replicas.
     pub(crate) accounts: Option<Accounts>,
     bus: Arc<dyn Bus>,

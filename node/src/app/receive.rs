@@ -14,6 +14,7 @@ use crate::cluster::Cluster;
 use crate::hub::{Ended, Hub, Publication};
 use crate::telemetry::metrics::Metrics;
 use crate::time::Clock;
+use crate::trace::Traces;
 
 pub(super) struct Receive {
     pub(super) follow: Box<dyn Follow>,
@@ -29,6 +30,7 @@ pub(super) struct Receive {
     /// How far the shards have been told.
     pub(super) received: Arc<Received>,
     pub(super) cluster: Cluster,
+    pub(super) traces: Arc<Traces>,
 }
 
 impl Receive {
@@ -108,7 +110,9 @@ impl Receive {
         self.metrics.last_fanout.set(i64::try_from(recipients).unwrap_or(i64::MAX));
         self.metrics.fanout_size.observe(recipients as f64);
         let position = Position { epoch: stored.epoch.clone(), seq: stored.seq };
-        self.hub.fan_out(Publication::seal(stored, received)).await?;
+        let tally = self.traces.received(&stored, received);
+        self.hub.fan_out(Publication::seal_counted(stored, received, Arc::clone(&tally))).await?;
+        tally.handed_over();
         self.received.set(sub, position);
         Ok(())
     }

@@ -34,6 +34,7 @@ use crate::publisher::Publisher;
 use crate::tasks::{TaskKind, Tasks};
 use crate::telemetry::metrics::Metrics;
 use crate::time::Clock;
+use crate::trace::{Traces, export};
 
 /// Connections that the kernel may hold before the accept loop takes them.
 const BACKLOG: i32 = 4_096;
@@ -76,6 +77,8 @@ enum Cause {
         #[source]
         source: std::io::Error,
     },
+    #[error(transparent)]
+    Traces(#[from] export::ExporterError),
     #[error("a shard has ended by itself")]
     ShardEnded,
     #[error("the background task `{0}` has ended by itself")]
@@ -164,11 +167,9 @@ async fn assemble(
     let metrics = Metrics::new(catalog.names())?;
     let tasks = Tasks::new(stopped);
     let bus = open_bus::open(&config, catalog.names(), clock, &tasks, START_TIMEOUT).await?;
+    let traces = traces(&config, &catalog, clock, &metrics, &tasks)?;
     let (cluster, answering) = local::cluster(&config, &bus, clock, &metrics);
-    let board = Arc::new(BoardHandle::new());
-    let bus_live = Arc::new(AtomicBool::new(false));
-    let answers = BoardAnswers::new(&board, &link, bus.kind(), &bus_live);
-    let gate = gate(&config, &link, accounts.is_some(), clock);
+    let (board, bus_live) = (Arc::new(BoardHandle::new()), Arc::new(AtomicBool::new(false)));
     let shared = Arc::new(Shared {
         catalog: Arc::clone(&catalog),
         node_id: config.node_id.clone(),
@@ -177,16 +178,15 @@ async fn assemble(
         budget: Budget::new(lender.is_some().then(|| config.node_id.clone()), clock),
         hints: Hints::default(),
         metrics: Arc::clone(&metrics),
-        answers: Box::new(answers),
+        answers: Box::new(BoardAnswers::new(&board, &link, bus.kind(), &bus_live)),
         bus_live: Arc::clone(&bus_live),
-        gate,
+        gate: gate(&config, &link, accounts.is_some(), clock),
         io_uring: config.io_uring,
         control: view,
     });
     let (hub, threads) = Hub::start(config.shards, &shared)?;
     let received = Arc::new(Received::new());
-    let (probes, seen) = watch::channel(0);
-    let (logs_read, read) = watch::channel(0);
+    let ((probes, seen), (logs_read, read)) = (watch::channel(0), watch::channel(0));
     let receive = Receive {
         follow: bus.follow().await?,
         hub: hub.clone(),
@@ -198,15 +198,18 @@ async fn assemble(
         logs_read,
         received: Arc::clone(&received),
         cluster: cluster.clone(),
+        traces: Arc::clone(&traces),
     };
     tasks.spawn(TaskKind::Receive, receive.run(tasks.shutdown()));
     let (catalogs, catalog) = watch::channel(catalog);
-    let publisher = Publisher::new(Arc::clone(&bus), catalog, link.receiver(), clock, Arc::clone(&metrics));
+    let (control, counted) = (link.receiver(), Arc::clone(&metrics));
+    let publisher = Publisher::new(Arc::clone(&bus), catalog, control, clock, counted, Arc::clone(&traces));
     let probe = Probe { bus: Arc::clone(&bus), seen, live: bus_live, metrics: Arc::clone(&metrics) };
     let app = Arc::new(App {
         board: Arc::new(BoardService::new(publisher.clone(), board, clock)),
         drain: Drain::new(config.drain),
         cluster,
+        traces,
         accounts,
         config,
         clock,
@@ -224,6 +227,27 @@ async fn assemble(
         sockets_max: raise_descriptors().saturating_sub(DESCRIPTORS_RESERVED),
     });
     Ok((Assembled { app, probe, answering, catalogs, lender }, threads, read))
+}
+
+/// What is remembered of publications, and where their spans go.
+fn traces(
+    config: &Config,
+    catalog: &Catalog,
+    clock: Clock,
+    metrics: &Arc<Metrics>,
+    tasks: &Tasks,
+) -> Result<Arc<Traces>, export::ExporterError> {
+    let Some(wanted) = &config.traces else { return Ok(Traces::new(catalog, clock, None)) };
+    let (tracer, exporter) = export::start(wanted, &config.node_id, config.shards, clock, metrics)?;
+    let stopped = tasks.shutdown();
+    let over = async move {
+        stopped.await;
+        tokio::time::sleep(export::FLUSH_WITHIN).await;
+    };
+    tasks.spawn(TaskKind::Traces, exporter.run(tasks.shutdown(), over));
+    let endpoint = wanted.endpoint.as_str();
+    tracing::info!(node_id = %config.node_id, endpoint, "spans are sent");
+    Ok(Traces::new(catalog, clock, Some(tracer)))
 }
 
 /// Who judges credentials, and what whoever starts the node should know of how.
@@ -366,5 +390,9 @@ async fn stop_node(app: &Arc<App>, threads: Threads, stop: &watch::Sender<bool>)
         tracing::warn!("requests were cut off");
     }
     app.bus.shutdown().await;
+    // It ends by itself in time.
+    while app.tasks.running(TaskKind::Traces) > 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     app.tasks.abort_all();
 }

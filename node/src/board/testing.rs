@@ -17,6 +17,7 @@ use crate::publisher::Publisher;
 use crate::tasks::{TaskKind, Tasks};
 use crate::telemetry::metrics::Metrics;
 use crate::time::Clock;
+use crate::trace::Traces;
 
 pub(crate) fn agent(id: &str, status: AgentStatus) -> Agent {
     Agent {
@@ -117,7 +118,8 @@ impl Bench {
         let control = self.control.subscribe();
         let metrics = Metrics::new(self.catalog.names()).unwrap();
         let (_, catalog) = watch::channel(Arc::clone(&self.catalog));
-        Publisher::new(Arc::clone(&self.bus), catalog, control, self.clock, metrics)
+        let traces = Traces::new(&self.catalog, self.clock, None);
+        Publisher::new(Arc::clone(&self.bus), catalog, control, self.clock, metrics, traces)
     }
 
     /// A node's board service, with the loop that feeds its board.

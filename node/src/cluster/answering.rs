@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hiveops_proto::ConnectionId;
+use hiveops_proto::{ConnectionId, CorrelationId};
 use tokio::sync::mpsc;
 
 use super::claims::Verdict;
@@ -12,6 +12,7 @@ use super::members::{ANNOUNCE_EVERY, Lost};
 use super::message::{Answer, Disconnect, Here, Question, Reply, Say, Speaker};
 use super::{ANSWER_WITHIN, Cluster};
 use crate::bus::Call;
+use crate::trace::NodeTrace;
 
 /// Questions of others that may wait; what is more is dropped, and its asker gets no answer in time.
 pub(super) const ASKED_MAX: usize = 1_024;
@@ -19,6 +20,9 @@ pub(super) const ASKED_MAX: usize = 1_024;
 /// What the node itself must know or do to answer.
 pub(crate) trait Local: Send + Sync {
     fn figures(&self) -> NodeFigures;
+
+    /// What this node knows of whatever has this id.
+    fn trace(&self, id: &CorrelationId) -> NodeTrace;
 
     fn is_draining(&self) -> bool;
 
@@ -106,6 +110,7 @@ async fn answer(cluster: &Cluster, local: &dyn Local, received: Received) {
         Question::Disconnect(wish) => {
             local.disconnect(wish, &from).await.map(|found| Reply::Disconnect { found })
         }
+        Question::Trace { correlation_id } => Some(Reply::Trace(Box::new(local.trace(&correlation_id)))),
         Question::Claim { connection_id } => Some(judge(cluster, local, &connection_id, &from)),
         Question::Unknown => None,
     };

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::figures::NodeFigures;
 use crate::bus::{SIGNAL_BYTES_MAX, Signal};
+use crate::trace::NodeTrace;
 
 /// Characters of an administrator's words that reach the client.
 pub(crate) const REASON_CHARS_MAX: usize = 200;
@@ -99,6 +100,8 @@ pub(super) enum Question {
     Disconnect(Disconnect),
     /// Whether a name is free that the asker is about to give to a session.
     Claim { connection_id: ConnectionId },
+    /// What became of whatever has this id.
+    Trace { correlation_id: CorrelationId },
     #[serde(other)]
     Unknown,
 }
@@ -132,6 +135,7 @@ pub(super) enum Reply {
         /// Whether the name is another session's.
         taken: bool,
     },
+    Trace(Box<NodeTrace>),
     #[serde(other)]
     Unknown,
 }
@@ -191,6 +195,9 @@ impl Message {
             Say::Answer(Answer { reply: Reply::Stats(figures), .. }) if !figures.is_bounded() => {
                 Err(SignalDropped::Oversized)
             }
+            Say::Answer(Answer { reply: Reply::Trace(trace), .. }) if !trace.is_bounded() => {
+                Err(SignalDropped::Oversized)
+            }
             Say::Here(_) | Say::Leaving | Say::Ask(_) | Say::Answer(_) => Ok(message),
         }
     }
@@ -201,7 +208,7 @@ impl Reply {
     pub(super) fn decides(&self) -> bool {
         match self {
             Self::Disconnect { found: yes } | Self::Claim { taken: yes } => *yes,
-            Self::Stats(_) | Self::Unknown => false,
+            Self::Stats(_) | Self::Trace(_) | Self::Unknown => false,
         }
     }
 }
@@ -213,6 +220,10 @@ mod tests {
 
     fn ask(what: Question) -> Message {
         Message { from: speaker("n1", 1), say: Say::Ask(Ask { id: 7, what }) }
+    }
+
+    fn trace() -> NodeTrace {
+        NodeTrace::empty(hiveops_proto::Timestamp::from_millis(7))
     }
 
     fn check(text: &str, dropped: SignalDropped) {
@@ -235,6 +246,8 @@ mod tests {
             ask(Question::Stats),
             ask(Question::Disconnect(disconnect)),
             ask(Question::Claim { connection_id: ConnectionId::new("me").unwrap() }),
+            ask(Question::Trace { correlation_id: CorrelationId::new("c-1").unwrap() }),
+            Message { from: from.clone(), say: answer(Reply::Trace(Box::new(trace()))) },
             Message { from: from.clone(), say: answer(Reply::Stats(Box::new(figures(3)))) },
             Message { from: from.clone(), say: answer(Reply::Disconnect { found: true }) },
             Message { from, say: answer(Reply::Claim { taken: false }) },

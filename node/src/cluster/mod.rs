@@ -19,7 +19,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hiveops_proto::{ConnectionId, NodeId};
+use hiveops_proto::{ConnectionId, CorrelationId, NodeId, Timestamp};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 
@@ -30,6 +30,7 @@ pub(crate) use message::{Disconnect, Incarnation, REASON_CHARS_MAX, SignalDroppe
 use crate::bus::{Bus, Call, Signal, Unavailable};
 use crate::telemetry::metrics::Metrics;
 use crate::time::{Clock, Moment};
+use crate::trace::{NodeTrace, Report};
 use answering::{ASKED_MAX, Received};
 use claims::{Claims, Verdict};
 use members::{Heard, Members, Sight};
@@ -199,11 +200,24 @@ impl Cluster {
         let Outcome { answers, missing, sight } = self.ask(Question::Stats, ANSWER_WITHIN, |_, _| ()).await;
         let others = answers.into_iter().filter_map(|(speaker, reply)| match reply {
             Reply::Stats(figures) => Some((speaker, *figures)),
-            Reply::Disconnect { .. } | Reply::Claim { .. } | Reply::Unknown => None,
+            Reply::Disconnect { .. } | Reply::Claim { .. } | Reply::Trace(_) | Reply::Unknown => None,
         });
         let doubled = self.inner.state.lock().members.doubled();
         let all = std::iter::once((self.inner.me.clone(), own)).chain(others);
         ClusterFigures::new(all, missing, sight, &doubled)
+    }
+
+    /// What all nodes know of whatever has this id.
+    pub(crate) async fn trace(&self, own: NodeTrace, id: &CorrelationId, now: Timestamp) -> Report {
+        let question = Question::Trace { correlation_id: id.clone() };
+        let Outcome { answers, missing, sight } = self.ask(question, ANSWER_WITHIN, |_, _| ()).await;
+        let others = answers.into_iter().filter_map(|(speaker, reply)| match reply {
+            Reply::Trace(trace) => Some((speaker.node_id, *trace)),
+            Reply::Disconnect { .. } | Reply::Claim { .. } | Reply::Stats(_) | Reply::Unknown => None,
+        });
+        let all = std::iter::once((self.inner.me.node_id.clone(), own)).chain(others).collect();
+        let is_whole = matches!(sight, Sight::Whole);
+        Report::new(id.clone(), all, missing, is_whole, now)
     }
 
     /// Ends a session that another node has.

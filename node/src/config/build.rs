@@ -2,6 +2,8 @@
 //!
 //! It reads no environment and knows no machine: what depends on those arrives in [`Defaults`].
 
+mod traces;
+
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::net::SocketAddr;
@@ -115,6 +117,7 @@ impl Builder {
         let contract = self.contract(read);
         let compression = self.switch("ws_compression_enabled");
         let io_uring = self.switch("io_uring");
+        let traces = self.traces();
         Some(Config {
             listen: listen?,
             admin_listen,
@@ -136,6 +139,7 @@ impl Builder {
             drain: drain?,
             log: log?,
             log_format: log_format?,
+            traces: traces?,
             limits,
             limit_sources,
             contract: contract?,

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use hiveops_proto::control::Source;
 
 use super::mistake::Mistake;
+use super::setting::tracing::PREFIX as OTEL_PREFIX;
 use super::setting::{
     BOOTSTRAP_ENV, CLIENT_ENV, CONFIG_DEFAULT, CONFIG_ENV, CONTROL_LISTEN_ENV, Kind, Reading, Setting,
     nearest, settings,
@@ -96,7 +97,11 @@ impl<'a> Collector<'a> {
             let name = name.to_string_lossy();
             let others =
                 CLIENT_ENV.contains(&&*name) || BOOTSTRAP_ENV.contains(&&*name) || name == CONTROL_LISTEN_ENV;
-            if !name.starts_with("HIVEOPS_") && !name.starts_with("WS_") || others {
+            // Of the standard's names other programs read others, and an empty value is none.
+            let is_standard =
+                name.starts_with(OTEL_PREFIX) && Setting::by_env(&name).is_some() && !value.is_empty();
+            let is_own = name.starts_with("HIVEOPS_") || name.starts_with("WS_");
+            if !is_own && !is_standard || others {
                 continue;
             }
             let place = format!("environment variable {name}");

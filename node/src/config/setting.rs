@@ -3,6 +3,8 @@
 //! The loader, the command line's flags, `config show`, `doctor` and the documentation are made from it, so
 //! a setting exists everywhere or nowhere. How a text becomes a value is `build`'s business.
 
+pub(super) mod tracing;
+
 use std::sync::LazyLock;
 
 use hiveops_proto::Limits;
@@ -297,7 +299,7 @@ const GENERAL: &[Row] = &[
 ];
 
 fn general() -> impl Iterator<Item = Setting> {
-    GENERAL.iter().map(|&(name, env, placeholder, default, kind, doc)| Setting {
+    GENERAL.iter().chain(tracing::TRACING).map(|&(name, env, placeholder, default, kind, doc)| Setting {
         name,
         env: env.to_owned(),
         alias: None,

@@ -102,7 +102,14 @@ fn all_mistakes_are_reported_at_once_each_with_its_place_and_fix() {
         ("WS_RATE_BURST", "many"),
         ("HIVEOPS_LOG", "info,=="),
         ("HIVEOPS_DRAIN_SECONDS", "4000"),
-        ("OTEL_SERVICE_NAME", "left alone"),
+        ("OTEL_METRICS_EXPORTER", "left alone"),
+        ("OTEL_TRACES_SAMPLER", "some"),
+        ("OTEL_TRACES_SAMPLER_ARG", "1.5"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://collector"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "s3cret"),
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "0"),
+        ("OTEL_BSP_EXPORT_TIMEOUT", "soon"),
         ("PATH", "left alone"),
     ];
     let case = Case { env: &env, toml: Some("lisen = 1\n[limits]\nshards = 2\n"), ..Case::default() };
@@ -125,10 +132,21 @@ fn all_mistakes_are_reported_at_once_each_with_its_place_and_fix() {
         "`4000` must be whole seconds from 0 to 3600; write SECONDS: Time over which",
         "lisen (hiveops.toml, key lisen): there is no such setting; did you mean listen?",
         "shards (hiveops.toml, key limits.shards): is not a limit; move it above",
+        "otel_traces_sampler (environment variable OTEL_TRACES_SAMPLER): `some` must be one of always_on, ",
+        "otel_traces_sampler_arg (environment variable OTEL_TRACES_SAMPLER_ARG): `1.5` is not a share",
+        "(environment variable OTEL_EXPORTER_OTLP_ENDPOINT): `https://collector` must begin with http://",
+        "(environment variable OTEL_EXPORTER_OTLP_PROTOCOL): `http/json` must be one of grpc, http/protobuf",
+        "(environment variable OTEL_EXPORTER_OTLP_HEADERS): must be a list such as key=value",
+        "(environment variable OTEL_BSP_MAX_QUEUE_SIZE): must be 1 to 65536, not 0",
+        "(environment variable OTEL_BSP_EXPORT_TIMEOUT): `soon` is not a whole number of milliseconds",
     ] {
         assert!(mistakes.iter().any(|m| m.contains(expected)), "{expected}\nin {mistakes:#?}");
     }
-    assert_eq!(mistakes.len(), 17, "{mistakes:#?}");
+    assert!(
+        !mistakes.iter().any(|mistake| mistake.contains("s3cret")),
+        "a secret is repeated: {mistakes:#?}"
+    );
+    assert_eq!(mistakes.len(), 24, "{mistakes:#?}");
 }
 
 #[test]
@@ -308,4 +326,28 @@ fn what_does_not_go_with_a_bus_is_a_mistake() {
     let env = [("HIVEOPS_BUS", "nats://h"), ("HIVEOPS_DATA_DIR", "/data")];
     let beside = Case { env: &env, control_beside: true, ..Case::default() }.loaded();
     assert!(beside.config.data_dir.is_some(), "the replica beside the node keeps its data there");
+}
+
+#[test]
+fn traces_go_nowhere_until_an_endpoint_is_named() {
+    let traces = |env: &[(&str, &str)]| Case { env, ..Case::default() }.loaded().config.traces;
+    assert!(traces(&[]).is_none() && traces(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "")]).is_none());
+    let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c:4318");
+    assert!(traces(&[endpoint, ("OTEL_SDK_DISABLED", "true")]).is_none());
+    let found = traces(&[endpoint, ("OTEL_EXPORTER_OTLP_HEADERS", "Authorization=Bearer%20s3cret")]).unwrap();
+    assert_eq!(found.endpoint.as_str(), "http://c:4318/v1/traces");
+    assert_eq!(
+        (found.headers[0].0.as_str(), found.headers[0].1.expose()),
+        ("authorization", "Bearer s3cret")
+    );
+    assert!(!format!("{found:?}").contains("s3cret"));
+    assert_eq!((found.service_name.as_str(), found.timeout.as_secs()), ("hiveops-node", 10));
+    assert_eq!((found.batch.queue_max, found.batch.size_max, found.batch.delay.as_secs()), (2_048, 512, 5));
+    assert!(found.sampler.keeps(0, None) && !found.sampler.keeps(u128::MAX, None));
+    let both = [
+        endpoint,
+        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://t:1/x"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
+    ];
+    assert_eq!(traces(&both).unwrap().endpoint.as_str(), "http://t:1/x");
 }

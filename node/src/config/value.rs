@@ -94,6 +94,34 @@ choice! {
 }
 
 choice! {
+    /// How traces are sent.
+    OtlpProtocol {
+        /// gRPC.
+        Grpc = "grpc",
+        /// Protocol buffers in HTTP requests.
+        HttpProtobuf = "http/protobuf",
+    }
+}
+
+choice! {
+    /// Which traces are kept, by the standard's names.
+    SamplerName {
+        /// All.
+        AlwaysOn = "always_on",
+        /// None.
+        AlwaysOff = "always_off",
+        /// A share.
+        TraceIdRatio = "traceidratio",
+        /// What the publisher has decided, else all.
+        ParentBasedAlwaysOn = "parentbased_always_on",
+        /// What the publisher has decided, else none.
+        ParentBasedAlwaysOff = "parentbased_always_off",
+        /// What the publisher has decided, else a share.
+        ParentBasedTraceIdRatio = "parentbased_traceidratio",
+    }
+}
+
+choice! {
     /// What a credential is.
     AuthMode {
         /// One static token for all.

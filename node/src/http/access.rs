@@ -20,6 +20,7 @@ use crate::app::App;
 use crate::auth::credentials::{self, Handshake};
 use crate::auth::{Denial, Permission, Principal};
 use crate::telemetry::log_credential_denied;
+use crate::trace::{Origin, TraceParent};
 
 /// Refuses a request without a valid credential where one is needed, and tells those behind it who asks.
 pub(crate) async fn required(
@@ -35,11 +36,17 @@ pub(crate) async fn required(
     let found = credentials::of_request(headers, origins, changes);
     match app.gate().judge(found) {
         Ok(principal) => {
+            let origin = Origin::http(&principal, traceparent(request.headers()));
             request.extensions_mut().insert(principal);
-            Ok(next.run(request).await)
+            Ok(origin.of(next.run(request)).await)
         }
         Err(denial) => Err(denied(&app, denial, &correlation_id(&app, &request))),
     }
+}
+
+/// The trace that the request says it is a part of.
+fn traceparent(headers: &HeaderMap) -> Option<TraceParent> {
+    TraceParent::parse(headers.get("traceparent")?.to_str().ok()?)
 }
 
 /// Refuses changes of the dashboards' state to those who may only look. Behind [`required`].

@@ -10,6 +10,7 @@ use super::frame::SealedFrame;
 use super::outbox::{Outbox, Pushed, Room};
 use super::view::View;
 use crate::time::Moment;
+use crate::trace::{Lost, Tally};
 
 /// The outbox takes more of what was missed while no more than this waits: enough to keep the socket
 /// busy, little enough to leave the rest of the outbox to live frames.
@@ -45,6 +46,12 @@ impl CatchUp {
         matches!(self, Self::After { behind: true, .. })
     }
 
+    /// Nothing more is fed in, so what was published since the session stood here does not reach it.
+    pub(super) fn give_up(&self, view: &View, why: Lost) {
+        let (Self::Frames { then: seq, .. } | Self::After { seq, .. }) = self;
+        view.between(*seq, u64::MAX).for_each(|tally| tally.lost(why));
+    }
+
     /// Moves what is missing into the outbox as far as there is room.
     pub(super) fn feed(&mut self, view: &View, outbox: &mut Outbox, room: Room, now: Moment) -> Fed {
         loop {
@@ -73,6 +80,8 @@ impl CatchUp {
                         if outbox.push(frame, room, now) == Pushed::Full {
                             return Fed::Waiting;
                         }
+                        // What the log has no more of has given way to a later value.
+                        view.between(*seq, at).for_each(Tally::coalesced);
                         *seq = at;
                     }
                 }

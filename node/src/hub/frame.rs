@@ -13,6 +13,7 @@ use hiveops_proto::{CorrelationId, MessageType, ServerFrame, Timestamp};
 use crate::bus::Stored;
 use crate::catalog::SubId;
 use crate::log::{Entry, ValueKey};
+use crate::trace::{Lost, Tally};
 use crate::ws::deflate::deflated;
 use crate::ws::{self, Coding};
 
@@ -29,6 +30,8 @@ struct Sealed {
     correlation_id: CorrelationId,
     sub: Option<SubId>,
     place: Option<Place>,
+    /// Where its deliveries are counted; none for what is no publication, or was read with a whole log.
+    tally: Option<Arc<Tally>>,
 }
 
 /// Where a publication stands in its log.
@@ -45,21 +48,26 @@ pub(crate) struct Place {
 impl SealedFrame {
     /// Seals a frame that belongs to no subscription.
     pub(crate) fn seal(frame: &ServerFrame) -> Self {
-        Self::make(frame, None, None)
+        Self::make(frame, None, None, None)
     }
 
     /// Seals a snapshot or a notice of one subscription: who leaves it needs it no more.
     pub(crate) fn seal_of(sub: SubId, frame: &ServerFrame) -> Self {
-        Self::make(frame, Some(sub), None)
+        Self::make(frame, Some(sub), None, None)
     }
 
-    fn make(frame: &ServerFrame, sub: Option<SubId>, place: Option<Place>) -> Self {
+    fn make(
+        frame: &ServerFrame,
+        sub: Option<SubId>,
+        place: Option<Place>,
+        tally: Option<Arc<Tally>>,
+    ) -> Self {
         let text = serde_json::to_vec(frame).expect("frames consist of checked values, which are all JSON");
         let frame_type = MessageType::new(frame.frame_type())
             .expect("the types of frames follow the rule of message types");
         let correlation_id = frame.correlation_id().clone();
         let (bytes, deflated) = (ws::text_frame(&text), Default::default());
-        Self(Arc::new(Sealed { bytes, deflated, frame_type, correlation_id, sub, place }))
+        Self(Arc::new(Sealed { bytes, deflated, frame_type, correlation_id, sub, place, tally }))
     }
 
     /// The form that a session gets. What is for one session only stays plain.
@@ -93,6 +101,32 @@ impl SealedFrame {
     pub(crate) fn place(&self) -> Option<&Place> {
         self.0.place.as_ref()
     }
+
+    /// A session's socket has taken all of it, out of its outbox.
+    pub(crate) fn left(&self, at: Instant) {
+        let (Some(tally), Some(place)) = (&self.0.tally, &self.0.place) else { return };
+        if place.replayed { tally.replayed() } else { tally.delivered(1, at) }
+    }
+
+    /// A later value took its place in an outbox.
+    pub(crate) fn coalesced(&self) {
+        if let Some(tally) = self.owed() {
+            tally.coalesced();
+        }
+    }
+
+    /// It was thrown away.
+    pub(crate) fn lost(&self, why: Lost) {
+        if let Some(tally) = self.owed() {
+            tally.lost(why);
+        }
+    }
+
+    /// Where it counts that it does not reach a session; one that is only replayed was due to none.
+    fn owed(&self) -> Option<&Tally> {
+        let is_live = self.0.place.as_ref().is_some_and(|place| !place.replayed);
+        self.0.tally.as_deref().filter(|_| is_live)
+    }
 }
 
 /// A publication as the shards hold it: its place in the log and its bytes.
@@ -104,12 +138,23 @@ pub(crate) struct Publication {
     replay: OnceLock<SealedFrame>,
     /// When this node got it from the bus.
     received: Instant,
+    tally: Option<Arc<Tally>>,
 }
 
 impl Publication {
+    /// One that was read with its log: nobody was there to be sent it.
     pub(crate) fn seal(stored: Arc<Stored>, received: Instant) -> Arc<Self> {
-        let live = seal(&stored, false);
-        Arc::new(Self { stored, live, replay: OnceLock::new(), received })
+        Self::seal_with(stored, received, None)
+    }
+
+    /// One that has just come.
+    pub(crate) fn seal_counted(stored: Arc<Stored>, received: Instant, tally: Arc<Tally>) -> Arc<Self> {
+        Self::seal_with(stored, received, Some(tally))
+    }
+
+    fn seal_with(stored: Arc<Stored>, received: Instant, tally: Option<Arc<Tally>>) -> Arc<Self> {
+        let live = seal(&stored, false, tally.clone());
+        Arc::new(Self { stored, live, replay: OnceLock::new(), received, tally })
     }
 
     pub(crate) fn stored(&self) -> &Stored {
@@ -126,15 +171,19 @@ impl Publication {
 
     /// The same frame, marked `replayed`.
     pub(crate) fn replay(&self) -> &SealedFrame {
-        self.replay.get_or_init(|| seal(&self.stored, true))
+        self.replay.get_or_init(|| seal(&self.stored, true, self.tally.clone()))
     }
 
     pub(crate) fn received(&self) -> Instant {
         self.received
     }
+
+    pub(crate) fn tally(&self) -> Option<&Arc<Tally>> {
+        self.tally.as_ref()
+    }
 }
 
-fn seal(stored: &Stored, replayed: bool) -> SealedFrame {
+fn seal(stored: &Stored, replayed: bool, tally: Option<Arc<Tally>>) -> SealedFrame {
     let envelope = &stored.envelope;
     // `seq` grows by one within an epoch (CONTRACT section 5), so the one before is known.
     let prev_seq = stored.seq.saturating_sub(1);
@@ -151,7 +200,7 @@ fn seal(stored: &Stored, replayed: bool) -> SealedFrame {
         data: envelope.data.clone(),
     };
     let place = Place { sub: stored.sub, seq: stored.seq, prev_seq, key: stored.key.clone(), replayed };
-    SealedFrame::make(&frame.into(), Some(stored.sub), Some(place))
+    SealedFrame::make(&frame.into(), Some(stored.sub), Some(place), tally)
 }
 
 impl Entry for Arc<Publication> {

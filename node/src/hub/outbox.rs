@@ -34,8 +34,8 @@ pub(crate) struct Outbox {
     /// Entries at the front whose order and omissions are settled; nothing may change among them.
     pinned: usize,
     cursors: Vec<Cursor>,
-    /// The subscription of each value whose place a later one took, until somebody counts them.
-    replaced: Vec<SubId>,
+    /// Each value whose place a later one took, until somebody counts them.
+    replaced: Vec<SealedFrame>,
 }
 
 /// How far a subscription that has passed through has come, since the session joined it.
@@ -71,18 +71,19 @@ impl Item {
         }
     }
 
-    fn place(&self) -> Option<&Place> {
+    pub(crate) fn frame(&self) -> Option<&SealedFrame> {
         match self {
-            Self::Frame(frame) => frame.place(),
+            Self::Frame(frame) => Some(frame),
             Self::Control(_) => None,
         }
     }
 
+    fn place(&self) -> Option<&Place> {
+        self.frame().and_then(SealedFrame::place)
+    }
+
     fn sub(&self) -> Option<SubId> {
-        match self {
-            Self::Frame(frame) => frame.sub(),
-            Self::Control(_) => None,
-        }
+        self.frame().and_then(SealedFrame::sub)
     }
 }
 
@@ -134,9 +135,10 @@ impl Outbox {
                 if self.bytes - old + len > room.bytes && !alone {
                     return Pushed::Full;
                 }
-                self.entries.remove(index);
+                if let Some(Entry { item: Item::Frame(replaced), .. }) = self.entries.remove(index) {
+                    self.replaced.push(replaced);
+                }
                 self.bytes -= old;
-                self.replaced.push(place.sub);
                 self.append(Item::Frame(frame), now);
                 return Pushed::Coalesced;
             }
@@ -257,8 +259,8 @@ impl Outbox {
         }
     }
 
-    /// Names the subscription of each value that was replaced since the last time.
-    pub(crate) fn take_replaced(&mut self) -> Vec<SubId> {
+    /// Each value that was replaced since the last time.
+    pub(crate) fn take_replaced(&mut self) -> Vec<SealedFrame> {
         std::mem::take(&mut self.replaced)
     }
 
@@ -310,19 +312,26 @@ impl Outbox {
     }
 
     /// Takes out the frames of one subscription, snapshots and notices included: the session has left it.
-    /// What is settled stays, because a pong behind it may have said already that it comes.
-    pub(crate) fn remove(&mut self, sub: SubId) {
+    /// What is settled stays, because a pong behind it may have said already that it comes. `gone` hears of
+    /// each frame that does not.
+    pub(crate) fn remove(&mut self, sub: SubId, gone: impl Fn(&SealedFrame)) {
         let (settled, coding, mut index) = (self.pinned, self.coding, 0);
         let bytes = &mut self.bytes;
         self.entries.retain(|entry| {
             let keep = index < settled || entry.item.sub() != Some(sub);
             if !keep {
                 *bytes -= entry.item.bytes(coding).len();
+                entry.item.frame().into_iter().for_each(&gone);
             }
             index += 1;
             keep
         });
         self.cursors.retain(|cursor| cursor.sub != sub);
+    }
+
+    /// What waits, of publications and anything else that is a frame.
+    pub(crate) fn frames_left(&self) -> impl Iterator<Item = &SealedFrame> {
+        self.entries.iter().filter_map(|entry| entry.item.frame())
     }
 
     pub(crate) fn frames(&self) -> usize {

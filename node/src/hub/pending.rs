@@ -5,11 +5,12 @@
 //! and it is fed in once there is room.
 
 use super::catch_up::{CatchUp, Fed};
-use super::frame::Publication;
+use super::frame::{Publication, SealedFrame};
 use super::outbox::{Outbox, Pushed, Room};
 use super::view::View;
 use crate::catalog::{SubId, SubMask};
 use crate::time::Moment;
+use crate::trace::Lost;
 use crate::ws::Coding;
 
 /// What waits for a socket that does not take all.
@@ -117,15 +118,25 @@ impl Pending {
         self.catching.push((sub, catch_up));
     }
 
-    /// The session has left the subscription: nothing of it is due any more.
-    pub(super) fn forget(&mut self, sub: SubId) {
-        self.catching.retain(|(known, _)| *known != sub);
-        self.outbox.remove(sub);
+    /// Nothing of the subscription is due any more, for this reason.
+    pub(super) fn forget(&mut self, view: &View, why: Lost) {
+        self.catching.iter().filter(|(sub, _)| *sub == view.sub()).for_each(|(_, it)| it.give_up(view, why));
+        self.catching.retain(|(sub, _)| *sub != view.sub());
+        self.outbox.remove(view.sub(), |frame| frame.lost(why));
     }
 
     /// The session ends: nothing more is fed in.
-    pub(super) fn forget_all(&mut self) {
-        self.catching.clear();
+    pub(super) fn forget_all(&mut self, views: &[View], why: Lost) {
+        for (sub, catch_up) in self.catching.drain(..) {
+            catch_up.give_up(&views[sub.index()], why);
+        }
+    }
+
+    /// The connection has ended, with whatever waits.
+    pub(super) fn abandon(&mut self, views: &[View]) {
+        self.forget_all(views, Lost::Closed);
+        self.outbox.take_replaced().iter().for_each(SealedFrame::coalesced);
+        self.outbox.frames_left().for_each(|frame| frame.lost(Lost::Closed));
     }
 
     pub(super) fn is_done(&self) -> bool {

@@ -21,6 +21,7 @@ use crate::catalog::SubId;
 use crate::log::{CompactedLog, ValueKey};
 use crate::telemetry::metrics::Metrics;
 use crate::time::Clock;
+use crate::trace::Tally;
 
 /// The epoch of the logs in these tests, unless they say otherwise.
 pub(super) const EPOCH: u64 = 7;
@@ -74,7 +75,9 @@ impl Source {
         };
         let epoch = self.epoch.clone();
         let stored = Stored { sub: self.sub, epoch, seq, key, removes, envelope };
-        Publication::seal(Arc::new(stored), Instant::now())
+        let received = Instant::now();
+        let tally = Tally::new(&stored, received, Timestamp::from_millis(0), None);
+        Publication::seal_counted(Arc::new(stored), received, Arc::new(tally))
     }
 
     /// An empty log.

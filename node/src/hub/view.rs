@@ -1,5 +1,6 @@
 //! A shard's own copy of one subscription's log, and the frames that a joining session gets from it.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use hiveops_proto::frame::{Snapshot, SnapshotItem};
@@ -9,6 +10,7 @@ use super::frame::{Publication, SealedFrame};
 use crate::bus::Reset;
 use crate::catalog::SubId;
 use crate::log::CompactedLog;
+use crate::trace::{OWED_MAX, Tally};
 
 /// Frames of one replay at most (CONTRACT section 5); beyond it the snapshot is the better answer.
 const REPLAY_FRAMES_MAX: usize = 300;
@@ -32,12 +34,15 @@ pub(crate) struct View {
     log: CompactedLog<Arc<Publication>>,
     /// The snapshot at a head; sessions that join at the same head share it.
     snapshot: Option<(u64, Arc<[SealedFrame]>)>,
+    /// Those of the last publications, whatever the log still has of them: sessions that are behind owe them
+    /// an end.
+    tallies: VecDeque<Arc<Tally>>,
 }
 
 impl View {
     /// A log that nothing is known of yet.
     pub(crate) fn new(sub: SubId, name: SubscriptionName, log: CompactedLog<Arc<Publication>>) -> Self {
-        Self { sub, name, log, snapshot: None }
+        Self { sub, name, log, snapshot: None, tallies: VecDeque::new() }
     }
 
     /// The log is another one now, or was read anew.
@@ -45,11 +50,25 @@ impl View {
         let entries = entries.iter().cloned();
         self.log = CompactedLog::restore(reset.epoch.clone(), reset.head, reset.floor, entries);
         self.snapshot = None;
+        self.tallies.clear();
     }
 
     pub(crate) fn append(&mut self, publication: &Arc<Publication>) {
         self.log.append(Arc::clone(publication));
         self.snapshot = None;
+        if let Some(tally) = publication.tally() {
+            if self.tallies.len() == OWED_MAX {
+                self.tallies.pop_front();
+            }
+            self.tallies.push_back(Arc::clone(tally));
+        }
+    }
+
+    /// What was published after `after` and before `before`, as far as it is still counted.
+    pub(crate) fn between(&self, after: u64, before: u64) -> impl Iterator<Item = &Tally> {
+        let first = self.tallies.partition_point(|tally| tally.seq <= after);
+        let rest = self.tallies.range(first..).map(Arc::as_ref);
+        rest.take_while(move |tally| tally.seq < before)
     }
 
     pub(crate) fn expire(&mut self, now: Timestamp) {

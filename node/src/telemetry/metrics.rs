@@ -12,6 +12,7 @@ use prometheus::{
 };
 
 use super::quantile::Bucket;
+pub(crate) use super::reason::SpanDropped;
 use crate::admission::AskOutcome;
 use crate::auth::{Denial, LoginRefusal, NoTicket, RefreshOutcome};
 use crate::bus::IntakeSource;
@@ -260,6 +261,8 @@ pub(crate) struct Metrics {
     pub(crate) cluster_nodes: IntGauge,
     pub(crate) cluster_signals_dropped: IntCounterVec,
     pub(crate) log_lines_dropped: IntCounter,
+    pub(crate) spans_exported: IntCounter,
+    pub(crate) spans_dropped: IntCounterVec,
 }
 
 /// Makes metrics and registers them; the first mistake is kept, so that the list below stays a list.
@@ -337,6 +340,9 @@ impl Metrics {
         }
         for reason in Discarded::ALL {
             metrics.discarded.with_label_values(&[reason.as_str()]);
+        }
+        for reason in SpanDropped::ALL {
+            metrics.spans_dropped.with_label_values(&[reason.as_str()]);
         }
         for reason in SnapshotReason::ALL {
             metrics.snapshots.with_label_values(&[reason.as_str()]);
@@ -457,6 +463,8 @@ impl Metrics {
             cluster_nodes = gauge("hiveops_cluster_nodes", "Nodes of the cluster that hold a lease now, this one included.");
             cluster_signals_dropped = counters("hiveops_cluster_signals_dropped_total", "What other nodes said and this one could not use, by reason.", "reason");
             log_lines_dropped = counter("hiveops_log_lines_dropped_total", "Log lines dropped because nobody read them fast enough.");
+            spans_exported = counter("hiveops_trace_spans_exported_total", "Spans that a receiver of traces has taken.");
+            spans_dropped = counters("hiveops_trace_spans_dropped_total", "Spans that no receiver of traces has taken, by reason.", "reason");
         }
     }
 

@@ -3,6 +3,7 @@
 pub(crate) mod log;
 pub(crate) mod metrics;
 pub(crate) mod quantile;
+pub(crate) mod reason;
 
 use std::error::Error;
 use std::fmt;

@@ -19,7 +19,7 @@ fn operations() -> Vec<(String, String, bool)> {
         let operations = item.as_object().unwrap().iter().filter(|(key, _)| *key != "parameters");
         operations.map(|(method, operation)| {
             let open = operation["security"].as_array().is_some_and(Vec::is_empty);
-            (method.to_uppercase(), path.replace("{id}", "x1").replace("{connection_id}", "c1"), open)
+            (method.to_uppercase(), named(path), open)
         })
     });
     // Logins bring their own credential.
@@ -29,6 +29,11 @@ fn operations() -> Vec<(String, String, bool)> {
     // Last, because the node goes away by it.
     operations.sort_by_key(|(_, path, _)| path.ends_with("/drain"));
     operations
+}
+
+/// The path with something in each of its places.
+fn named(path: &str) -> String {
+    path.replace("{id}", "x1").replace("{connection_id}", "c1").replace("{correlation_id}", "c1")
 }
 
 /// Connects with headers of the test's own and returns what the handshake was answered with.

@@ -131,7 +131,8 @@ async fn every_described_operation_is_served_and_answers_as_described() {
         if path.contains("{connection_id}") {
             socket = Some(Socket::joined(&node, "tasks?connection_id=c1").await);
         }
-        let mut url = path.replace("{id}", "x1").replace("{connection_id}", "c1");
+        let mut url =
+            path.replace("{id}", "x1").replace("{connection_id}", "c1").replace("{correlation_id}", "c1");
         if path.ends_with("/broadcast") {
             url.push_str("?subscription=project_index&message_type=project_index_update");
         }
@@ -156,8 +157,16 @@ async fn a_method_that_is_not_described_is_refused_and_the_described_ones_are_na
         let served = |method: &str| operations.contains(&(method.to_owned(), path.to_owned()));
         let (described, others): (Vec<&str>, Vec<&str>) = METHODS.iter().partition(|method| served(method));
         for method in others {
-            let answer =
-                node.call(method, &path.replace("{id}", "x1").replace("{connection_id}", "c1")).send().await;
+            let answer = node
+                .call(
+                    method,
+                    &path
+                        .replace("{id}", "x1")
+                        .replace("{connection_id}", "c1")
+                        .replace("{correlation_id}", "c1"),
+                )
+                .send()
+                .await;
             assert_eq!(answer.refusal(), (405, "method_not_allowed".to_owned()), "{method} {path}");
             let allowed: BTreeSet<&str> = answer.header("allow").split(',').map(str::trim).collect();
             // Where GET is, HEAD is.

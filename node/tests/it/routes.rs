@@ -240,9 +240,6 @@ async fn an_unknown_path_is_a_problem_and_no_page() {
     for path in ["/dashboard", "/api/x", "/api/dashboard/ws", "/api/dashboard/ws/alerts", "/health/", "//"] {
         assert_eq!(node.call("GET", path).send().await.refusal(), (404, "not_found".to_owned()), "{path}");
     }
-    // Those of a later version are as unknown.
-    let path = "/api/dashboard/trace/c1";
-    assert_eq!(node.call("GET", path).send().await.status, 404, "{path}");
 }
 
 #[tokio::test]

@@ -16,9 +16,6 @@ use crate::http::correlation::Correlation;
 use crate::http::problem::ApiError;
 use crate::publisher::Request;
 
-/// Characters of a `traceparent` at most; the standard's own have 55.
-const TRACEPARENT_MAX: usize = 128;
-
 #[derive(Deserialize)]
 pub(crate) struct Target {
     subscription: String,
@@ -34,11 +31,8 @@ pub(crate) async fn publish(
 ) -> Result<Json<BroadcastReply>, ApiError> {
     let idempotency_key = idempotency_key(&headers)?;
     let repeat = idempotency_key.clone().map_or(Repeat::Content, Repeat::Key);
-    let traceparent = headers.get("traceparent").and_then(|value| value.to_str().ok());
-    let traceparent = traceparent.filter(|text| text.len() <= TRACEPARENT_MAX).map(str::to_owned);
     let request = Request {
         idempotency_key,
-        traceparent,
         repeat,
         ..Request::new(&target.subscription, &target.message_type, data, correlation_id.clone())
     };

@@ -12,3 +12,4 @@ pub(super) mod metrics;
 pub(super) mod stats;
 pub(super) mod tail;
 pub(super) mod telemetry;
+pub(super) mod trace;

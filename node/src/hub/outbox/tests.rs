@@ -184,7 +184,7 @@ fn leaving_takes_out_values_snapshots_and_notices_but_not_what_is_settled() {
     bench.outbox.push_forced(snapshot[0].clone(), NOW);
     let omission = Omission { sub: bench.source.sub, from_seq: 1, to_seq: 2 };
     bench.outbox.push_forced(notice(&bench.source, &omission), NOW);
-    bench.outbox.remove(bench.source.sub);
+    bench.outbox.remove(bench.source.sub, |_| ());
     assert_eq!(bench.drain(), [Out::Seq(1), Out::Omitted(2, 2), Out::Seq(3), Out::Seq(9)]);
 }
 
@@ -194,7 +194,7 @@ fn who_comes_back_is_not_told_of_what_lay_before() {
     bench.event(1);
     assert_eq!(bench.write(1), []);
     bench.event(2);
-    bench.outbox.remove(bench.source.sub);
+    bench.outbox.remove(bench.source.sub, |_| ());
     bench.event(7);
     assert_eq!(bench.drain(), [Out::Seq(1), Out::Seq(7)]);
 }
@@ -252,7 +252,7 @@ fn a_frame_that_has_begun_says_nothing_of_where_a_session_stands_that_came_back(
     let mut bench = Bench::new();
     bench.event(9);
     assert_eq!(bench.write(1), []);
-    bench.outbox.remove(bench.source.sub);
+    bench.outbox.remove(bench.source.sub, |_| ());
     // The log began a new life meanwhile: its numbers are small again.
     bench.outbox.set_cursor(bench.source.sub, 1);
     assert_eq!(bench.outbox.tail(bench.source.sub), Some(1));

@@ -1,9 +1,10 @@
 //! A session that is never closed, against the rules that clients apply (the reference client's): whatever
 //! is published and however slowly it reads, it sees no gap, misses no event and ends with the latest
-//! values.
+//! values. And of each publication that was due to it, exactly one thing is counted.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Instant;
 
 use hiveops_client::continuity::{Continuity, Effect};
 use hiveops_proto::frame::{Coalesced, Pong, SubscriptionUpdated};
@@ -15,6 +16,7 @@ use crate::board::testing::catalog;
 use crate::hub::frame::SealedFrame;
 use crate::hub::outbox::{Item, Omission};
 use crate::hub::testing::Source;
+use crate::trace::Tally;
 
 const NOW: Moment = Moment::from_millis(0);
 const NAMES: [&str; 2] = ["agents", "tasks"];
@@ -86,6 +88,8 @@ struct Session {
     /// Bytes that the socket takes at present.
     free: usize,
     client: Client,
+    /// Of everything that was published.
+    tallies: Vec<Arc<Tally>>,
 }
 
 impl Client {
@@ -153,6 +157,7 @@ impl Session {
             room,
             free: 0,
             client: Client::default(),
+            tallies: Vec::new(),
         }
     }
 
@@ -217,6 +222,9 @@ impl Session {
             log.values.insert(key, log.head);
         }
         let id = log.source.sub;
+        let tally = publication.tally().unwrap();
+        tally.due_to(usize::from(self.joined.contains(id)));
+        self.tallies.push(Arc::clone(tally));
         let view = &mut self.views[id.index()];
         let head = view.head();
         view.append(&publication);
@@ -239,6 +247,7 @@ impl Session {
         let written = self.free.min(frame.len());
         self.free -= written;
         if written == frame.len() {
+            frame.left(Instant::now());
             return self.client.take(frame);
         }
         let pending = self.pending.get_or_insert_default();
@@ -266,9 +275,13 @@ impl Session {
             self.free -= written;
             let client = &mut self.client;
             pending.outbox.advance(written, |item, _| match item {
-                Item::Frame(frame) => client.take(frame),
+                Item::Frame(frame) => {
+                    frame.left(Instant::now());
+                    client.take(frame);
+                }
                 Item::Control(_) => client.controls += 1,
             });
+            pending.outbox.take_replaced().iter().for_each(SealedFrame::coalesced);
             if written < due {
                 return;
             }
@@ -280,7 +293,7 @@ impl Session {
         self.live.remove(sub);
         self.joined.remove(sub);
         if let Some(pending) = &mut self.pending {
-            pending.forget(sub);
+            pending.forget(&self.views[sub.index()], Lost::Unsubscribed);
         }
     }
 
@@ -350,12 +363,14 @@ impl Session {
         let (id, head) = (log.source.sub, log.head);
         let reset = log.source.reset(head, head);
         let view = &mut self.views[id.index()];
+        if let Some(pending) = &mut self.pending {
+            pending.forget(view, Lost::Reset);
+        }
         view.reset(&reset, &entries);
         if self.joined.contains(id) {
             let frames = view.snapshot(Timestamp::from_millis(0), || CorrelationId::new("s").unwrap());
             self.live.remove(id);
             let pending = self.pending.get_or_insert_default();
-            pending.forget(id);
             pending.set_catch_up(id, CatchUp::Frames { frames, next: 0, then: head });
             self.flush();
         }
@@ -371,12 +386,32 @@ impl Session {
         assert!(bytes <= self.room.bytes.max(256 * 1_024) + 20_000, "{bytes} bytes wait");
     }
 
+    /// Each recipient has one end, or none yet.
+    fn check_tallies(&self) {
+        for tally in &self.tallies {
+            let counts = tally.counts();
+            let ends = counts.delivered + counts.coalesced + counts.lost.iter().sum::<u32>();
+            assert_eq!(ends + counts.pending(), counts.recipients, "{tally:?}");
+        }
+    }
+
+    /// The session ends with whatever waits.
+    fn end(mut self) {
+        if let Some(pending) = &mut self.pending {
+            pending.abandon(&self.views);
+        }
+        self.tallies.iter().for_each(|tally| assert_eq!(tally.counts().pending(), 0, "{tally:?}"));
+        self.check_tallies();
+    }
+
     /// The peer reads until nothing waits: then it must know all there is.
     fn settle(&mut self) {
         while self.pending.is_some() {
             self.step(&Step::Read(5_000));
         }
         assert!(!self.client.continuity.is_pending());
+        self.tallies.iter().for_each(|tally| assert_eq!(tally.counts().pending(), 0, "{tally:?}"));
+        self.check_tallies();
         for log in self.logs.iter().filter(|log| self.joined.contains(log.source.sub)) {
             let state = self.client.continuity.state(log.source.name.as_str()).unwrap();
             let seen: BTreeMap<u8, u64> =
@@ -436,5 +471,21 @@ proptest! {
             session.step(step);
         }
         session.settle();
+    }
+
+    #[test]
+    fn whatever_happens_to_a_session_each_publication_that_was_due_to_it_has_one_end(
+        steps in steps(),
+        frames in 8..40_usize,
+        bytes in prop_oneof![2_000..20_000_usize, Just(1_000_000)],
+    ) {
+        let mut session = Session::new(Room { frames, bytes });
+        session.step(&Step::Join(0));
+        session.step(&Step::Join(1));
+        for step in &steps {
+            session.step(step);
+            session.check_tallies();
+        }
+        session.end();
     }
 }

@@ -13,6 +13,7 @@ use mio::net::TcpStream;
 use prometheus::local::{LocalHistogram, LocalIntCounter};
 
 use super::Shard;
+use super::batch::{Batch, Part};
 use super::env::Env;
 use super::uring::{self, Sent};
 use crate::catalog::{SubId, SubMask};
@@ -23,15 +24,11 @@ use crate::hub::outbox::Room;
 use crate::hub::pending::Offered;
 use crate::session::Event;
 use crate::telemetry::metrics::Metrics;
-use crate::time::Moment;
+use crate::trace::Lost;
 use crate::ws::Coding;
 
 /// Publications of one batch at most: one write takes them all.
 pub(super) const BATCH_MAX: usize = 64;
-
-/// Several frames are put one behind the other for all sessions that are due them, up to so many bytes: the
-/// kernel takes one piece in less time than many. Beyond that the copy costs as much as it saves.
-const JOINED_MAX: usize = 64 * 1_024;
 
 /// The shard's own counts, added to the node's once per turn.
 pub(super) struct Local {
@@ -79,8 +76,10 @@ impl Local {
         self.bytes_sent.inc_by(sessions * part.bytes as u64);
         self.sent.inc_by(sessions * part.slices.len() as u64);
         let (subs, coding) = of;
-        let due = batch.publications.iter().filter(|publication| subs.contains(publication.sub()));
-        for publication in due {
+        for publication in batch.due(subs) {
+            if let Some(tally) = publication.tally() {
+                tally.delivered(sessions, at);
+            }
             let seconds = at.duration_since(publication.received()).as_secs_f64();
             let bytes = publication.live().bytes(coding).len() as f64;
             for _ in 0..sessions {
@@ -102,32 +101,6 @@ impl Local {
         self.outbox_wait.flush();
         self.bytes_out.flush();
         self.bytes_in.flush();
-    }
-}
-
-/// A batch, and what is the same for all sessions that take the same part of it.
-struct Batch<'a> {
-    publications: &'a [Arc<Publication>],
-    /// What was put together last, for each coding.
-    parts: [Part<'a>; 1 + Coding::DEFLATED],
-    now: Moment,
-    room: Room,
-}
-
-/// The frames of a batch that some subscriptions are due, in one form.
-#[derive(Default)]
-struct Part<'a> {
-    subs: SubMask,
-    slices: Vec<IoSlice<'a>>,
-    /// All of them in one piece, when they are several and small.
-    joined: Vec<u8>,
-    bytes: usize,
-}
-
-impl Part<'_> {
-    /// Gives `to` what a socket is to be sent.
-    fn give<T>(&self, to: impl FnOnce(&[IoSlice<'_>]) -> T) -> T {
-        if self.joined.is_empty() { to(&self.slices) } else { to(&[IoSlice::new(&self.joined)]) }
     }
 }
 
@@ -157,36 +130,6 @@ struct Group {
     keys: Vec<u32>,
 }
 
-impl<'a> Batch<'a> {
-    fn subs(&self) -> SubMask {
-        let mut subs = SubMask::default();
-        for publication in self.publications {
-            subs.insert(publication.sub());
-        }
-        subs
-    }
-
-    /// The frames of `subs`, put together unless they were those of the last session.
-    fn part(&mut self, (subs, coding): (SubMask, Coding)) -> &Part<'a> {
-        let part = &mut self.parts[coding.index().map_or(0, |index| 1 + index)];
-        if part.subs != subs || part.slices.is_empty() {
-            part.subs = subs;
-            part.slices.clear();
-            let due = self.publications.iter().filter(|publication| subs.contains(publication.sub()));
-            part.slices.extend(due.map(|publication| IoSlice::new(publication.live().bytes(coding))));
-            part.bytes = part.slices.iter().map(|slice| slice.len()).sum();
-            part.joined.clear();
-            if part.slices.len() > 1 && part.bytes <= JOINED_MAX {
-                part.joined.reserve_exact(part.bytes);
-                for slice in &part.slices {
-                    part.joined.extend_from_slice(slice);
-                }
-            }
-        }
-        part
-    }
-}
-
 impl Shard {
     pub(super) fn fan_out(&mut self, publications: &[Arc<Publication>]) {
         if publications.is_empty() {
@@ -197,20 +140,27 @@ impl Shard {
             self.local.wait.observe(begun.duration_since(publication.received()).as_secs_f64());
         }
         self.local.sending = Duration::ZERO;
+        self.due(publications);
         let holes = self.append(publications);
         let skipped = self.hold_back(&holes);
         self.stamp += 1;
         let room = Room::of(&self.control.limits);
-        let mut batch = Batch { publications, parts: Default::default(), now: self.now(), room };
+        let mut batch = Batch::new(publications, self.now(), room);
         let (subs, mut group, mut refused) = (batch.subs(), Group::default(), Vec::new());
         for sub in subs.iter() {
             for index in 0..self.lists[sub.index()].len() {
                 let key = self.lists[sub.index()][index];
                 let Some(connection) = self.connections.get_mut(key as usize) else { continue };
-                if connection.visited == self.stamp || connection.gone.is_some() {
+                if connection.visited == self.stamp {
                     continue;
                 }
                 connection.visited = self.stamp;
+                if connection.gone.is_some() {
+                    // It is still in the lists, and was counted with them; what it catches up on is
+                    // given up when it is removed.
+                    lose(&batch, connection.live);
+                    continue;
+                }
                 if connection.pending.is_some() {
                     // Something waits already, so this waits behind it.
                     let visit = queue(connection, &batch, batch.publications);
@@ -233,9 +183,19 @@ impl Shard {
             self.on_attempts(key, attempts);
         }
         self.catch_up_over(skipped);
+        publications.iter().filter_map(|publication| publication.tally()).for_each(|tally| tally.walked());
         let sending = self.local.sending;
         self.local.send.observe(sending.as_secs_f64());
         self.local.own.observe(begun.elapsed().saturating_sub(sending).as_secs_f64());
+    }
+
+    /// Counts to whom each publication is due: whoever is joined now.
+    fn due(&self, publications: &[Arc<Publication>]) {
+        for publication in publications {
+            if let Some(tally) = publication.tally() {
+                tally.due_to(self.lists[publication.sub().index()].len());
+            }
+        }
     }
 
     /// Sends to the sessions of a group what is due to them, and empties it.
@@ -355,13 +315,15 @@ impl Shard {
     fn catch_up_over(&mut self, skipped: Vec<(u32, SubId, u64)>) {
         for (key, sub, head) in skipped {
             let Some(connection) = self.connections.get_mut(key as usize) else { continue };
+            let catch_up = CatchUp::After { seq: head, behind: false };
             // It may have ended or left over something else of the batch.
             if connection.session().is_none() || !connection.places.iter().any(|(joined, _)| *joined == sub) {
+                catch_up.give_up(&self.views[sub.index()], Lost::Closed);
                 continue;
             }
             let pending = connection.pending();
             pending.outbox.begin(sub, head);
-            pending.set_catch_up(sub, CatchUp::After { seq: head, behind: false });
+            pending.set_catch_up(sub, catch_up);
             self.flush(key);
         }
     }
@@ -411,7 +373,10 @@ fn visit(
     let part = batch.part(of);
     let written = match sent {
         Sent::Bytes(written) => Ok(written),
-        Sent::Broken => return Visit::Gone,
+        Sent::Broken => {
+            lose(batch, of.0);
+            return Visit::Gone;
+        }
         Sent::NotTried => {
             let begun = Instant::now();
             let written = part.give(|slices| write(&mut connection.socket, slices));
@@ -420,18 +385,31 @@ fn visit(
             written
         }
     };
-    let Ok(written) = written else { return Visit::Gone };
+    let Ok(written) = written else {
+        lose(batch, of.0);
+        return Visit::Gone;
+    };
     if written < part.bytes {
         local.bytes_sent.inc_by(written as u64);
-        return keep_rest(connection, batch, written, local);
+        return keep_rest(connection, batch, (written, at), local);
     }
     local.delivered(batch, of, at, 1);
     connection.sent_at = Some(batch.now);
     Visit::Fine
 }
 
+/// A broken connection takes nothing any more.
+fn lose(batch: &Batch<'_>, subs: SubMask) {
+    batch.due(subs).for_each(|publication| publication.live().lost(Lost::Closed));
+}
+
 /// The socket took less than was due: the rest waits from now on.
-fn keep_rest(connection: &mut Connection, batch: &Batch<'_>, written: usize, local: &mut Local) -> Visit {
+fn keep_rest(
+    connection: &mut Connection,
+    batch: &Batch<'_>,
+    (written, at): (usize, Instant),
+    local: &mut Local,
+) -> Visit {
     let (live, coding) = (connection.live, connection.coding);
     let pending = connection.pending();
     pending.blocked = true;
@@ -446,12 +424,14 @@ fn keep_rest(connection: &mut Connection, batch: &Batch<'_>, written: usize, loc
             skip -= len;
             local.sent.inc();
             local.bytes_out.observe(len as f64);
+            frame.left(at);
             continue;
         }
         let mut rest = index;
         if skip > 0 {
             pending.outbox.push_forced(frame.clone(), batch.now);
             pending.outbox.begin_front(skip);
+            enqueued(publication);
             rest += 1;
         }
         return queue(connection, batch, &batch.publications[rest..]);
@@ -473,7 +453,7 @@ fn queue(connection: &mut Connection, batch: &Batch<'_>, publications: &[Arc<Pub
                 attempts.push(Attempt::Refused(publication.live().clone()));
                 continue;
             }
-            Offered::Queued | Offered::Coalesced => {}
+            Offered::Queued | Offered::Coalesced => enqueued(publication),
         }
         // Failures count in a row, so the order in which both came matters.
         if attempts.is_empty() {
@@ -483,6 +463,12 @@ fn queue(connection: &mut Connection, batch: &Batch<'_>, publications: &[Arc<Pub
         }
     }
     if attempts.is_empty() { Visit::Fine } else { Visit::Refused(attempts) }
+}
+
+fn enqueued(publication: &Publication) {
+    if let Some(tally) = publication.tally() {
+        tally.enqueued();
+    }
 }
 
 /// Writes what the socket takes now; less than all means that it will say when it takes more.

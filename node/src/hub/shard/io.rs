@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, Read};
 use std::net::Shutdown;
+use std::time::Instant;
 
 use hiveops_proto::{DisconnectReason, SubscriptionName};
 use mio::event::Event as Readiness;
@@ -300,7 +301,7 @@ impl Shard {
 
     /// The socket took `written` of the `due` bytes that it was given.
     fn on_written(&mut self, key: u32, written: usize, due: usize) {
-        let now = self.shared.clock.moment();
+        let (now, at) = (self.shared.clock.moment(), Instant::now());
         let local = &mut self.local;
         local.bytes_sent.inc_by(written as u64);
         let Some(connection) = self.connections.get_mut(key as usize) else { return };
@@ -310,6 +311,7 @@ impl Shard {
             if let Item::Frame(frame) = item {
                 local.sent.inc();
                 local.bytes_out.observe(frame.bytes(coding).len() as f64);
+                frame.left(at);
             }
             local.outbox_wait.observe(now.millis_since(queued_at) as f64 / 1_000.0);
         });
@@ -328,7 +330,9 @@ impl Shard {
     pub(super) fn recount(&mut self, key: u32) {
         let Some(connection) = self.connections.get_mut(key as usize) else { return };
         let Some(pending) = connection.pending.as_mut() else { return };
-        for sub in pending.outbox.take_replaced() {
+        for frame in pending.outbox.take_replaced() {
+            frame.coalesced();
+            let Some(sub) = frame.sub() else { continue };
             let subscription = self.catalog.name(sub).as_str();
             self.shared.metrics.coalesced.with_label_values(&[subscription]).inc();
         }

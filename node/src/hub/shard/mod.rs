@@ -3,6 +3,7 @@
 //! Nothing is locked on the way from the mailbox to a socket. Decisions are made by the pure parts
 //! (session, outbox, catch-up, wheel, codec); this is the thin shell around them.
 
+mod batch;
 mod drain;
 mod env;
 mod fan_out;

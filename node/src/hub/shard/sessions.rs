@@ -16,9 +16,10 @@ use crate::catalog::{Catalog, SubId, SubMask};
 use crate::hub::catch_up::CatchUp;
 use crate::hub::connection::{Connection, Role};
 use crate::hub::frame::{Publication, SealedFrame};
-use crate::hub::outbox::{Pushed, Room};
+use crate::hub::outbox::{Item, Pushed, Room};
 use crate::session::{Action, Ending, Event, Session, Start};
 use crate::telemetry::metrics::{Discarded, SnapshotReason};
+use crate::trace::Lost;
 use crate::ws::closing::{Cause, Closing, LINGER_LEASE_LOST, LINGER_MAX};
 use crate::ws::{self, Parser};
 
@@ -137,7 +138,7 @@ impl Shard {
             _ => {}
         }
         if let ServerFrame::DisconnectNotice(notice) = frame
-            && matches!(notice.reason, DisconnectReason::Backpressure | DisconnectReason::RateLimitAbuse)
+            && is_for_its_pace(notice.reason)
         {
             self.discard_queue(key, Discarded::Backpressure);
         }
@@ -148,7 +149,7 @@ impl Shard {
         let pending = connection.pending();
         if notice {
             // Nothing may come between the notice and the close, and the notice must find room.
-            pending.forget_all();
+            pending.forget_all(&self.views, lost_by(frame));
             pending.outbox.push_forced(sealed, now);
         } else if pending.outbox.push(sealed.clone(), room, now) == Pushed::Full {
             attempts.push(Attempt::Refused(sealed));
@@ -194,7 +195,7 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(key as usize) else { return };
         connection.live.remove(sub);
         if let Some(pending) = connection.pending.as_mut() {
-            pending.forget(sub);
+            pending.forget(&self.views[sub.index()], Lost::Unsubscribed);
         }
         let Some(at) = connection.places.iter().position(|(joined, _)| *joined == sub) else { return };
         let (_, place) = connection.places.swap_remove(at);
@@ -233,7 +234,7 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(key as usize) else { return };
         connection.role = Role::Closing(Closing::new(cause));
         let pending = connection.pending();
-        pending.forget_all();
+        pending.forget_all(&self.views, Lost::Closed);
         pending.outbox.push_close(frame, now);
         self.generation = self.generation.wrapping_add(1);
         connection.generation = self.generation;
@@ -285,6 +286,8 @@ impl Shard {
             return;
         };
         let gone = pending.outbox.clear();
+        let frames = gone.iter().filter_map(Item::frame);
+        frames.for_each(|frame| frame.lost(Lost::Backpressure));
         self.shared.metrics.discarded.with_label_values(&[reason.as_str()]).inc_by(gone.len() as u64);
     }
 
@@ -294,7 +297,8 @@ impl Shard {
         let reason = connection.gone.unwrap_or(DisconnectReason::ClientGone);
         self.end_session(key, reason);
         let Some(mut connection) = self.connections.try_remove(key as usize) else { return };
-        if let Some(pending) = &connection.pending {
+        if let Some(pending) = &mut connection.pending {
+            pending.abandon(&self.views);
             let label = [Discarded::Closed.as_str()];
             let left = pending.outbox.frames() as u64;
             self.shared.metrics.discarded.with_label_values(&label).inc_by(left);
@@ -381,8 +385,14 @@ impl Shard {
         let index = reset.sub.index();
         // A log that the node did not have before begins like this.
         self.make_room();
-        self.views[index].reset(reset, entries);
         let sessions = self.lists[index].clone();
+        for key in &sessions {
+            let pending = self.connections.get_mut(*key as usize).and_then(|it| it.pending.as_mut());
+            if let Some(pending) = pending {
+                pending.forget(&self.views[index], Lost::Reset);
+            }
+        }
+        self.views[index].reset(reset, entries);
         if sessions.is_empty() {
             return;
         }
@@ -394,7 +404,6 @@ impl Shard {
             let Some(connection) = self.connections.get_mut(key as usize) else { continue };
             connection.live.remove(reset.sub);
             let pending = connection.pending();
-            pending.forget(reset.sub);
             let catch_up = CatchUp::Frames { frames: Arc::clone(&frames), next: 0, then: reset.head };
             pending.set_catch_up(reset.sub, catch_up);
             self.flush(key);
@@ -464,4 +473,17 @@ impl Shard {
             self.handle(key, Event::Disconnect(ending));
         }
     }
+}
+
+/// Why a session that gets this notice does not get what it still lacks.
+fn lost_by(frame: &ServerFrame) -> Lost {
+    match frame {
+        ServerFrame::DisconnectNotice(notice) if is_for_its_pace(notice.reason) => Lost::Backpressure,
+        _ => Lost::Closed,
+    }
+}
+
+/// Whether what waits for such a session is thrown away.
+fn is_for_its_pace(reason: DisconnectReason) -> bool {
+    matches!(reason, DisconnectReason::Backpressure | DisconnectReason::RateLimitAbuse)
 }

@@ -471,8 +471,10 @@ async fn a_peer_that_does_not_read_is_closed_and_one_that_reads_misses_nothing(i
     bench.reset(&tasks, 0, &[]).await;
     let (mut slow, mut quick) =
         (bench.joined("slow", &["tasks"]).await, bench.joined("quick", &["tasks"]).await);
+    let mut published = Vec::new();
     for seq in 1..=200 {
-        bench.publish(tasks.event(seq, 20_000)).await;
+        published.push(tasks.event(seq, 20_000));
+        bench.publish(Arc::clone(&published[published.len() - 1])).await;
         assert_eq!(quick.read().text("task_event")["seq"], seq);
     }
     bench.wait("the slow session stays", |bench| {
@@ -491,6 +493,18 @@ async fn a_peer_that_does_not_read_is_closed_and_one_that_reads_misses_nothing(i
     assert_eq!(end.text("disconnect_notice")["reason"], "backpressure");
     assert_eq!(slow.read(), Seen::Close(1013, "backpressure".to_owned()));
     bench.wait("frames are still counted as waiting", |bench| bench.shard.gauges.outbox_frames() == 0);
+    let counts: Vec<_> = published.iter().map(|publication| publication.tally().unwrap().counts()).collect();
+    let ended = counts.iter().position(|counts| counts.recipients == 1).unwrap();
+    assert!(
+        counts[..ended].iter().all(|counts| (counts.recipients, counts.pending()) == (2, 0)),
+        "{counts:?}"
+    );
+    let slow: u32 = counts.iter().map(|counts| counts.delivered.saturating_sub(1)).sum();
+    assert_eq!(u64::from(slow), last, "what the slow one was sent is what it has read");
+    assert!(counts[..ended].iter().any(|counts| counts.enqueued == 1 && counts.delivered == 2));
+    assert!(counts[ended..].iter().all(|counts| (counts.recipients, counts.delivered) == (1, 1)));
+    let lost: u32 = counts.iter().map(|counts| counts.lost[0]).sum();
+    assert_eq!(u64::from(lost), ended as u64 - last, "the rest was thrown away for backpressure");
     bench.stop().await;
 }
 
