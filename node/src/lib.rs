@@ -24,6 +24,7 @@ mod session;
 mod tasks;
 mod telemetry;
 mod time;
+mod tls;
 mod ws;
 
 pub use app::{Listening, RunError, run};

@@ -36,11 +36,13 @@ pub(crate) enum TaskKind {
     ControlLink,
     /// Borrows from the limits of the cluster.
     Admission,
+    /// Looks for another certificate, where the node ends TLS.
+    Certificate,
 }
 
 impl TaskKind {
     /// How many kinds there are; the last one's place and one.
-    const COUNT: usize = Self::Admission as usize + 1;
+    const COUNT: usize = Self::Certificate as usize + 1;
 
     /// Those that must run as long as the node does; health lists them.
     const ESSENTIAL: [Self; 8] = [
@@ -68,6 +70,7 @@ impl TaskKind {
             Self::Lease => "lease",
             Self::ControlLink => "control_link",
             Self::Admission => "admission",
+            Self::Certificate => "certificate",
         }
     }
 }

@@ -39,6 +39,7 @@ mod outage;
 mod running;
 #[cfg(test)]
 mod tidy;
+mod tls;
 #[cfg(test)]
 mod tools;
 #[cfg(test)]

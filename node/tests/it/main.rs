@@ -27,4 +27,5 @@ mod routes;
 mod schema;
 mod session;
 mod smoke;
+mod tls;
 mod versions;

@@ -2,13 +2,13 @@
 
 use std::ffi::OsString;
 
+use hiveops_node::config::TlsFiles;
 use hiveops_node::{Config, Listening};
 
-use crate::address::url;
+use crate::address::node_url;
+use crate::api::USUAL_NODE;
 use crate::overridden::Overridden;
 
-/// Where the commands look when nobody names an address.
-pub(super) const USUAL_NODE: &str = "http://127.0.0.1:8000";
 const USUAL_CONTROL: &str = "http://127.0.0.1:7100";
 
 pub(super) struct Banner {
@@ -16,6 +16,7 @@ pub(super) struct Banner {
     keeps: bool,
     asks: bool,
     demo: bool,
+    tls: Option<TlsFiles>,
     control: Control,
 }
 
@@ -34,6 +35,7 @@ impl Banner {
             keeps: config.data_dir.is_some(),
             asks: config.auth.required,
             demo,
+            tls: config.tls.clone(),
             control: Control {
                 urls: config.control.join(","),
                 own: own_control,
@@ -43,13 +45,17 @@ impl Banner {
     }
 
     pub(super) fn text(&self, listening: Listening, overridden: &[Overridden]) -> String {
+        let url = |address| node_url(address, self.tls.as_ref());
         let node = url(listening.address);
         // Publishing is for those who run the node.
         let admin = listening.admin.map_or_else(|| node.clone(), url);
         let options = self.options(&node);
         let admin_options = self.options(&admin);
         let url = node;
-        let header = if self.asks { " -H \"Authorization: Bearer $WS_AUTH_TOKEN\"" } else { "" };
+        let mut header = self.file("--cacert");
+        if self.asks {
+            header.push_str(" -H \"Authorization: Bearer $WS_AUTH_TOKEN\"");
+        }
         let control = self.control.options();
         let example = r#"tasks task_event '{"note":"hello"}'"#;
         let program = &self.program;
@@ -94,10 +100,16 @@ impl Banner {
     /// What a command must be told to find the node there, and to be let in.
     fn options(&self, url: &str) -> String {
         let mut options = if url == USUAL_NODE { String::new() } else { format!(" --url {url}") };
+        options.push_str(&self.file("--ca"));
         if self.asks {
             options.push_str(" --token \"$WS_AUTH_TOKEN\"");
         }
         options
+    }
+
+    /// What makes a command believe the node's certificate, by an option that names a file.
+    fn file(&self, option: &str) -> String {
+        self.tls.as_ref().map(|files| format!(" {option} {}", files.cert.display())).unwrap_or_default()
     }
 }
 
@@ -131,7 +143,7 @@ mod tests {
     fn banner(port: u16, asks: bool) -> Banner {
         let urls = format!("http://127.0.0.1:{port}");
         let control = Control { urls, own: true, asks };
-        Banner { program: "hiveops".to_owned(), keeps: !asks, asks, demo: asks, control }
+        Banner { program: "hiveops".to_owned(), keeps: !asks, asks, demo: asks, tls: None, control }
     }
 
     #[test]

@@ -102,7 +102,7 @@ pub(super) fn run(
         plan,
         restart: (args.restart_seconds > 0).then(|| Duration::from_secs(args.restart_seconds)),
         drain: config.drain.duration(),
-        demo: demo.then(|| Target { url: url(address), token }),
+        demo: demo.then(|| Target { token, ..Target::of(url(address)) }),
         address,
     };
     let log = hiveops_node::init_log(&config.log, config.log_format, None)?;

@@ -11,7 +11,8 @@ use hiveops_node::Config;
 use super::part::Kind;
 use super::plan::Plan;
 use crate::address::url;
-use crate::command::dev::banner::{USUAL_NODE, program};
+use crate::api::USUAL_NODE;
+use crate::command::dev::banner::program;
 
 pub(super) struct Banner {
     program: String,
