@@ -77,11 +77,11 @@ impl Api {
             Some("http") => None,
             Some("https") => Some(target.trust()?),
             _ => {
-            let text = format!(
-                "`{}` is not the address of a node (--url); write it like http://127.0.0.1:8000",
-                target.url
-            );
-            return Err(Usage(text).into());
+                let text = format!(
+                    "`{}` is not the address of a node (--url); write it like http://127.0.0.1:8000",
+                    target.url
+                );
+                return Err(Usage(text).into());
             }
         };
         let http = reqwest::Client::builder()
@@ -168,7 +168,8 @@ impl Target {
         let Some(path) = &self.ca else {
             return Trust::system().context("the system's certificates cannot be used");
         };
-        let read = std::fs::read_to_string(path).with_context(|| format!("cannot read `{}` (--ca)", path.display()))?;
+        let read = std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read `{}` (--ca)", path.display()))?;
         Trust::system_and(&read).with_context(|| format!("`{}` is of no use (--ca)", path.display()))
     }
 }

@@ -53,7 +53,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
             return Err(Usage(text).into());
         }
         if loaded.config.tls.is_some() {
-            let text = "the nodes of a local cluster are plain behind its balancer: leave HIVEOPS_TLS_CERT out";
+            let text =
+                "the nodes of a local cluster are plain behind its balancer: leave HIVEOPS_TLS_CERT out";
             return Err(Usage(text.to_owned()).into());
         }
         return cluster::run(&args.cluster, &args.settings, &loaded, args.demo);

@@ -42,7 +42,8 @@ mod tests {
     #[test]
     fn the_node_of_the_same_environment_is_asked_by_its_own_certificate() {
         let ask = |url: &str, tls_cert: Option<&str>| {
-            let target = target(Args { target: Target::of(url.to_owned()), tls_cert: tls_cert.map(PathBuf::from) });
+            let target =
+                target(Args { target: Target::of(url.to_owned()), tls_cert: tls_cert.map(PathBuf::from) });
             (target.url, target.ca)
         };
         assert_eq!(ask(USUAL_NODE, None), (USUAL_NODE.to_owned(), None));

@@ -25,8 +25,7 @@ fn the_tools_reach_a_node_whose_authority_they_trust_and_no_other() {
     let ca = place.dir.path().join("ca.pem");
     std::fs::write(&ca, authority.pem()).unwrap();
     let trusting = [("HIVEOPS_URL", url.as_str()), ("HIVEOPS_CA", ca.to_str().unwrap())];
-    let watching =
-        Running::start(&Place::new(), &["watch", "--json", "tasks"], &trusting);
+    let watching = Running::start(&Place::new(), &["watch", "--json", "tasks"], &trusting);
     watching.out.wait(|line| line.contains("\"snapshot\""));
     let publish = ["publish", "tasks", "task_update", r#"{"id":"t1"}"#, "--json"];
     let ran = Place::new().run(&publish, &trusting);
@@ -71,5 +70,9 @@ fn a_node_is_known_by_its_own_certificate_whatever_its_name() {
 fn a_key_without_its_certificate_is_a_mistake_with_its_fix() {
     let ran = Place::new().run(&["node"], &[("HIVEOPS_TLS_KEY", "key.pem")]);
     assert_eq!(ran.code, Some(2), "{}", ran.err);
-    assert!(ran.err.contains("HIVEOPS_TLS_KEY") && ran.err.contains("set HIVEOPS_TLS_CERT as well"), "{}", ran.err);
+    assert!(
+        ran.err.contains("HIVEOPS_TLS_KEY") && ran.err.contains("set HIVEOPS_TLS_CERT as well"),
+        "{}",
+        ran.err
+    );
 }

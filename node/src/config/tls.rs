@@ -44,14 +44,19 @@ pub(super) fn files(
         let problem = |error| format!("`{}` cannot be read: {error}", path.display());
         read(path).map_err(|error| Wrong { name, problem: problem(error), fix })
     };
-    let certificate = text(CERT, cert, "name a file with the node's certificate as PEM, which the node may read");
+    let certificate =
+        text(CERT, cert, "name a file with the node's certificate as PEM, which the node may read");
     let secret = text(KEY, key, "name a file with the certificate's key as PEM, which the node may read");
     let (certificate, secret) = match (certificate, secret) {
         (Ok(certificate), Ok(secret)) => (certificate, secret),
-        (certificate, secret) => return Err([certificate.err(), secret.err()].into_iter().flatten().collect()),
+        (certificate, secret) => {
+            return Err([certificate.err(), secret.err()].into_iter().flatten().collect());
+        }
     };
     match Pair::read(&certificate, &secret) {
-        Ok(pair) => Ok(Some(TlsFiles { cert: cert.to_owned(), key: key.to_owned(), not_after: pair.not_after })),
+        Ok(pair) => {
+            Ok(Some(TlsFiles { cert: cert.to_owned(), key: key.to_owned(), not_after: pair.not_after }))
+        }
         Err(NoPair::Certificate(problem)) => {
             let fix = "put the node's certificate there as PEM, and those of its issuers behind it";
             Err(vec![Wrong { name: CERT, problem: format!("`{}`: {problem}", cert.display()), fix }])

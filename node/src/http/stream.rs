@@ -29,7 +29,10 @@ pub(super) enum NotEncrypted {
 
 impl Stream {
     /// Shakes hands; by what certificate, is decided when it begins.
-    pub(super) async fn encrypt(socket: TcpStream, certificates: &Certificates) -> Result<Self, NotEncrypted> {
+    pub(super) async fn encrypt(
+        socket: TcpStream,
+        certificates: &Certificates,
+    ) -> Result<Self, NotEncrypted> {
         match certificates.acceptor().accept(socket).await {
             Ok(stream) => Ok(Self::Tls(Box::new(stream))),
             Err(error) if error.kind() == ErrorKind::InvalidData => Err(NotEncrypted::Refused(error)),

@@ -88,7 +88,11 @@ pub(crate) struct Keeper {
 
 impl Keeper {
     /// Loads the first pair, without which a node does not start. Must be called inside a runtime.
-    pub(crate) fn load(files: &TlsFiles, metrics: &Arc<Metrics>, node_id: &NodeId) -> Result<Self, LoadError> {
+    pub(crate) fn load(
+        files: &TlsFiles,
+        metrics: &Arc<Metrics>,
+        node_id: &NodeId,
+    ) -> Result<Self, LoadError> {
         let texts = Texts::read(files)?;
         let pair = Pair::read(&texts.certificate, &texts.key)?;
         // From here on SIGHUP does not end the process.

@@ -42,6 +42,9 @@ mod tests {
             let files = TlsFiles { cert: "a".into(), key: "b".into(), not_after: (100 + days) * DAY_SECONDS };
             expiry(&files, 100 * DAY_SECONDS).level
         };
-        assert_eq!([level(0), level(1), level(6), level(7)], [Level::Fail, Level::Warn, Level::Warn, Level::Ok]);
+        assert_eq!(
+            [level(0), level(1), level(6), level(7)],
+            [Level::Fail, Level::Warn, Level::Warn, Level::Ok]
+        );
     }
 }

@@ -146,7 +146,11 @@ async fn refresh(
         Err(error) => {
             let refusal = refused(&app, error, &id);
             // A browser does not bring again what is good for nothing.
-            let cookies = if by_cookie && label.is_final() { cookies::cleared(way(&app, &headers)) } else { Vec::new() };
+            let cookies = if by_cookie && label.is_final() {
+                cookies::cleared(way(&app, &headers))
+            } else {
+                Vec::new()
+            };
             Ok(private(cookies, refusal))
         }
     }

@@ -27,9 +27,8 @@ async fn answer_to(secured: &Secured, bytes: &[u8]) -> Vec<u8> {
 #[tokio::test]
 async fn whoever_speaks_no_tls_is_closed_and_counted() {
     let secured = Secured::start(&[]).await;
-    for (count, bytes) in [&handshake(QUIET, &[])[..], b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", &[0; 100]]
-        .into_iter()
-        .enumerate()
+    for (count, bytes) in
+        [&handshake(QUIET, &[])[..], b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", &[0; 100]].into_iter().enumerate()
     {
         assert!(!answer_to(&secured, bytes).await.starts_with(b"HTTP/"));
         secured.metric_reaches(TLS, |value| value == count as f64 + 1.0).await;
@@ -85,25 +84,29 @@ async fn garbage_in_the_middle_ends_that_session_alone() {
     let mut alert = Vec::new();
     let _ = soon("the end", socket.read_to_end(&mut alert)).await;
     assert_eq!(alert.first(), Some(&23), "it is told, by an encrypted alert");
-    secured.metric_reaches(r#"hiveops_ws_disconnections_total{reason="protocol_error"}"#, |value| value == 1.0).await;
+    secured
+        .metric_reaches(r#"hiveops_ws_disconnections_total{reason="protocol_error"}"#, |value| value == 1.0)
+        .await;
     good.send_text(&ping_message("alive")).await;
     assert_eq!(good.wait_for("pong").await["correlation_id"], "alive");
 }
 
 #[tokio::test]
 async fn an_address_has_its_share_of_handshakes_over_tls_as_well() {
-    let settings = [("WS_HANDSHAKE_TIMEOUT_SECONDS", "120"), ("WS_MAX_CONNECTIONS_PER_ADDRESS", "3")];
+    let settings = [("WS_HANDSHAKE_TIMEOUT_SECONDS", "120"), ("WS_MAX_CONNECTIONS_PER_ADDRESS", "20")];
     let secured = Secured::start(&settings).await;
     let mut silent = Vec::new();
-    for _ in 0..3 {
+    for _ in 0..20 {
         silent.push(soon("a connection", TcpStream::connect(secured.node.address)).await.unwrap());
     }
-    assert!(secured.try_stream(&Manner::default()).await.is_err(), "the address has three already");
+    assert!(secured.try_stream(&Manner::default()).await.is_err(), "the address has twenty already");
     silent.clear();
-    crate::harness::until("the places to be free", async || secured.try_stream(&Manner::default()).await.is_ok())
-        .await;
+    crate::harness::until("the places to be free", async || {
+        secured.try_stream(&Manner::default()).await.is_ok()
+    })
+    .await;
     let mut sessions = Vec::new();
-    for _ in 0..3 {
+    for _ in 0..20 {
         sessions.push(secured.connect("dashboard?subscriptions=", &Manner::default()).await);
     }
     let mut stream = secured.stream().await;
@@ -112,6 +115,7 @@ async fn an_address_has_its_share_of_handshakes_over_tls_as_well() {
     while !read.ends_with(b"}") {
         assert!(soon("bytes", stream.read_buf(&mut read)).await.unwrap() > 0);
     }
+    drop(sessions);
     let text = String::from_utf8_lossy(&read);
     assert!(text.starts_with("HTTP/1.1 503") && text.contains("max_connections_per_address"), "{text}");
 }

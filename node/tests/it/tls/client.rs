@@ -53,7 +53,8 @@ impl Secured {
         let first = issue(&authority, dir.path(), "first");
         std::os::unix::fs::symlink(&first, dir.path().join("live")).unwrap();
         let (cert, key) = (dir.path().join("live/cert.pem"), dir.path().join("live/key.pem"));
-        let files = [("HIVEOPS_TLS_CERT", cert.to_str().unwrap()), ("HIVEOPS_TLS_KEY", key.to_str().unwrap())];
+        let files =
+            [("HIVEOPS_TLS_CERT", cert.to_str().unwrap()), ("HIVEOPS_TLS_KEY", key.to_str().unwrap())];
         let node = Node::start(&[&files[..], settings].concat()).await;
         Self { node, authority, dir }
     }

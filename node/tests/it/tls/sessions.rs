@@ -80,9 +80,9 @@ async fn what_was_sent_along_with_the_handshake_is_not_lost() {
 async fn read_until(stream: &mut TlsStream<tokio::net::TcpStream>, end: &str) -> String {
     let mut read = Vec::new();
     loop {
-        let text = String::from_utf8_lossy(&read);
+        let text = String::from_utf8_lossy(&read).into_owned();
         if text.contains(end) {
-            return text.into_owned();
+            return text;
         }
         assert!(soon("bytes", stream.read_buf(&mut read)).await.unwrap() > 0, "it ended: {text}");
     }
@@ -190,5 +190,7 @@ async fn a_client_that_says_it_ends_without_a_close_frame_has_ended() {
     connection.write_tls(&mut bytes).unwrap();
     let mut socket = socket;
     socket.write_all(&bytes).await.unwrap();
-    secured.metric_reaches(r#"hiveops_ws_disconnections_total{reason="client_gone"}"#, |value| value == 1.0).await;
+    secured
+        .metric_reaches(r#"hiveops_ws_disconnections_total{reason="client_gone"}"#, |value| value == 1.0)
+        .await;
 }
