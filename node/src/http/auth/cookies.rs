@@ -2,12 +2,13 @@
 
 use std::net::IpAddr;
 
+use hiveops_proto::access::LOGIN_IDLE_MS;
 use hiveops_proto::auth::Grant;
 use hiveops_proto::path::{REFRESH_COOKIE, SESSION_COOKIE};
 use http::HeaderMap;
 use http::header::{HOST, HeaderValue};
 
-use crate::config::TlsFiles;
+use crate::config::{Profile, TlsFiles};
 
 /// Where the refresh token goes: a browser takes a path for all below it, and there are two.
 const REFRESH_PATHS: [&str; 2] = ["/api/auth", "/api/v1/auth"];
@@ -15,8 +16,8 @@ const REFRESH_PATHS: [&str; 2] = ["/api/auth", "/api/v1/auth"];
 /// Where the access token goes: what the dashboards are made of, sockets included.
 const SESSION_PATH: &str = "/api/dashboard";
 
-/// How long a browser keeps a refresh token that it does not use. Control ends a login after as long.
-const REFRESH_SECONDS: u64 = 7 * 24 * 3_600;
+/// How long a browser keeps a refresh token that it does not use: control ends the login then.
+const REFRESH_SECONDS: u64 = LOGIN_IDLE_MS / 1_000;
 
 /// What a browser is to keep.
 pub(super) fn granted(way: Way, grant: &Grant) -> Vec<HeaderValue> {
@@ -34,14 +35,18 @@ pub(super) fn cleared(way: Way) -> Vec<HeaderValue> {
 pub(super) enum Way {
     /// On its own machine over a plain connection: there is no certificate, and nobody on the way.
     PlainLoopback,
-    /// From elsewhere, or by TLS that this node ends.
+    /// From elsewhere, or by TLS that this node ends. In production a request that names this machine came through a
+    /// balancer that does not pass the client's host on.
     Guarded,
 }
 
 impl Way {
     /// `tls` is what this node ends TLS by.
-    pub(super) fn of(headers: &HeaderMap, tls: Option<&TlsFiles>) -> Self {
-        if tls.is_none() && is_loopback(headers) { Self::PlainLoopback } else { Self::Guarded }
+    pub(super) fn of(headers: &HeaderMap, profile: Profile, tls: Option<&TlsFiles>) -> Self {
+        match profile {
+            Profile::Dev if tls.is_none() && is_loopback(headers) => Self::PlainLoopback,
+            Profile::Dev | Profile::Production => Self::Guarded,
+        }
     }
 }
 
@@ -81,13 +86,17 @@ mod tests {
     use super::*;
 
     fn of(host: &str) -> Vec<String> {
-        over(None, host)
+        over((Profile::Dev, None), host)
     }
 
-    fn over(tls: Option<&TlsFiles>, host: &str) -> Vec<String> {
+    fn of_profile(profile: Profile, host: &str) -> Vec<String> {
+        over((profile, None), host)
+    }
+
+    fn over((profile, tls): (Profile, Option<&TlsFiles>), host: &str) -> Vec<String> {
         let mut headers = HeaderMap::new();
         headers.insert(HOST, HeaderValue::from_str(host).unwrap());
-        written(Way::of(&headers, tls), ("r1", REFRESH_SECONDS), ("a1", 600))
+        written(Way::of(&headers, profile, tls), ("r1", REFRESH_SECONDS), ("a1", 600))
             .iter()
             .map(|value| value.to_str().unwrap().to_owned())
             .collect()
@@ -110,6 +119,8 @@ mod tests {
     fn only_on_this_machine_they_go_over_a_plain_connection() {
         for host in ["localhost:8000", "127.0.0.1:8000", "127.8.9.1", "[::1]:8000", "LOCALHOST"] {
             assert!(of(host).iter().all(|cookie| !cookie.contains("Secure")), "{host}");
+            let production = of_profile(Profile::Production, host);
+            assert!(production.iter().all(|cookie| cookie.ends_with("; Secure")), "{host}");
         }
         for host in
             ["ops.example", "127.0.0.1.evil.example", "localhost.evil.example", "10.0.0.1:8000", "[::2]"]
@@ -123,7 +134,7 @@ mod tests {
     fn a_node_that_ends_tls_gives_none_that_goes_over_a_plain_connection() {
         let tls = TlsFiles { cert: "cert.pem".into(), key: "key.pem".into(), not_after: 0 };
         for host in ["localhost:8000", "127.0.0.1:8000", "ops.example"] {
-            assert!(over(Some(&tls), host).iter().all(|cookie| cookie.ends_with("; Secure")), "{host}");
+            assert!(over((Profile::Dev, Some(&tls)), host).iter().all(|cookie| cookie.ends_with("; Secure")), "{host}");
         }
     }
 

@@ -29,7 +29,7 @@ use super::correlation::Correlation;
 use super::problem::ApiError;
 use crate::app::App;
 use crate::auth::credentials::{self, Found};
-use crate::auth::{Denial, LoginRefusal, Principal, RefreshOutcome, TICKET_MS};
+use crate::auth::{Denial, LoginRefusal, NoTicket, Principal, RefreshOutcome, TICKET_MS};
 use crate::control::{AccountError, Accounts};
 
 /// Bytes of an email address and of a password at most: more is no login, and costs nobody a hash.
@@ -175,7 +175,7 @@ async fn logout(
 }
 
 fn way(app: &App, headers: &HeaderMap) -> cookies::Way {
-    cookies::Way::of(headers, app.config.tls.as_ref())
+    cookies::Way::of(headers, app.config.profile, app.config.tls.as_ref())
 }
 
 async fn me(
@@ -197,11 +197,9 @@ async fn me(
 async fn ticket(
     State(app): Shared,
     Extension(principal): Extension<Principal>,
+    Correlation(id): Correlation,
 ) -> Result<Response, ApiError> {
-    let ticket = app.gate().issue_ticket(principal).ok_or_else(|| {
-        let detail = "too many tickets are out: try again, or use another carrier";
-        ApiError::new(ProblemKind::Overloaded, detail).retry_after_seconds(RETRY_SECONDS)
-    })?;
+    let ticket = app.gate().issue_ticket(principal).map_err(|none| no_ticket(&app, none, &id))?;
     let body: Value = json!({
         "ticket": ticket,
         "expires_in": TICKET_MS / 1_000,
@@ -209,6 +207,30 @@ async fn ticket(
         "node_id": app.config.node_id,
     });
     Ok(private(Vec::new(), Json(body)))
+}
+
+/// Nobody gets a ticket just now, or this user does not; counted and logged.
+fn no_ticket(app: &App, none: NoTicket, id: &CorrelationId) -> ApiError {
+    app.metrics.requests_denied.with_label_values(&[none.as_str()]).inc();
+    tracing::info!(
+        correlation_id = %id,
+        reason = none.as_str(),
+        node_id = %app.config.node_id,
+        "ticket refused"
+    );
+    let (kind, detail, wait_ms) = match none {
+        NoTicket::User { retry_after_ms } => {
+            let detail = "this user has too many unused tickets: use them, wait, or use another carrier";
+            (ProblemKind::TooManyTickets, detail, retry_after_ms)
+        }
+        NoTicket::Node { retry_after_ms } => {
+            let detail = "too many tickets are out: try again, or use another carrier";
+            (ProblemKind::Overloaded, detail, retry_after_ms)
+        }
+    };
+    // Rounded up, so that whoever waits for so long has waited long enough.
+    let seconds = u32::try_from(wait_ms.div_ceil(1_000)).unwrap_or(RETRY_SECONDS).max(RETRY_SECONDS);
+    ApiError::new(kind, detail).retry_after_seconds(seconds)
 }
 
 /// The refresh token of a request, and whether a browser brought it by itself.
