@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use hiveops_node::config::TlsFiles;
+
 /// The address of all interfaces is no place to connect to.
 pub(crate) fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
@@ -14,4 +16,10 @@ pub(crate) fn reachable(address: SocketAddr) -> SocketAddr {
 
 pub(crate) fn url(address: SocketAddr) -> String {
     format!("http://{}", reachable(address))
+}
+
+/// The same for a node, which may end TLS.
+pub(crate) fn node_url(address: SocketAddr, tls: Option<&TlsFiles>) -> String {
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    format!("{scheme}://{}", reachable(address))
 }

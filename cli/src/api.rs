@@ -1,13 +1,17 @@
 //! Calls to a node's HTTP routes, and its problem documents in readable form.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
+use anyhow::Context as _;
+use hiveops_client::Trust;
 use hiveops_node::config::CLIENT_ENV;
 use hiveops_proto::http::Problem;
 use reqwest::header::ACCEPT;
-use reqwest::{Method, RequestBuilder, StatusCode};
+use reqwest::{Method, Request, RequestBuilder, StatusCode};
 use serde_json::Value;
 
+use crate::https::{self, Cause, Failed};
 use crate::output::Usage;
 
 /// Longer than the node's own deadline for the bus, so that its answer is the one people see.
@@ -16,12 +20,18 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// What of an answer that is no problem document is worth showing.
 const EXCERPT_CHARS: usize = 200;
 
+/// Where the commands look when nobody names an address.
+pub(crate) const USUAL_NODE: &str = "http://127.0.0.1:8000";
+
 /// Which node, and with which credential.
 #[derive(clap::Args)]
 pub(crate) struct Target {
     /// Address of the node
-    #[arg(long, env = CLIENT_ENV[0], default_value = "http://127.0.0.1:8000")]
+    #[arg(long, env = CLIENT_ENV[0], default_value = USUAL_NODE)]
     pub(crate) url: String,
+    /// Certificates to trust besides those of the system, as PEM: of authorities, or the node's own
+    #[arg(long, env = CLIENT_ENV[2], value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
     /// Credential, where the node asks for one
     #[arg(long, env = CLIENT_ENV[1], hide_env_values = true)]
     pub(crate) token: Option<String>,
@@ -30,6 +40,8 @@ pub(crate) struct Target {
 /// A node's HTTP surface.
 pub(crate) struct Api {
     http: reqwest::Client,
+    /// None for a node without TLS.
+    trust: Option<Trust>,
     url: String,
     token: Option<String>,
 }
@@ -43,13 +55,13 @@ pub(crate) enum Error {
     Unreachable {
         url: String,
         #[source]
-        source: reqwest::Error,
+        source: Cause,
     },
     #[error("the node at {url} gave no whole answer")]
     NoAnswer {
         url: String,
         #[source]
-        source: reqwest::Error,
+        source: Cause,
     },
     #[error("{}", readable(.0))]
     Problem(Box<Problem>),
@@ -64,13 +76,17 @@ pub(crate) enum Error {
 impl Api {
     pub(crate) fn new(target: Target) -> anyhow::Result<Self> {
         let scheme = reqwest::Url::parse(&target.url).ok().map(|url| url.scheme().to_owned());
-        if scheme.as_deref() != Some("http") {
-            let text = format!(
-                "`{}` is not the address of a node (--url); write it like http://127.0.0.1:8000",
-                target.url
-            );
-            return Err(Usage(text).into());
-        }
+        let trust = match scheme.as_deref() {
+            Some("http") => None,
+            Some("https") => Some(target.trust()?),
+            _ => {
+                let text = format!(
+                    "`{}` is not the address of a node (--url); write it like http://127.0.0.1:8000",
+                    target.url
+                );
+                return Err(Usage(text).into());
+            }
+        };
         let http = reqwest::Client::builder()
             // A node is reached directly; a proxy of the environment is for other traffic.
             .no_proxy()
@@ -78,7 +94,7 @@ impl Api {
             .timeout(ANSWER_TIMEOUT)
             .build()
             .map_err(Error::Setup)?;
-        Ok(Self { http, url: target.url.trim_end_matches('/').to_owned(), token: target.token })
+        Ok(Self { http, trust, url: target.url.trim_end_matches('/').to_owned(), token: target.token })
     }
 
     /// Takes another credential from now on.
@@ -97,9 +113,9 @@ impl Api {
 
     /// Makes a call and reads the JSON that answers it; `null` when it succeeds without a word.
     pub(crate) async fn call(&self, request: RequestBuilder) -> Result<Value, Error> {
-        let response = request.send().await.map_err(|error| self.failed(error))?;
-        let (status, url) = (response.status(), response.url().to_string());
-        let body = response.text().await.map_err(|error| self.failed(error))?;
+        let request = request.build().map_err(|error| self.failed(error))?;
+        let url = request.url().to_string();
+        let (status, body) = self.exchange(request).await?;
         if let Ok(problem) = serde_json::from_str::<Problem>(&body)
             && !status.is_success()
         {
@@ -123,30 +139,67 @@ impl Api {
     /// The body of a page that is no JSON, such as the metrics; `bytes_max` at most.
     pub(crate) async fn text(&self, path: &str, bytes_max: usize) -> Result<String, Error> {
         let request = self.request(Method::GET, path).header(ACCEPT, "text/plain; version=0.0.4");
-        let mut response = request.send().await.map_err(|error| self.failed(error))?;
-        let (status, url) = (response.status(), response.url().to_string());
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|error| self.failed(error))? {
-            if body.len() + chunk.len() > bytes_max {
-                return Err(Error::TooLong { url, bytes_max });
-            }
-            body.extend_from_slice(&chunk);
+        let (status, text) = self.exchange(request.build().map_err(|error| self.failed(error))?).await?;
+        let url = format!("{}{path}", self.url);
+        if text.len() > bytes_max {
+            return Err(Error::TooLong { url, bytes_max });
         }
-        let text = String::from_utf8_lossy(&body).into_owned();
         if status.is_success() {
             return Ok(text);
         }
         Err(Error::Unexpected { url, status, excerpt: text.chars().take(EXCERPT_CHARS).collect() })
     }
 
+    async fn exchange(&self, request: Request) -> Result<(StatusCode, String), Error> {
+        if let Some(trust) = &self.trust {
+            let answer = https::exchange(trust, request, (CONNECT_TIMEOUT, ANSWER_TIMEOUT)).await;
+            return answer.map_err(|failed| match failed {
+                Failed::Connecting(source) => Error::Unreachable { url: self.url.clone(), source },
+                Failed::Asking(source) => Error::NoAnswer { url: self.url.clone(), source },
+            });
+        }
+        let mut response = self.http.execute(request).await.map_err(|error| self.failed(error))?;
+        let (status, mut body) = (response.status(), Vec::new());
+        while let Some(chunk) = response.chunk().await.map_err(|error| self.failed(error))? {
+            if body.len() + chunk.len() > https::ANSWER_BYTES_MAX {
+                let (url, bytes_max) = (self.url.clone(), https::ANSWER_BYTES_MAX);
+                return Err(Error::TooLong { url, bytes_max });
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok((status, String::from_utf8_lossy(&body).into_owned()))
+    }
+
     fn failed(&self, source: reqwest::Error) -> Error {
         // Ours is the sentence, the library's is the cause; its address would stand there twice.
         let (url, source) = (self.url.clone(), source.without_url());
         if source.is_connect() || source.is_builder() {
-            Error::Unreachable { url, source }
+            Error::Unreachable { url, source: source.into() }
         } else {
-            Error::NoAnswer { url, source }
+            Error::NoAnswer { url, source: source.into() }
         }
+    }
+}
+
+impl Target {
+    /// A node that asks for nothing.
+    pub(crate) fn of(url: String) -> Self {
+        Self { url, ca: None, token: None }
+    }
+
+    /// Whether the node is to end TLS.
+    pub(crate) fn is_tls(&self) -> bool {
+        self.url.starts_with("https:") || self.url.starts_with("wss:")
+    }
+
+    /// Whom to believe over TLS.
+    pub(crate) fn trust(&self) -> anyhow::Result<Trust> {
+        let Some(path) = &self.ca else {
+            return Trust::system().context("the system's certificates cannot be used");
+        };
+        let read = std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read `{}` (--ca)", path.display()))?;
+        Trust::system_and(&read).with_context(|| format!("`{}` is of no use (--ca)", path.display()))
     }
 }
 

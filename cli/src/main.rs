@@ -7,6 +7,7 @@ mod api;
 mod command;
 mod control_api;
 mod demo;
+mod https;
 mod output;
 mod overridden;
 mod replica;

@@ -17,6 +17,7 @@ use crate::link::{self, ConnectError};
 use crate::options::{InvalidOptions, Options};
 use crate::reconnect::{Ended, Next, Policy, Stop};
 use crate::session::{Heard, Session};
+use crate::tls::Trust;
 
 /// Messages that may wait for the socket: more than a node's burst would be dropped there anyway.
 const OUTGOING_MAX: usize = 64;
@@ -30,6 +31,8 @@ const TYPE_SHOWN_MAX: usize = 64;
 /// A client of one node, or of whatever stands at that address, that outlives its connections.
 pub struct Client {
     options: Options,
+    /// None for a node without TLS.
+    trust: Option<Trust>,
     /// What to join; `None` for the defaults of the route.
     wanted: Option<BTreeSet<String>>,
     continuity: Continuity,
@@ -92,11 +95,13 @@ impl Client {
     /// that fails.
     pub fn new(options: Options) -> Result<Self, InvalidOptions> {
         options.request(None, &options.since)?;
+        let trust = options.trust()?;
         let names: BTreeSet<String> = options.subscriptions.iter().cloned().collect();
         Ok(Self {
             wanted: (!names.is_empty()).then_some(names),
             continuity: Continuity::new(options.since.clone()),
             options,
+            trust,
             policy: Policy::default(),
             link: Link::Due,
             events: VecDeque::new(),
@@ -208,7 +213,7 @@ impl Client {
         let since = self.continuity.begin();
         let names: Option<Vec<String>> = self.wanted.as_ref().map(|names| names.iter().cloned().collect());
         let request = self.options.request(names.as_deref(), &since)?;
-        let socket = link::connect(request, self.options.connect_timeout).await?;
+        let socket = link::connect(request, self.trust.as_ref(), self.options.connect_timeout).await?;
         self.outgoing.clear();
         self.link = Link::Up(Box::new(Session::new(socket)));
         Ok(())

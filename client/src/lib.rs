@@ -15,9 +15,11 @@ mod event;
 mod link;
 mod options;
 mod session;
+mod tls;
 
 pub use client::{Client, Counts, SendError};
 pub use event::Event;
 pub use link::ConnectError;
 pub use options::{InvalidOptions, Options};
 pub use reconnect::Stop;
+pub use tls::{InvalidTrust, Trust};

@@ -7,10 +7,11 @@ use tokio_tungstenite::tungstenite::handshake::client::Request;
 use tokio_tungstenite::tungstenite::http::header::RETRY_AFTER;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error, http};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
+use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream, connect_async_tls_with_config};
 
 use crate::options::InvalidOptions;
 use crate::reconnect::Ended;
+use crate::tls::Trust;
 
 /// The largest message that is read: a publication's data may have 1 MiB where the limits allow it, and its
 /// frame has members besides.
@@ -54,11 +55,16 @@ impl ConnectError {
 }
 
 /// Connects once.
-pub(crate) async fn connect(request: Request, timeout: Duration) -> Result<Socket, ConnectError> {
+pub(crate) async fn connect(
+    request: Request,
+    trust: Option<&Trust>,
+    timeout: Duration,
+) -> Result<Socket, ConnectError> {
     let config =
         WebSocketConfig::default().max_message_size(Some(MESSAGE_MAX)).max_frame_size(Some(MESSAGE_MAX));
+    let connector = trust.map_or(Connector::Plain, |trust| Connector::Rustls(trust.config()));
     // Nagle would hold back a small message behind one that is not acknowledged yet.
-    let attempt = connect_async_with_config(request, Some(config), true);
+    let attempt = connect_async_tls_with_config(request, Some(config), true, Some(connector));
     match tokio::time::timeout(timeout, attempt).await {
         Err(_) => Err(ConnectError::Timeout(timeout)),
         Ok(Ok((socket, _))) => Ok(socket),

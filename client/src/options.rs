@@ -11,18 +11,23 @@ use tokio_tungstenite::tungstenite::http::HeaderValue;
 use tokio_tungstenite::tungstenite::http::header::AUTHORIZATION;
 use url::Url;
 
+use crate::tls::{InvalidTrust, Trust};
+
 /// From the first SYN to the answer of the handshake. A node gives up on a handshake after 5 s.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How to connect. [`Options::new`] has the defaults.
 #[derive(Clone)]
 pub struct Options {
-    /// The node: `ws://host:port` or `http://host:port`, with a path when a proxy puts one in front.
+    /// The node: `ws://host:port` or `http://host:port`, or `wss://` or `https://` where it ends TLS, with a path when
+    /// a proxy puts one in front.
     pub url: String,
     /// The route; it decides what is joined when `subscriptions` is empty.
     pub endpoint: Endpoint,
     /// What to join; empty for the route's defaults.
     pub subscriptions: Vec<String>,
+    /// Whom to believe over TLS; the system's authorities when left out.
+    pub trust: Option<Trust>,
     /// The credential, sent as `Authorization: Bearer`.
     pub token: Option<String>,
     /// The contract version to ask for.
@@ -51,8 +56,11 @@ pub enum InvalidOptions {
         source: url::ParseError,
     },
     /// The address is of another kind.
-    #[error("url `{0}` must begin with ws:// or http://; end TLS in front of this client")]
+    #[error("url `{0}` must begin with ws://, wss://, http:// or https://")]
     Scheme(String),
+    /// There is nobody to believe.
+    #[error(transparent)]
+    Trust(#[from] InvalidTrust),
     /// The token cannot stand in a header.
     #[error("the token must be visible ASCII characters")]
     Token,
@@ -68,6 +76,7 @@ impl Options {
             url: url.into(),
             endpoint: Endpoint::Dashboard,
             subscriptions: Vec::new(),
+            trust: None,
             token: None,
             contract_version: None,
             connection_id: None,
@@ -96,12 +105,24 @@ impl Options {
         Ok(request)
     }
 
+    /// By whom the node must be known; none for an address without TLS.
+    pub(crate) fn trust(&self) -> Result<Option<Trust>, InvalidOptions> {
+        if self.address(None, &Positions::new())?.scheme() != "wss" {
+            return Ok(None);
+        }
+        Ok(Some(match &self.trust {
+            Some(trust) => trust.clone(),
+            None => Trust::system()?,
+        }))
+    }
+
     fn address(&self, subscriptions: Option<&[String]>, since: &Positions) -> Result<Url, InvalidOptions> {
         let mut url = Url::parse(&self.url)
             .map_err(|source| InvalidOptions::Syntax { url: self.url.clone(), source })?;
         let scheme_is_set = match url.scheme() {
-            "ws" => true,
+            "ws" | "wss" => true,
             "http" => url.set_scheme("ws").is_ok(),
+            "https" => url.set_scheme("wss").is_ok(),
             _ => false,
         };
         if !scheme_is_set {
@@ -160,7 +181,9 @@ mod tests {
         assert_eq!(address("http://h:8000"), "ws://h:8000/api/dashboard/ws/dashboard");
         assert_eq!(address("ws://h/hive/"), "ws://h/hive/api/dashboard/ws/dashboard");
         assert_eq!(address("ws://h/api/dashboard/ws/tasks"), "ws://h/api/dashboard/ws/tasks");
-        for bad in ["wss://h", "ftp://h", "h:8000", ""] {
+        assert_eq!(address("https://h"), "wss://h/api/dashboard/ws/dashboard");
+        assert_eq!(address("wss://h:8000"), "wss://h:8000/api/dashboard/ws/dashboard");
+        for bad in ["ftp://h", "h:8000", ""] {
             assert!(Options::new(bad).address(None, &Positions::new()).is_err(), "{bad:?} was accepted");
         }
     }

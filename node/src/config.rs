@@ -14,6 +14,7 @@ mod networks;
 mod setting;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod traces;
 mod value;
 
@@ -32,6 +33,7 @@ pub use load::load;
 pub use mistake::{Mistake, Mistakes};
 pub use networks::{InvalidNetworks, Networks};
 pub use setting::{BOOTSTRAP_ENV, CLIENT_ENV, CONTROL_LISTEN_ENV, Kind, Setting, settings};
+pub use tls::TlsFiles;
 pub use traces::{Batch, Endpoint, Sampler, Traces};
 pub use value::{
     Auth, AuthMode, InvalidOrigin, LogFormat, Namespace, Origin, Origins, OtlpProtocol, Profile, SamplerName,
@@ -59,6 +61,8 @@ pub struct Config {
     /// The address of a second listener, which alone has metrics and the admin routes; none when the first one
     /// has them.
     pub admin_listen: Option<SocketAddr>,
+    /// By what both listeners end TLS; none when they are plain.
+    pub tls: Option<TlsFiles>,
     /// The proxies that are believed when they say for whom they ask.
     pub trusted_proxies: Networks,
     /// Where publications go.

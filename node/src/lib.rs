@@ -24,6 +24,7 @@ mod session;
 mod tasks;
 mod telemetry;
 mod time;
+mod tls;
 mod trace;
 mod ws;
 

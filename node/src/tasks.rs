@@ -38,11 +38,13 @@ pub(crate) enum TaskKind {
     Admission,
     /// Sends spans to a receiver.
     Traces,
+    /// Looks for another certificate, where the node ends TLS.
+    Certificate,
 }
 
 impl TaskKind {
     /// How many kinds there are; the last one's place and one.
-    const COUNT: usize = Self::Traces as usize + 1;
+    const COUNT: usize = Self::Certificate as usize + 1;
 
     /// Those that must run as long as the node does; health lists them.
     const ESSENTIAL: [Self; 8] = [
@@ -71,6 +73,7 @@ impl TaskKind {
             Self::ControlLink => "control_link",
             Self::Admission => "admission",
             Self::Traces => "traces",
+            Self::Certificate => "certificate",
         }
     }
 }

@@ -3,8 +3,10 @@
 mod push;
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
+use hiveops_node::config::CLIENT_ENV;
 use hiveops_proto::contract::ContractVersion;
 use hiveops_proto::path::{CONTROL_COMMANDS, CONTROL_CONTRACT, WS_CONTRACT};
 use reqwest::Method;
@@ -37,6 +39,9 @@ struct Show {
     /// Ask a node instead of the control plane
     #[arg(long, value_name = "URL")]
     url: Option<String>,
+    /// Certificates to trust besides those of the system, for a node that ends TLS
+    #[arg(long, env = CLIENT_ENV[2], value_name = "FILE")]
+    ca: Option<PathBuf>,
     /// Print the answer as JSON
     #[arg(long)]
     json: bool,
@@ -73,7 +78,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
 fn show(show: Show) -> anyhow::Result<ExitCode> {
     let answer = match show.url {
         Some(url) => {
-            let api = Api::new(Target { url, token: None })?;
+            let api = Api::new(Target { ca: show.ca, ..Target::of(url) })?;
             small_runtime()?.block_on(api.get(WS_CONTRACT))?
         }
         None => {

@@ -12,7 +12,7 @@ use hiveops_node::config::{CONTROL_LISTEN_ENV, Defaults, LogFormat, Secret};
 use hiveops_node::{Config, Listening};
 use tokio::sync::oneshot;
 
-use crate::address::url;
+use crate::address::node_url;
 use crate::api::{Api, Target};
 use crate::control_api::ControlApi;
 use crate::output::Usage;
@@ -53,12 +53,18 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
             );
             return Err(Usage(text).into());
         }
+        if loaded.config.tls.is_some() {
+            let text =
+                "the nodes of a local cluster are plain behind its balancer: leave HIVEOPS_TLS_CERT out";
+            return Err(Usage(text.to_owned()).into());
+        }
         return cluster::run(&args.cluster, &args.settings, &loaded, args.demo);
     }
     let mut config = loaded.config;
     let beside = beside(args.control_listen, &mut config)?;
     let banner = Banner::new(&config, args.demo, beside.replica.is_some());
     let token = config.auth.token.as_ref().map(Secret::expose).map(str::to_owned);
+    let tls = config.tls.clone();
     let account = if args.demo { account(&config, config.control.clone())? } else { None };
     let (address_known, address) = oneshot::channel();
     let ready = |listening: Listening, overridden: &[Overridden]| {
@@ -69,7 +75,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let simulation = async {
         if args.demo
             && let Ok(address) = address.await
-            && let Ok(api) = Api::new(Target { url: url(address), token })
+            && let url = node_url(address, tls.as_ref())
+            && let Ok(api) = Api::new(Target { url, ca: tls.map(|files| files.cert), token })
         {
             demo::run(api, account).await;
         }

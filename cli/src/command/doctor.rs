@@ -4,6 +4,7 @@ mod bus;
 mod check;
 mod control;
 mod credential;
+mod tls;
 
 use std::fmt;
 use std::process::ExitCode;

@@ -41,7 +41,9 @@ fn since(text: &str) -> Result<Since, InvalidId> {
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let trust = args.target.is_tls().then(|| args.target.trust()).transpose()?;
     let mut options = Options::new(args.target.url);
+    options.trust = trust;
     options.subscriptions = args.subscriptions;
     options.token = args.target.token;
     options.since = args.since.0;

@@ -43,6 +43,7 @@ mod running;
 mod slo;
 #[cfg(test)]
 mod tidy;
+mod tls;
 #[cfg(test)]
 mod tools;
 #[cfg(test)]

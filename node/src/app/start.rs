@@ -35,6 +35,7 @@ use crate::tasks::{TaskKind, Tasks};
 use crate::telemetry::metrics::Metrics;
 use crate::time::Clock;
 use crate::trace::{Traces, export};
+use crate::tls::{Keeper, LoadError};
 
 /// Connections that the kernel may hold before the accept loop takes them.
 const BACKLOG: i32 = 4_096;
@@ -79,6 +80,8 @@ enum Cause {
     },
     #[error(transparent)]
     Traces(#[from] export::ExporterError),
+    #[error("TLS cannot be ended (HIVEOPS_TLS_CERT, HIVEOPS_TLS_KEY)")]
+    Tls(#[from] LoadError),
     #[error("a shard has ended by itself")]
     ShardEnded,
     #[error("the background task `{0}` has ended by itself")]
@@ -152,6 +155,7 @@ struct Assembled {
     answering: Answering,
     catalogs: watch::Sender<Arc<Catalog>>,
     lender: Option<Lender>,
+    certificate: Option<Keeper>,
 }
 
 async fn assemble(
@@ -165,6 +169,7 @@ async fn assemble(
     let view = link.view();
     let catalog = Catalog::compile(view.contract.current.clone())?;
     let metrics = Metrics::new(catalog.names())?;
+    let certificate = certificate(&config, &metrics)?;
     let tasks = Tasks::new(stopped);
     let bus = open_bus::open(&config, catalog.names(), clock, &tasks, START_TIMEOUT).await?;
     let traces = traces(&config, &catalog, clock, &metrics, &tasks)?;
@@ -181,7 +186,8 @@ async fn assemble(
         answers: Box::new(BoardAnswers::new(&board, &link, bus.kind(), &bus_live)),
         bus_live: Arc::clone(&bus_live),
         gate: gate(&config, &link, accounts.is_some(), clock),
-        io_uring: config.io_uring,
+        // It sends to sockets as they are, past TLS.
+        io_uring: config.io_uring && certificate.is_none(),
         control: view,
     });
     let (hub, threads) = Hub::start(config.shards, &shared)?;
@@ -226,7 +232,11 @@ async fn assemble(
         started: clock.moment(),
         sockets_max: raise_descriptors().saturating_sub(DESCRIPTORS_RESERVED),
     });
-    Ok((Assembled { app, probe, answering, catalogs, lender }, threads, read))
+    Ok((Assembled { app, probe, answering, catalogs, lender, certificate }, threads, read))
+}
+
+fn certificate(config: &Config, metrics: &Arc<Metrics>) -> Result<Option<Keeper>, LoadError> {
+    config.tls.as_ref().map(|files| Keeper::load(files, metrics, &config.node_id)).transpose()
 }
 
 /// What is remembered of publications, and where their spans go.
@@ -273,7 +283,7 @@ fn gate(config: &Config, link: &Control, has_accounts: bool, clock: Clock) -> Ar
 impl Assembled {
     /// Spawns everything that runs as long as the node does.
     fn start(self, listeners: Listeners) -> Arc<App> {
-        let Self { app, probe, answering, catalogs, lender } = self;
+        let Self { app, probe, answering, catalogs, lender, certificate } = self;
         let tasks = &app.tasks;
         let timeout = Duration::from_secs(app.limits().handshake_timeout_seconds);
         let (head_timeout, accepting) = watch::channel(timeout);
@@ -282,6 +292,7 @@ impl Assembled {
             head_timeout: accepting,
             views: app.control.receiver(),
             proxies: Proxies::new(trusted, ignored),
+            certificates: certificate.as_ref().map(Keeper::certificates),
             clock: app.clock,
             metrics: Arc::clone(&app.metrics),
         };
@@ -303,6 +314,9 @@ impl Assembled {
         if let Some(taken_in) = app.bus.intake() {
             let intake = intake::Intake::new(app.publisher.clone(), Arc::clone(&app.metrics), app.clock);
             tasks.spawn(TaskKind::Intake, intake.run(taken_in, tasks.shutdown()));
+        }
+        if let Some(certificate) = certificate {
+            tasks.spawn(TaskKind::Certificate, certificate.run(tasks.shutdown()));
         }
         tasks.spawn(TaskKind::Lease, leases::run(Arc::clone(&app.board), tasks.shutdown()));
         tasks.spawn(TaskKind::Accept, accept(listeners, routers(&app), accepting, tasks.clone()));

@@ -20,7 +20,7 @@ use super::layers::{Given, Inputs, Layer, ReadFile, collect};
 use super::mistake::{Mistake, Mistakes};
 use super::setting::{Kind, Setting, settings};
 use super::value::SECRET_MIN_CHARS;
-use super::{Auth, AuthMode, BusFiles, BusUrl, Config, LogFormat, Profile, Secret};
+use super::{Auth, AuthMode, BusFiles, BusUrl, Config, LogFormat, Profile, Secret, TlsFiles, tls};
 
 /// More threads than this do not help any machine we know, and a typing error would start them all.
 const SHARDS_MAX: usize = 1_024;
@@ -96,6 +96,7 @@ impl Builder {
     fn config(&mut self, defaults: &Defaults, read: &ReadFile) -> Option<Config> {
         let listen = self.parse_as("listen", "is not an address and port, such as 127.0.0.1:8000");
         let admin_listen = self.admin_listen(listen);
+        let tls = self.tls(read);
         let trusted_proxies = self.parse("trusted_proxies");
         let (limits, limit_sources) = self.limits();
         let auth = self.auth();
@@ -121,6 +122,7 @@ impl Builder {
         Some(Config {
             listen: listen?,
             admin_listen,
+            tls,
             trusted_proxies: trusted_proxies?,
             bus: bus?,
             bus_files,
@@ -158,6 +160,18 @@ impl Builder {
             self.mistake(name, format!("`{address}` is HIVEOPS_LISTEN already"), fix);
         }
         Some(address)
+    }
+
+    /// None when the listeners are plain, or with a mistake.
+    fn tls(&mut self, read: &ReadFile) -> Option<TlsFiles> {
+        let named = |name: &str| self.layer.get(name).map(|given| given.text.as_str());
+        match tls::files(named("tls_cert"), named("tls_key"), read) {
+            Ok(files) => files,
+            Err(wrong) => {
+                wrong.into_iter().for_each(|wrong| self.mistake(wrong.name, wrong.problem, wrong.fix));
+                None
+            }
+        }
     }
 
     fn limits(&mut self) -> (Limits, BTreeMap<String, Source>) {

@@ -47,7 +47,7 @@ pub(super) const CONFIG_ENV: &str = "HIVEOPS_CONFIG";
 pub(super) const CONFIG_DEFAULT: &str = "hiveops.toml";
 
 /// Variables that the client commands of the binary read; a node that inherits them does not mind.
-pub const CLIENT_ENV: [&str; 2] = ["HIVEOPS_URL", "HIVEOPS_TOKEN"];
+pub const CLIENT_ENV: [&str; 3] = ["HIVEOPS_URL", "HIVEOPS_TOKEN", "HIVEOPS_CA"];
 
 /// Where a control replica listens: read by `hiveops control`, and by `hiveops dev`, whose replica is in its
 /// process. A node that inherits it does not mind.
@@ -88,6 +88,23 @@ const GENERAL: &[Row] = &[
         Kind::Text,
         "Address of a second listener, which alone has metrics and the admin routes; the first one has them when \
          left out.",
+    ),
+    (
+        "tls_cert",
+        "HIVEOPS_TLS_CERT",
+        "FILE",
+        "",
+        Kind::Text,
+        "This node's certificate, as PEM, with those of its issuers behind it: both listeners speak TLS, and nothing \
+         else; plain HTTP when left out.",
+    ),
+    (
+        "tls_key",
+        "HIVEOPS_TLS_KEY",
+        "FILE",
+        "",
+        Kind::Text,
+        "The key of HIVEOPS_TLS_CERT, as PEM. Both files are read anew when they change, and on SIGHUP.",
     ),
     (
         "trusted_proxies",

@@ -16,6 +16,7 @@ mod peers;
 pub(crate) mod problem;
 mod routes;
 pub(crate) mod server;
+mod stream;
 pub(crate) mod tasks;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -39,6 +40,7 @@ use crate::app::App;
 use crate::auth::Permission;
 use crate::telemetry::metrics::Metrics;
 use crate::time::Clock;
+use crate::tls::Certificates;
 
 /// How long a request may take from its head to its answer: well beyond the slowest call of the bus, and
 /// the end of a body that never comes.
@@ -52,6 +54,8 @@ pub(crate) struct Accepting {
     /// The limits in force.
     pub(crate) views: watch::Receiver<Arc<ControlView>>,
     pub(crate) proxies: Arc<Proxies>,
+    /// By what certificate hands are shaken; none where connections are plain.
+    pub(crate) certificates: Option<Certificates>,
     pub(crate) clock: Clock,
     pub(crate) metrics: Arc<Metrics>,
 }

@@ -10,13 +10,12 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
 /// How long a peer may take nothing while something waits for it.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
-pub(super) struct Patient<S = TcpStream> {
+pub(super) struct Patient<S> {
     socket: S,
     /// Runs while the socket takes nothing.
     waiting: Option<Pin<Box<Sleep>>>,

@@ -5,8 +5,8 @@
 
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use axum::Router;
@@ -20,6 +20,7 @@ use tower::ServiceExt as _;
 use super::Accepting;
 use super::patient::Patient;
 use super::peers::{Counted, Peers};
+use super::stream::{NotEncrypted, Stream};
 use crate::hub::Working;
 use crate::tasks::{TaskKind, Tasks};
 use crate::telemetry::metrics::HandshakeRefusal;
@@ -124,6 +125,8 @@ async fn serve(
         count_timeout(&accepting);
         return;
     }
+    // Frames are written whole; waiting for more to send with them only costs time.
+    let _ = socket.set_nodelay(true);
     // Whoever waits here has begun in time; the wait is ours and has its end: no place is held for long.
     // Cancel-safe: a permit that is not yet there is not lost.
     let place = tokio::select! {
@@ -133,31 +136,68 @@ async fn serve(
     // The semaphore is never closed.
     let Ok(place) = place else { return };
     let waited = deadline.max(Instant::now() + WORKING_FOR);
-    Box::pin(answer(socket, peer, router, (accepting, timeout, waited), place, shutdown)).await;
+    let encrypted = encrypted(socket, peer, &accepting, (waited, place), shutdown.as_mut());
+    let Some((stream, place)) = Box::pin(encrypted).await else { return };
+    Box::pin(answer(stream, peer, router, (accepting, timeout, waited), place, shutdown)).await;
+}
+
+/// Shakes hands where connections are encrypted, within the time for the whole of the handshake; nothing when the
+/// connection ends with it. The place is given up as by a request that takes its time.
+async fn encrypted(
+    socket: TcpStream,
+    peer: SocketAddr,
+    accepting: &Accepting,
+    (deadline, place): (Instant, OwnedSemaphorePermit),
+    mut shutdown: Pin<&mut impl Future<Output = ()>>,
+) -> Option<(Stream, Option<OwnedSemaphorePermit>)> {
+    let mut place = Some(place);
+    let Some(certificates) = &accepting.certificates else { return Some((Stream::Plain(socket), place)) };
+    let mut shaking = std::pin::pin!(Stream::encrypt(socket, certificates));
+    let mut late = std::pin::pin!(tokio::time::sleep_until(deadline));
+    let mut working = std::pin::pin!(tokio::time::sleep(WORKING_FOR));
+    let shaken = loop {
+        tokio::select! {
+            () = &mut shutdown => return None,
+            shaken = &mut shaking => break shaken,
+            () = &mut late => {
+                count_timeout(accepting);
+                return None;
+            }
+            () = &mut working, if place.is_some() => place = None,
+        }
+    };
+    match shaken {
+        Ok(stream) => Some((stream, place)),
+        // As with one that sends no HTTP.
+        Err(NotEncrypted::Gone) => None,
+        Err(NotEncrypted::Refused(error)) => {
+            count_refused(accepting, HandshakeRefusal::Tls);
+            tracing::debug!(client = %peer.ip(), error = %error, "tls handshake refused");
+            None
+        }
+    }
 }
 
 /// Answers requests until the connection ends or becomes a WebSocket.
 async fn answer(
-    socket: TcpStream,
+    stream: Stream,
     peer: SocketAddr,
     router: Router,
     (accepting, timeout, deadline): (Accepting, Duration, Instant),
-    place: OwnedSemaphorePermit,
+    place: Option<OwnedSemaphorePermit>,
     mut shutdown: Pin<&mut impl Future<Output = ()>>,
 ) {
-    // Frames are written whole; waiting for more to send with them only costs time.
-    let _ = socket.set_nodelay(true);
     let served = Arc::new(AtomicBool::new(false));
     let asked = Arc::clone(&served);
-    let place = Arc::new(place);
-    let held = Arc::downgrade(&place);
+    let mut place = place.map(Arc::new);
+    let held = place.as_ref().map(Arc::downgrade);
     let proxies = Arc::clone(&accepting.proxies);
     let service = hyper::service::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
         asked.store(true, Ordering::Relaxed);
         let client = proxies.client(peer.ip(), request.headers());
         request.extensions_mut().insert(client);
         // A handshake holds it until its socket is in a shard.
-        if let Some(place) = held.upgrade() {
+        if let Some(place) = held.as_ref().and_then(Weak::upgrade) {
             request.extensions_mut().insert(Working::from(place));
         }
         router.clone().oneshot(request.map(axum::body::Body::new))
@@ -166,13 +206,13 @@ async fn answer(
         .timer(TokioTimer::new())
         .header_read_timeout(timeout)
         .max_buf_size(HEAD_BYTES_MAX)
-        .serve_connection(TokioIo::new(Patient::new(socket)), service)
+        .serve_connection(TokioIo::new(Patient::new(stream)), service)
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);
     let working = tokio::time::sleep(WORKING_FOR);
     let first_head = tokio::time::sleep_until(deadline);
     let (mut working, mut first_head) = (std::pin::pin!(working), std::pin::pin!(first_head));
-    let (mut place, mut judged) = (Some(place), false);
+    let mut judged = false;
     loop {
         // Any other error is a peer that went away or sent no HTTP: hyper has answered what it could.
         tokio::select! {

@@ -25,6 +25,7 @@ use super::correlation::Correlation;
 use super::naming::named;
 use super::patient::Patient;
 use super::problem::ApiError;
+use super::stream::Stream;
 use crate::admission::{NoPlace, Place};
 use crate::app::{App, resume};
 use crate::auth::credentials::Handshake;
@@ -256,11 +257,12 @@ async fn hand_over(
     (intent, coding): (Intent, Coding),
     working: Option<Working>,
 ) {
-    let Ok(parts) = upgraded.downcast::<TokioIo<Patient>>() else {
+    let Ok(parts) = upgraded.downcast::<TokioIo<Patient<Stream>>>() else {
         tracing::error!("upgraded connection is not a socket of the accept loop");
         return;
     };
-    let socket = match parts.io.into_inner().into_socket().into_std() {
+    let (socket, tls) = parts.io.into_inner().into_socket().into_parts();
+    let socket = match socket.into_std() {
         Ok(socket) => socket,
         Err(error) => {
             tracing::warn!(error = %error, "socket could not leave the runtime");
@@ -271,7 +273,7 @@ async fn hand_over(
     let _ = socket2::SockRef::from(&socket).set_send_buffer_size(SEND_BUFFER_BYTES);
     // A copy: even an empty rest keeps the whole buffer of the request.
     let read = Bytes::copy_from_slice(&parts.read_buf);
-    let admission = Admission { socket, read, coding, intent, working };
+    let admission = Admission { socket, tls, read, coding, intent, working };
     if app.hub.admit(shard, admission).await.is_err() {
         tracing::info!("shard has ended, a new socket is closed");
     }

@@ -1,10 +1,10 @@
 //! One accepted socket as a shard holds it: what reads it, who it is, what waits for it.
 
 use hiveops_proto::DisconnectReason;
-use mio::net::TcpStream;
 
 use super::pending::Pending;
 use super::registry::Registration;
+use super::socket::Socket;
 use crate::catalog::{SubId, SubMask};
 use crate::session::Session;
 use crate::time::Moment;
@@ -13,7 +13,7 @@ use crate::ws::{Coding, Parser};
 
 /// One connection. An idle one is this and nothing on the heap but its session.
 pub(super) struct Connection {
-    pub(super) socket: TcpStream,
+    pub(super) socket: Socket,
     pub(super) parser: Parser,
     /// What was agreed on about compression.
     pub(super) coding: Coding,

@@ -14,6 +14,7 @@ mod outbox;
 mod pending;
 mod registry;
 mod shard;
+mod socket;
 #[cfg(test)]
 pub(crate) mod testing;
 mod view;

@@ -18,6 +18,7 @@ use crate::auth::{Denial, LoginRefusal, NoTicket, RefreshOutcome};
 use crate::bus::IntakeSource;
 use crate::cluster::SignalDropped;
 use crate::http::client::Ignored;
+use crate::tls::Reload;
 
 /// Seconds; the edges of the delivery objective (0.25) and of its neighbours are exact.
 const LATENCY: &[f64] =
@@ -157,6 +158,8 @@ impl Rejected {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum HandshakeRefusal {
     Malformed,
+    /// No connection by TLS came about, on a node that speaks nothing else.
+    Tls,
     Timeout,
     NodeFull,
     AddressFull,
@@ -171,8 +174,9 @@ pub(crate) enum HandshakeRefusal {
 }
 
 impl HandshakeRefusal {
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Malformed,
+        Self::Tls,
         Self::Timeout,
         Self::NodeFull,
         Self::AddressFull,
@@ -187,6 +191,7 @@ impl HandshakeRefusal {
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Malformed => "malformed",
+            Self::Tls => "tls",
             Self::Timeout => "timeout",
             Self::NodeFull => "node_full",
             Self::AddressFull => "address_full",
@@ -222,6 +227,8 @@ pub(crate) struct Metrics {
     pub(crate) origin_denied: IntCounter,
     pub(crate) handshakes_refused: IntCounterVec,
     pub(crate) forwarded_ignored: IntCounterVec,
+    pub(crate) tls_reloads: IntCounterVec,
+    pub(crate) tls_expires: IntGauge,
     pub(crate) bytes_sent: IntCounter,
     pub(crate) bytes_received: IntCounter,
     pub(crate) coalesced: IntCounterVec,
@@ -365,6 +372,9 @@ impl Metrics {
         for reason in Ignored::ALL {
             metrics.forwarded_ignored.with_label_values(&[reason.as_str()]);
         }
+        for outcome in Reload::ALL {
+            metrics.tls_reloads.with_label_values(&[outcome.as_str()]);
+        }
         for denial in Denial::ALL {
             metrics.requests_denied.with_label_values(&[denial.as_str()]);
             // A socket of a wrong origin has a counter of its own.
@@ -424,6 +434,8 @@ impl Metrics {
             origin_denied = counter("hiveops_ws_origin_denied_total", "Handshakes closed with 4403 for their origin.");
             handshakes_refused = counters("hiveops_ws_handshakes_refused_total", "Handshakes answered with an error or cut off, by reason.", "reason");
             forwarded_ignored = counters("hiveops_http_forwarded_for_ignored_total", "Requests whose X-Forwarded-For was ignored, by reason.", "reason");
+            tls_reloads = counters("hiveops_tls_reloads_total", "Times that another certificate was found in its files, or asked for by SIGHUP, by outcome.", "outcome");
+            tls_expires = gauge("hiveops_tls_certificate_expires_seconds", "Until when the certificate in use is good, as seconds since 1970; 0 without one.");
             bytes_sent = counter("hiveops_ws_bytes_sent_total", "Bytes that sockets took.");
             bytes_received = counter("hiveops_ws_bytes_received_total", "Bytes that sockets gave.");
             coalesced = counters("hiveops_ws_coalesced_total", "Updates whose place a later value of their key took, by subscription.", "subscription");

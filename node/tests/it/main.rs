@@ -28,6 +28,7 @@ mod routes;
 mod schema;
 mod session;
 mod smoke;
+mod tls;
 mod trace;
 mod tracing;
 mod versions;

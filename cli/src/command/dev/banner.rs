@@ -2,15 +2,14 @@
 
 use std::ffi::OsString;
 
-use hiveops_node::config::{Auth, AuthMode};
+use hiveops_node::config::{Auth, AuthMode, TlsFiles};
 use hiveops_node::{Config, Listening};
 use hiveops_proto::path::AUTH_LOGIN;
 
-use crate::address::url;
+use crate::address::node_url;
+use crate::api::USUAL_NODE;
 use crate::overridden::Overridden;
 
-/// Where the commands look when nobody names an address.
-pub(super) const USUAL_NODE: &str = "http://127.0.0.1:8000";
 const USUAL_CONTROL: &str = "http://127.0.0.1:7100";
 
 /// What a node asks of whoever comes.
@@ -82,6 +81,7 @@ pub(super) struct Banner {
     keeps: bool,
     asks: Asks,
     demo: bool,
+    tls: Option<TlsFiles>,
     control: Control,
 }
 
@@ -100,6 +100,7 @@ impl Banner {
             keeps: config.data_dir.is_some(),
             asks: Asks::of(&config.auth),
             demo,
+            tls: config.tls.clone(),
             control: Control {
                 urls: config.control.join(","),
                 own: own_control,
@@ -109,15 +110,17 @@ impl Banner {
     }
 
     pub(super) fn text(&self, listening: Listening, overridden: &[Overridden]) -> String {
+        let url = |address| node_url(address, self.tls.as_ref());
         let node = url(listening.address);
         // Publishing is for those who run the node.
         let admin = listening.admin.map_or_else(|| node.clone(), url);
         let options = self.options(&node);
         let admin_options = self.options(&admin);
         let url = node;
-        let header = self.asks.header();
+        let header = format!("{}{}", self.file("--cacert"), self.asks.header());
         let control = self.control.options();
-        let log_in = self.asks.log_in(&self.program, &url, &control);
+        let asked = format!("{} {url}", self.file("--cacert"));
+        let log_in = self.asks.log_in(&self.program, asked.trim_start(), &control);
         let example = r#"tasks task_event '{"note":"hello"}'"#;
         let program = &self.program;
         let mut text = format!(
@@ -161,8 +164,14 @@ impl Banner {
     /// What a command must be told to find the node there, and to be let in.
     fn options(&self, url: &str) -> String {
         let mut options = if url == USUAL_NODE { String::new() } else { format!(" --url {url}") };
+        options.push_str(&self.file("--ca"));
         options.push_str(self.asks.option());
         options
+    }
+
+    /// What makes a command believe the node's certificate, by an option that names a file.
+    fn file(&self, option: &str) -> String {
+        self.tls.as_ref().map(|files| format!(" {option} {}", files.cert.display())).unwrap_or_default()
     }
 }
 
@@ -197,7 +206,7 @@ mod tests {
         let urls = format!("http://127.0.0.1:{port}");
         let control = Control { urls, own: true, asks: is_asked };
         let asks = if is_asked { Asks::Token } else { Asks::Nothing };
-        Banner { program: "hiveops".to_owned(), keeps: !is_asked, asks, demo: is_asked, control }
+        Banner { program: "hiveops".to_owned(), keeps: !is_asked, asks, demo: is_asked, tls: None, control }
     }
 
     #[test]

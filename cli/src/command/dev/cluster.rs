@@ -99,7 +99,7 @@ pub(super) fn run(
     let token = config.auth.token.as_ref().map(Secret::expose).map(str::to_owned);
     let demo_parts = if demo {
         let replicas = plan.addresses(Kind::Control).into_iter().map(url).collect();
-        Some((Api::new(Target { url: url(address), token })?, super::account(config, replicas)?))
+        Some((Api::new(Target { token, ..Target::of(url(address)) })?, super::account(config, replicas)?))
     } else {
         None
     };

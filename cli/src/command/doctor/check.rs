@@ -5,13 +5,13 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 
 use hiveops_node::Config;
-use hiveops_node::config::{Loaded, Origins, Profile};
+use hiveops_node::config::{Loaded, Origins, Profile, TlsFiles};
 use hiveops_proto::path::HEALTH;
 use rustix::fs::{Access, access};
 use rustix::process::{Resource, getrlimit};
 use serde_json::Value;
 
-use super::{Finding, bus, control, credential};
+use super::{Finding, bus, control, credential, tls};
 use crate::api::{Api, Target};
 
 /// Files that a node needs beside its sockets: logs, listeners, pollers, the store.
@@ -26,7 +26,7 @@ pub(super) async fn all(loaded: &Loaded) -> Vec<Finding> {
     let mut findings = vec![Finding::ok("configuration", valid)];
     findings.extend(control::check(config).await);
     findings.extend([
-        port(config.listen, "HIVEOPS_LISTEN").await,
+        port(config.listen, "HIVEOPS_LISTEN", config.tls.as_ref()).await,
         file_limit(config.limits.max_connections_per_node, limit),
         origins(&config.origins, config.profile),
         exposure(config.listen, config.auth.required, config.profile),
@@ -34,20 +34,21 @@ pub(super) async fn all(loaded: &Loaded) -> Vec<Finding> {
         data(config),
     ]);
     if let Some(listen) = config.admin_listen {
-        findings.push(port(listen, "HIVEOPS_ADMIN_LISTEN").await);
+        findings.push(port(listen, "HIVEOPS_ADMIN_LISTEN", config.tls.as_ref()).await);
         if !config.auth.required && !listen.ip().is_loopback() {
             findings.push(exposure(listen, false, config.profile));
         }
     }
+    findings.extend(config.tls.iter().flat_map(|files| tls::check(files, config.profile)));
     findings.extend(credential::check(&config.auth, config.profile, !config.control.is_empty()));
     findings.extend(credential::files(&loaded.shown, config.profile));
     findings
 }
 
-async fn port(listen: SocketAddr, setting: &str) -> Finding {
+async fn port(listen: SocketAddr, setting: &str, tls: Option<&TlsFiles>) -> Finding {
     match TcpListener::bind(listen) {
         Ok(_) => Finding::ok("port", format!("{listen} is free")),
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => match version_at(listen).await {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => match version_at(listen, tls).await {
             Some(version) => {
                 Finding::ok("port", format!("{listen} is held by a HiveOps node, version {version}"))
             }
@@ -66,8 +67,10 @@ async fn port(listen: SocketAddr, setting: &str) -> Finding {
 }
 
 /// The version of the node that listens there, when it is one.
-async fn version_at(address: SocketAddr) -> Option<String> {
-    let api = Api::new(Target { url: crate::address::url(address), token: None }).ok()?;
+async fn version_at(address: SocketAddr, tls: Option<&TlsFiles>) -> Option<String> {
+    let url = crate::address::node_url(address, tls);
+    // It is this node's certificate, whatever name it is reached by here.
+    let api = Api::new(Target { ca: tls.map(|files| files.cert.clone()), ..Target::of(url) }).ok()?;
     let health = api.get(HEALTH).await.ok()?;
     health.get("contract_version")?;
     health.get("version").and_then(Value::as_str).map(str::to_owned)
@@ -198,7 +201,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         // Closing every connection is an answer that no node gives.
         std::thread::spawn(move || listener.incoming().for_each(drop));
-        assert_eq!(port(address, "HIVEOPS_LISTEN").await.level, Level::Fail);
+        assert_eq!(port(address, "HIVEOPS_LISTEN", None).await.level, Level::Fail);
     }
 
     #[test]

@@ -40,7 +40,7 @@ pub(super) fn files(shown: &[Shown], profile: Profile) -> Vec<Finding> {
 }
 
 /// Nothing for one that only its owner and group can read.
-fn file(name: &str, path: &Path, profile: Profile) -> Option<Finding> {
+pub(super) fn file(name: &str, path: &Path, profile: Profile) -> Option<Finding> {
     // It has been read just now; who took it away meanwhile has made it unreadable.
     let mode = std::fs::metadata(path).ok()?.permissions().mode();
     if mode & OTHERS_READ == 0 {

@@ -38,6 +38,9 @@ pub(crate) struct Args {
     /// Addresses of the nodes themselves, with commas between them; not of a balancer before them
     #[arg(long, env = CLIENT_ENV[0], value_name = "URL,…", value_delimiter = ',', default_value = "http://127.0.0.1:8000")]
     url: Vec<String>,
+    /// Certificates to trust besides those of the system, as PEM: of authorities, or the nodes' own
+    #[arg(long, env = CLIENT_ENV[2], value_name = "FILE")]
+    ca: Option<PathBuf>,
     /// Credential, where the nodes ask for one to show their cluster
     #[arg(long, env = CLIENT_ENV[1], hide_env_values = true)]
     token: Option<String>,
@@ -129,7 +132,7 @@ fn watched(args: &Args) -> anyhow::Result<Vec<Watched>> {
     let urls: BTreeSet<String> =
         args.url.iter().map(|url| url.trim().trim_end_matches('/').to_owned()).collect();
     let nodes = urls.into_iter().map(|url| {
-        let api = Arc::new(Api::new(Target { url: url.clone(), token: args.token.clone() })?);
+        let api = Arc::new(Api::new(Target { url: url.clone(), ca: args.ca.clone(), token: args.token.clone() })?);
         Ok(Watched { url, api, tally: Tally::default(), node_id: None, error: None })
     });
     nodes.collect()

@@ -8,7 +8,7 @@ use hiveops_proto::path::{REFRESH_COOKIE, SESSION_COOKIE};
 use http::HeaderMap;
 use http::header::{HOST, HeaderValue};
 
-use crate::config::Profile;
+use crate::config::{Profile, TlsFiles};
 
 /// Where the refresh token goes: a browser takes a path for all below it, and there are two.
 const REFRESH_PATHS: [&str; 2] = ["/api/auth", "/api/v1/auth"];
@@ -20,27 +20,40 @@ const SESSION_PATH: &str = "/api/dashboard";
 const REFRESH_SECONDS: u64 = LOGIN_IDLE_MS / 1_000;
 
 /// What a browser is to keep.
-pub(super) fn granted(profile: Profile, headers: &HeaderMap, grant: &Grant) -> Vec<HeaderValue> {
+pub(super) fn granted(way: Way, grant: &Grant) -> Vec<HeaderValue> {
     let refresh = (grant.refresh_token.as_str(), REFRESH_SECONDS);
-    written(profile, headers, refresh, (&grant.access_token, grant.expires_in))
+    written(way, refresh, (&grant.access_token, grant.expires_in))
 }
 
 /// What makes it forget that.
-pub(super) fn cleared(profile: Profile, headers: &HeaderMap) -> Vec<HeaderValue> {
-    written(profile, headers, ("", 0), ("", 0))
+pub(super) fn cleared(way: Way) -> Vec<HeaderValue> {
+    written(way, ("", 0), ("", 0))
 }
 
-fn written(
-    profile: Profile,
-    headers: &HeaderMap,
-    refresh: (&str, u64),
-    session: (&str, u64),
-) -> Vec<HeaderValue> {
-    // On this machine there is no certificate, and nobody on the way. In production a request that names this
-    // machine came through a balancer that does not pass the client's host on.
-    let secure = match profile {
-        Profile::Dev if is_loopback(headers) => "",
-        Profile::Dev | Profile::Production => "; Secure",
+/// How the browser has come to this node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// On its own machine over a plain connection: there is no certificate, and nobody on the way.
+    PlainLoopback,
+    /// From elsewhere, or by TLS that this node ends. In production a request that names this machine came through a
+    /// balancer that does not pass the client's host on.
+    Guarded,
+}
+
+impl Way {
+    /// `tls` is what this node ends TLS by.
+    pub(super) fn of(headers: &HeaderMap, profile: Profile, tls: Option<&TlsFiles>) -> Self {
+        match profile {
+            Profile::Dev if tls.is_none() && is_loopback(headers) => Self::PlainLoopback,
+            Profile::Dev | Profile::Production => Self::Guarded,
+        }
+    }
+}
+
+fn written(way: Way, refresh: (&str, u64), session: (&str, u64)) -> Vec<HeaderValue> {
+    let secure = match way {
+        Way::PlainLoopback => "",
+        Way::Guarded => "; Secure",
     };
     let cookie = |name: &str, path: &str, (value, seconds): (&str, u64)| {
         let text =
@@ -73,13 +86,17 @@ mod tests {
     use super::*;
 
     fn of(host: &str) -> Vec<String> {
-        of_profile(Profile::Dev, host)
+        over((Profile::Dev, None), host)
     }
 
     fn of_profile(profile: Profile, host: &str) -> Vec<String> {
+        over((profile, None), host)
+    }
+
+    fn over((profile, tls): (Profile, Option<&TlsFiles>), host: &str) -> Vec<String> {
         let mut headers = HeaderMap::new();
         headers.insert(HOST, HeaderValue::from_str(host).unwrap());
-        written(profile, &headers, ("r1", REFRESH_SECONDS), ("a1", 600))
+        written(Way::of(&headers, profile, tls), ("r1", REFRESH_SECONDS), ("a1", 600))
             .iter()
             .map(|value| value.to_str().unwrap().to_owned())
             .collect()
@@ -114,13 +131,17 @@ mod tests {
     }
 
     #[test]
+    fn a_node_that_ends_tls_gives_none_that_goes_over_a_plain_connection() {
+        let tls = TlsFiles { cert: "cert.pem".into(), key: "key.pem".into(), not_after: 0 };
+        for host in ["localhost:8000", "127.0.0.1:8000", "ops.example"] {
+            assert!(over((Profile::Dev, Some(&tls)), host).iter().all(|cookie| cookie.ends_with("; Secure")), "{host}");
+        }
+    }
+
+    #[test]
     fn a_cookie_is_no_way_to_write_another_header() {
-        let headers = HeaderMap::new();
-        assert_eq!(written(Profile::Dev, &headers, ("r\r\nX: y", 1), ("a", 1)).len(), 1);
-        assert!(
-            cleared(Profile::Dev, &headers)
-                .iter()
-                .all(|cookie| cookie.to_str().unwrap().contains("Max-Age=0"))
-        );
+        let way = Way::Guarded;
+        assert_eq!(written(way, ("r\r\nX: y", 1), ("a", 1)).len(), 1);
+        assert!(cleared(way).iter().all(|cookie| cookie.to_str().unwrap().contains("Max-Age=0")));
     }
 }

@@ -120,7 +120,7 @@ async fn login(
         node_id = %app.config.node_id,
         "user logged in"
     );
-    let cookies = cookies::granted(app.config.profile, &headers, &grant);
+    let cookies = cookies::granted(way(&app, &headers), &grant);
     Ok(private(cookies, Json(grant)))
 }
 
@@ -138,7 +138,7 @@ async fn refresh(
     app.metrics.refreshes.with_label_values(&[label.as_str()]).inc();
     match outcome {
         Ok(grant) => {
-            let cookies = cookies::granted(app.config.profile, &headers, &grant);
+            let cookies = cookies::granted(way(&app, &headers), &grant);
             let Grant { access_token, refresh_token, token_type, expires_in, user: _ } = grant;
             let body = Refreshed { success: true, access_token, refresh_token, token_type, expires_in };
             Ok(private(cookies, Json(body)))
@@ -147,7 +147,7 @@ async fn refresh(
             let refusal = refused(&app, error, &id);
             // A browser does not bring again what is good for nothing.
             let cookies = if by_cookie && label.is_final() {
-                cookies::cleared(app.config.profile, &headers)
+                cookies::cleared(way(&app, &headers))
             } else {
                 Vec::new()
             };
@@ -171,7 +171,11 @@ async fn logout(
         }
     };
     accounts(&app)?.logout(&logout, &id).await.map_err(|error| refused(&app, error, &id))?;
-    Ok(private(cookies::cleared(app.config.profile, &headers), Json(json!({ "success": true }))))
+    Ok(private(cookies::cleared(way(&app, &headers)), Json(json!({ "success": true }))))
+}
+
+fn way(app: &App, headers: &HeaderMap) -> cookies::Way {
+    cookies::Way::of(headers, app.config.profile, app.config.tls.as_ref())
 }
 
 async fn me(

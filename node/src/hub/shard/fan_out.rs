@@ -3,13 +3,11 @@
 //! Each session is visited once per batch, whatever number of its subscriptions is in it, and gets all
 //! that is due to it in one vectored write. Nothing is allocated per session unless its socket is full.
 
-use std::io::{self, ErrorKind, IoSlice, Write};
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hiveops_proto::{DisconnectReason, SubscriptionName};
-use mio::net::TcpStream;
 use prometheus::local::{LocalHistogram, LocalIntCounter};
 
 use super::Shard;
@@ -235,8 +233,9 @@ impl Shard {
     fn send_through_ring(&mut self, keys: &[u32], bytes: &[u8], sent: &mut Vec<Sent>) {
         sent.clear();
         let Some(ring) = &mut self.ring else { return };
-        let sockets: Vec<BorrowedFd<'_>> =
-            keys.iter().filter_map(|key| Some(self.connections.get(*key as usize)?.socket.as_fd())).collect();
+        let plain = |key: &u32| self.connections.get(*key as usize)?.socket.plain();
+        // A node that ends TLS opens no ring. If one of them could not be sent to so, all are written to one by one.
+        let Some(sockets) = keys.iter().map(plain).collect::<Option<Vec<BorrowedFd<'_>>>>() else { return };
         if let Err(error) = ring.send(&sockets, bytes, sent) {
             tracing::error!(error = %error, "io_uring has failed, sockets are written to one by one");
             self.ring = None;
@@ -247,7 +246,7 @@ impl Shard {
         sent.clear();
         part.give(|slices| {
             sent.extend(keys.iter().map(|key| match self.connections.get_mut(*key as usize) {
-                Some(connection) => write(&mut connection.socket, slices).map_or(Sent::Broken, Sent::Bytes),
+                Some(connection) => connection.socket.write(slices).map_or(Sent::Broken, Sent::Bytes),
                 None => Sent::NotTried,
             }));
         });
@@ -379,7 +378,7 @@ fn visit(
         }
         Sent::NotTried => {
             let begun = Instant::now();
-            let written = part.give(|slices| write(&mut connection.socket, slices));
+            let written = part.give(|slices| connection.socket.write(slices));
             at = Instant::now();
             local.sending += at.duration_since(begun);
             written
@@ -468,17 +467,5 @@ fn queue(connection: &mut Connection, batch: &Batch<'_>, publications: &[Arc<Pub
 fn enqueued(publication: &Publication) {
     if let Some(tally) = publication.tally() {
         tally.enqueued();
-    }
-}
-
-/// Writes what the socket takes now; less than all means that it will say when it takes more.
-pub(super) fn write(socket: &mut TcpStream, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-    loop {
-        let written = if let [slice] = slices { socket.write(slice) } else { socket.write_vectored(slices) };
-        match written {
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(0),
-            result => return result,
-        }
     }
 }

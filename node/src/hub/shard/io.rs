@@ -1,7 +1,6 @@
 //! Bytes between the sockets and the pure parts.
 
-use std::io::{ErrorKind, Read};
-use std::net::Shutdown;
+use std::io::ErrorKind;
 use std::time::Instant;
 
 use hiveops_proto::{DisconnectReason, SubscriptionName};
@@ -9,7 +8,6 @@ use mio::event::Event as Readiness;
 
 use super::Shard;
 use super::env::Env;
-use super::fan_out::write;
 use crate::hub::connection::{Connection, Role};
 use crate::hub::frame::SealedFrame;
 use crate::hub::outbox::{Item, Omission, Room};
@@ -39,11 +37,26 @@ impl Shard {
     pub(super) fn on_ready(&mut self, event: &Readiness) {
         let key = event.token().0 as u32;
         if event.is_writable() {
-            self.flush(key);
+            self.on_writable(key);
         }
         let at_end = event.is_read_closed() || event.is_error();
         if event.is_readable() || at_end {
             self.read(key, at_end);
+        }
+    }
+
+    fn on_writable(&mut self, key: u32) {
+        let Some(connection) = self.connections.get_mut(key as usize) else { return };
+        match connection.socket.flush() {
+            Ok(()) => self.flush(key),
+            Err(_) => self.doom(key, DisconnectReason::ClientGone),
+        }
+    }
+
+    /// What TLS has taken from a socket before it came here is no readiness of it.
+    pub(super) fn read_taken(&mut self, key: u32) {
+        if self.connections.get(key as usize).is_some_and(|connection| !connection.socket.gives_all()) {
+            self.read(key, true);
         }
     }
 
@@ -83,19 +96,35 @@ impl Shard {
                     self.local.bytes_received.inc_by(count as u64);
                     self.consume(key, &mut buffer[..count]);
                     // Less than the buffer holds: what comes next is another readiness.
-                    if count < buffer.len() && !at_end {
+                    let gives_all = |it: &Connection| it.socket.gives_all();
+                    let all = self.connections.get(key as usize).is_some_and(gives_all);
+                    if count < buffer.len() && !at_end && all {
                         break;
                     }
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_) => {
-                    self.doom(key, DisconnectReason::ClientGone);
+                Err(error) => {
+                    self.on_read_error(key, &error);
                     break;
                 }
             }
         }
         self.buffer = buffer;
+    }
+
+    /// The socket is of no use any more; only TLS finds something to be invalid.
+    fn on_read_error(&mut self, key: u32, error: &std::io::Error) {
+        let reason = match error.kind() {
+            ErrorKind::InvalidData => DisconnectReason::ProtocolError,
+            _ => DisconnectReason::ClientGone,
+        };
+        if reason == DisconnectReason::ProtocolError
+            && let Some(session) = self.connections.get_mut(key as usize).and_then(Connection::session)
+        {
+            tracing::info!(connection_id = %session.connection_id(), error = %error, "peer broke tls");
+        }
+        self.doom(key, reason);
     }
 
     fn on_eof(&mut self, key: u32) {
@@ -228,7 +257,7 @@ impl Shard {
             closing::Action::KeepReading => {}
             closing::Action::ShutdownWrite => {
                 if let Some(connection) = self.connections.get_mut(key as usize)
-                    && connection.socket.shutdown(Shutdown::Write).is_err()
+                    && connection.socket.shut_down_write().is_err()
                 {
                     self.doom(key, DisconnectReason::ClientGone);
                 }
@@ -261,7 +290,7 @@ impl Shard {
             pending.outbox.prepare(|omission| notice(&omission, shared, views));
             let slices = pending.outbox.slices();
             let due: usize = slices.iter().map(|slice| slice.len()).sum();
-            let Ok(written) = write(&mut connection.socket, &slices) else {
+            let Ok(written) = connection.socket.write(&slices) else {
                 return self.doom(key, DisconnectReason::ClientGone);
             };
             drop(slices);

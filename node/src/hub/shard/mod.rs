@@ -25,6 +25,7 @@ use hiveops_proto::{
     CloseCode, ConnectionId, DisconnectReason, Epoch, ErrorCode, NodeId, Payload, Timestamp,
 };
 use mio::{Events, Poll, Token, Waker};
+use rustls::ServerConnection;
 use slab::Slab;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
@@ -93,6 +94,8 @@ pub(crate) trait Answers: Send + Sync {
 /// A socket that becomes a session, or is refused in a way that its client can see.
 pub(crate) struct Admission {
     pub(crate) socket: TcpStream,
+    /// What TLS knows of it, when this node ends that.
+    pub(crate) tls: Option<Box<ServerConnection>>,
     /// What was read along with the handshake.
     pub(crate) read: Bytes,
     pub(crate) coding: Coding,

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use hiveops_proto::control::ControlView;
 use hiveops_proto::{ConnectionId, DisconnectReason, ServerFrame};
-use mio::net::TcpStream;
 use mio::{Interest, Token};
 
 use super::drain::{Plan, Turn};
@@ -17,6 +16,7 @@ use crate::hub::catch_up::CatchUp;
 use crate::hub::connection::{Connection, Role};
 use crate::hub::frame::{Publication, SealedFrame};
 use crate::hub::outbox::{Item, Pushed, Room};
+use crate::hub::socket::Socket;
 use crate::session::{Action, Ending, Event, Session, Start};
 use crate::telemetry::metrics::{Discarded, SnapshotReason};
 use crate::trace::Lost;
@@ -25,16 +25,16 @@ use crate::ws::{self, Parser};
 
 impl Shard {
     pub(super) fn admit(&mut self, admission: Admission) {
-        let Admission { socket, read, coding, intent, working: _working } = admission;
+        let Admission { socket, tls, read, coding, intent, working: _working } = admission;
         // Its handshake was under way when the node was told to stop, or when its place was lost.
         let refused = self.stopping.as_ref().map(|stopping| stopping.stop.reason);
         let refused = refused.or_else(|| self.place_lost(&intent)).or_else(|| self.credential_lost(&intent));
         let intent = refused.map_or(intent, |reason| Intent::Refuse(reason.into()));
-        let mut socket = TcpStream::from_std(socket);
+        let mut socket = Socket::new(socket, tls);
         let entry = self.connections.vacant_entry();
         let key = entry.key() as u32;
         let interest = Interest::READABLE | Interest::WRITABLE;
-        if let Err(error) = self.poll.registry().register(&mut socket, Token(entry.key()), interest) {
+        if let Err(error) = self.poll.registry().register(socket.source(), Token(entry.key()), interest) {
             // Out of memory or file descriptors: the socket closes as it is dropped.
             tracing::error!(error = %error, "socket could not be watched");
             return;
@@ -68,6 +68,7 @@ impl Shard {
         }
         // What arrived in the socket before it was registered is reported by the next poll.
         self.consume_bytes(key, &read);
+        self.read_taken(key);
     }
 
     fn begin(&self, intent: Intent) -> (Role, Option<crate::hub::registry::Registration>, Vec<Action>) {
@@ -305,7 +306,7 @@ impl Shard {
             self.outbox_frames -= pending.counted;
         }
         // The kernel forgets a closed socket by itself; an error here changes nothing.
-        let _ = self.poll.registry().deregister(&mut connection.socket);
+        let _ = self.poll.registry().deregister(connection.socket.source());
         self.sessions -= usize::from(connection.registration.is_some());
         drop(connection);
         if self.connections.is_empty() {

@@ -142,7 +142,15 @@ impl Bench {
             registry.register(Some(&wanted), made, address, (info, 0), place, &limits).unwrap();
         let intent = Intent::Open(Box::new(setup), registration);
         let read = Bytes::copy_from_slice(read);
-        self.tell(Command::Admit(Box::new(Admission { socket, read, coding, intent, working: None }))).await;
+        self.tell(Command::Admit(Box::new(Admission {
+            socket,
+            tls: None,
+            read,
+            coding,
+            intent,
+            working: None,
+        })))
+        .await;
         Peer { socket: peer, compressed: 0 }
     }
 

@@ -11,7 +11,8 @@ use hiveops_node::Config;
 use super::part::Kind;
 use super::plan::Plan;
 use crate::address::url;
-use crate::command::dev::banner::{Asks, USUAL_NODE, program};
+use crate::api::USUAL_NODE;
+use crate::command::dev::banner::{Asks, program};
 
 pub(super) struct Banner {
     program: String,

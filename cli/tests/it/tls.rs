@@ -1,0 +1,78 @@
+//! A node that ends TLS, as the tools see it: they know it by its authority or by its very certificate.
+
+use hiveops_testkit::certificates::Authority;
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::harness::Place;
+use crate::running::Running;
+
+/// A running node whose certificate is for this name, and where its files are.
+fn node(place: &Place, authority: &Authority, name: &str) -> (Running, String, String) {
+    let identity = authority.issue(&[name]).unwrap();
+    let files = (place.dir.path().join("cert.pem"), place.dir.path().join("key.pem"));
+    identity.write(&files).unwrap();
+    let (cert, key) = (files.0.to_str().unwrap().to_owned(), files.1.to_str().unwrap().to_owned());
+    let (node, url) = Running::dev(place, &["--tls-cert", &cert, "--tls-key", &key], &[]);
+    (node, url, cert)
+}
+
+#[test]
+fn the_tools_reach_a_node_whose_authority_they_trust_and_no_other() {
+    let (place, authority) = (Place::new(), Authority::new().unwrap());
+    let (_node, url, _) = node(&place, &authority, "127.0.0.1");
+    assert!(url.starts_with("https://127.0.0.1:"), "{url}");
+    let ca = place.dir.path().join("ca.pem");
+    std::fs::write(&ca, authority.pem()).unwrap();
+    let trusting = [("HIVEOPS_URL", url.as_str()), ("HIVEOPS_CA", ca.to_str().unwrap())];
+    let watching = Running::start(&Place::new(), &["watch", "--json", "tasks"], &trusting);
+    watching.out.wait(|line| line.contains("\"snapshot\""));
+    let publish = ["publish", "tasks", "task_update", r#"{"id":"t1"}"#, "--json"];
+    let ran = Place::new().run(&publish, &trusting);
+    assert_eq!(ran.code, Some(0), "{}{}", ran.out, ran.err);
+    let reply: Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!(reply["clients_reached"], 1);
+    watching.out.wait(|line| line.contains("\"task_update\""));
+    let status = Place::new().run(&["status"], &trusting);
+    assert_eq!(status.code, Some(0), "{}", status.err);
+    // Who trusts only the system is told why it goes no further.
+    for args in [&["status", "--url", &url][..], &["watch", "tasks", "--url", &url]] {
+        let ran = Place::new().run(args, &[]);
+        assert!(ran.code == Some(1) && ran.err.contains("UnknownIssuer"), "{}", ran.err);
+    }
+    let none = Place::new().run(&["status", "--url", &url, "--ca", "nowhere.pem"], &[]);
+    assert!(none.code == Some(1) && none.err.contains("nowhere.pem"), "{}", none.err);
+}
+
+#[test]
+fn a_node_is_known_by_its_own_certificate_whatever_its_name() {
+    let (place, authority) = (Place::new(), Authority::new().unwrap());
+    let (node, url, cert) = node(&place, &authority, "ops.example.com");
+    let healthy = Place::new().run(&["healthcheck", "--url", &url, "--ca", &cert], &[]);
+    assert_eq!((healthy.code, healthy.out.as_str()), (Some(0), "ready\n"), "{}", healthy.err);
+    let listen = url.strip_prefix("https://").unwrap();
+    let key = place.dir.path().join("key.pem");
+    let doctor = [
+        ("HIVEOPS_LISTEN", listen),
+        ("HIVEOPS_TLS_CERT", cert.as_str()),
+        ("HIVEOPS_TLS_KEY", key.to_str().unwrap()),
+    ];
+    let ran = Place::new().run(&["doctor"], &doctor);
+    assert_eq!(ran.code, Some(0), "{}", ran.out);
+    assert!(ran.out.contains("is held by a HiveOps node") && ran.out.contains("is good for"), "{}", ran.out);
+    // It takes a signal that would end another process.
+    node.signal(Signal::HUP);
+    let healthy = Place::new().run(&["healthcheck", "--url", &url, "--ca", &cert], &[]);
+    assert_eq!(healthy.code, Some(0), "{}", healthy.err);
+}
+
+#[test]
+fn a_key_without_its_certificate_is_a_mistake_with_its_fix() {
+    let ran = Place::new().run(&["node"], &[("HIVEOPS_TLS_KEY", "key.pem")]);
+    assert_eq!(ran.code, Some(2), "{}", ran.err);
+    assert!(
+        ran.err.contains("HIVEOPS_TLS_KEY") && ran.err.contains("set HIVEOPS_TLS_CERT as well"),
+        "{}",
+        ran.err
+    );
+}
