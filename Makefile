@@ -25,7 +25,7 @@ cluster: ## The same with three nodes, three control replicas and NATS behind on
 	@scripts/run --nodes 3 --controls 3 $(ARGS)
 
 test: ## Install what is missing, then run every test and check that nothing generated has drifted
-	@scripts/install cargo cc node chromium nats-server redis-server haproxy iptables
+	@scripts/install cargo cc node chromium nats-server redis-server haproxy iptables prometheus
 	$(CARGO) test --workspace --locked
 	scripts/schemas check
 	scripts/bench-report test

@@ -64,6 +64,8 @@ pub const WS_BROADCAST: &str = "/api/dashboard/websocket/broadcast";
 pub const WS_DISCONNECT: &str = "/api/dashboard/websocket/disconnect/{connection_id}";
 /// Lets the node go away.
 pub const WS_DRAIN: &str = "/api/dashboard/websocket/drain";
+/// What became of publications on every node.
+pub const AUDIT: &str = "/api/dashboard/audit";
 /// Every threshold with its source.
 pub const WS_LIMITS: &str = "/api/dashboard/websocket/limits";
 /// The contract version in force.

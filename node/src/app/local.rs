@@ -7,7 +7,9 @@ use hiveops_proto::{ConnectionId, DisconnectReason};
 
 use super::App;
 use crate::bus::{Bus, Call};
-use crate::cluster::{Answering, Cluster, Disconnect, Local, NodeFigures, Reach, SocketFigures, Speaker};
+use crate::cluster::{
+    Answering, Cluster, Disconnect, Local, NodeBooks, NodeFigures, Reach, SocketFigures, Speaker,
+};
 use crate::config::{BusUrl, Config};
 use crate::hub::Ended;
 use crate::session::Ending;
@@ -98,6 +100,10 @@ impl AppLocal {
 impl Local for AppLocal {
     fn figures(&self) -> NodeFigures {
         self.app.node_figures()
+    }
+
+    fn books(&self) -> Call<'_, NodeBooks> {
+        Box::pin(self.app.books())
     }
 
     fn is_draining(&self) -> bool {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use hiveops_proto::ConnectionId;
 use tokio::sync::mpsc;
 
+use super::books::NodeBooks;
 use super::claims::Verdict;
 use super::figures::NodeFigures;
 use super::members::{ANNOUNCE_EVERY, Lost};
@@ -19,6 +20,9 @@ pub(super) const ASKED_MAX: usize = 1_024;
 /// What the node itself must know or do to answer.
 pub(crate) trait Local: Send + Sync {
     fn figures(&self) -> NodeFigures;
+
+    /// What became of publications.
+    fn books(&self) -> Call<'_, NodeBooks>;
 
     fn is_draining(&self) -> bool;
 
@@ -103,6 +107,7 @@ async fn answer(cluster: &Cluster, local: &dyn Local, received: Received) {
     let Received { from, id, what } = received;
     let reply = match what {
         Question::Stats => Some(Reply::Stats(Box::new(local.figures()))),
+        Question::Audit => Some(Reply::Audit(Box::new(local.books().await))),
         Question::Disconnect(wish) => {
             local.disconnect(wish, &from).await.map(|found| Reply::Disconnect { found })
         }

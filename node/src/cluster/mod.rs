@@ -5,6 +5,7 @@
 //! is ever called whole that may not be. The cluster knows the bus by [`Voice`] and the node by [`Local`].
 
 mod answering;
+mod books;
 mod claims;
 mod figures;
 mod members;
@@ -24,6 +25,7 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 
 pub(crate) use answering::{Answering, Local};
+pub(crate) use books::{ClusterBooks, NodeBooks, SubscriptionBooks};
 pub(crate) use figures::{ClusterFigures, NodeFigures, SocketFigures};
 pub(crate) use message::{Disconnect, Incarnation, REASON_CHARS_MAX, SignalDropped, Speaker};
 
@@ -199,11 +201,22 @@ impl Cluster {
         let Outcome { answers, missing, sight } = self.ask(Question::Stats, ANSWER_WITHIN, |_, _| ()).await;
         let others = answers.into_iter().filter_map(|(speaker, reply)| match reply {
             Reply::Stats(figures) => Some((speaker, *figures)),
-            Reply::Disconnect { .. } | Reply::Claim { .. } | Reply::Unknown => None,
+            Reply::Audit(_) | Reply::Disconnect { .. } | Reply::Claim { .. } | Reply::Unknown => None,
         });
         let doubled = self.inner.state.lock().members.doubled();
         let all = std::iter::once((self.inner.me.clone(), own)).chain(others);
         ClusterFigures::new(all, missing, sight, &doubled)
+    }
+
+    /// The books of all nodes.
+    pub(crate) async fn audit(&self, own: NodeBooks) -> ClusterBooks {
+        let Outcome { answers, missing, sight } = self.ask(Question::Audit, ANSWER_WITHIN, |_, _| ()).await;
+        let others = answers.into_iter().filter_map(|(speaker, reply)| match reply {
+            Reply::Audit(books) => Some((speaker, *books)),
+            Reply::Stats(_) | Reply::Disconnect { .. } | Reply::Claim { .. } | Reply::Unknown => None,
+        });
+        let all = std::iter::once((self.inner.me.clone(), own)).chain(others);
+        ClusterBooks::new(all, missing, sight)
     }
 
     /// Ends a session that another node has.

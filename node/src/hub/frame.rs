@@ -13,6 +13,7 @@ use hiveops_proto::{CorrelationId, MessageType, ServerFrame, Timestamp};
 use crate::bus::Stored;
 use crate::catalog::SubId;
 use crate::log::{Entry, ValueKey};
+use crate::telemetry::exemplar::{Subject, sampled_trace_id};
 use crate::ws::deflate::deflated;
 use crate::ws::{self, Coding};
 
@@ -29,6 +30,16 @@ struct Sealed {
     correlation_id: CorrelationId,
     sub: Option<SubId>,
     place: Option<Place>,
+    /// When it was published, and its trace; none for what is no publication.
+    origin: Option<Origin>,
+}
+
+/// Where a publication comes from, as far as its latency needs it.
+#[derive(Debug, Clone)]
+pub(crate) struct Origin {
+    published: Timestamp,
+    /// Of a sampled trace.
+    trace_id: Option<String>,
 }
 
 /// Where a publication stands in its log.
@@ -45,21 +56,21 @@ pub(crate) struct Place {
 impl SealedFrame {
     /// Seals a frame that belongs to no subscription.
     pub(crate) fn seal(frame: &ServerFrame) -> Self {
-        Self::make(frame, None, None)
+        Self::make(frame, None, None, None)
     }
 
     /// Seals a snapshot or a notice of one subscription: who leaves it needs it no more.
     pub(crate) fn seal_of(sub: SubId, frame: &ServerFrame) -> Self {
-        Self::make(frame, Some(sub), None)
+        Self::make(frame, Some(sub), None, None)
     }
 
-    fn make(frame: &ServerFrame, sub: Option<SubId>, place: Option<Place>) -> Self {
+    fn make(frame: &ServerFrame, sub: Option<SubId>, place: Option<Place>, origin: Option<Origin>) -> Self {
         let text = serde_json::to_vec(frame).expect("frames consist of checked values, which are all JSON");
         let frame_type = MessageType::new(frame.frame_type())
             .expect("the types of frames follow the rule of message types");
         let correlation_id = frame.correlation_id().clone();
         let (bytes, deflated) = (ws::text_frame(&text), Default::default());
-        Self(Arc::new(Sealed { bytes, deflated, frame_type, correlation_id, sub, place }))
+        Self(Arc::new(Sealed { bytes, deflated, frame_type, correlation_id, sub, place, origin }))
     }
 
     /// The form that a session gets. What is for one session only stays plain.
@@ -92,6 +103,22 @@ impl SealedFrame {
 
     pub(crate) fn place(&self) -> Option<&Place> {
         self.0.place.as_ref()
+    }
+
+    /// When it was published; none for what is no publication.
+    pub(crate) fn published(&self) -> Option<Timestamp> {
+        self.0.origin.as_ref().map(|origin| origin.published)
+    }
+
+    /// Whether its trace is sampled.
+    pub(crate) fn is_sampled(&self) -> bool {
+        self.0.origin.as_ref().is_some_and(|origin| origin.trace_id.is_some())
+    }
+
+    /// What an observation of its latency is an example of.
+    pub(crate) fn subject(&self) -> Subject {
+        let trace_id = self.0.origin.as_ref().and_then(|origin| origin.trace_id.clone());
+        Subject::new(self.0.correlation_id.clone(), trace_id)
     }
 }
 
@@ -151,7 +178,9 @@ fn seal(stored: &Stored, replayed: bool) -> SealedFrame {
         data: envelope.data.clone(),
     };
     let place = Place { sub: stored.sub, seq: stored.seq, prev_seq, key: stored.key.clone(), replayed };
-    SealedFrame::make(&frame.into(), Some(stored.sub), Some(place))
+    let trace_id = envelope.traceparent.as_deref().and_then(sampled_trace_id).map(str::to_owned);
+    let origin = Origin { published: envelope.timestamp, trace_id };
+    SealedFrame::make(&frame.into(), Some(stored.sub), Some(place), Some(origin))
 }
 
 impl Entry for Arc<Publication> {

@@ -84,6 +84,11 @@ impl Item {
             Self::Control(_) => None,
         }
     }
+
+    /// The subscription that the books count it under: that of a live publication, and of nothing else.
+    pub(crate) fn due(&self) -> Option<SubId> {
+        self.place().filter(|place| !place.replayed).map(|place| place.sub)
+    }
 }
 
 /// How much may wait.
@@ -310,19 +315,37 @@ impl Outbox {
     }
 
     /// Takes out the frames of one subscription, snapshots and notices included: the session has left it.
-    /// What is settled stays, because a pong behind it may have said already that it comes.
-    pub(crate) fn remove(&mut self, sub: SubId) {
-        let (settled, coding, mut index) = (self.pinned, self.coding, 0);
+    /// What is settled stays, because a pong behind it may have said already that it comes. Returns how many
+    /// live publications were taken out.
+    pub(crate) fn remove(&mut self, sub: SubId) -> u64 {
+        let (settled, coding, mut index, mut gone) = (self.pinned, self.coding, 0, 0);
         let bytes = &mut self.bytes;
         self.entries.retain(|entry| {
             let keep = index < settled || entry.item.sub() != Some(sub);
             if !keep {
                 *bytes -= entry.item.bytes(coding).len();
+                gone += u64::from(entry.item.due().is_some());
             }
             index += 1;
             keep
         });
         self.cursors.retain(|cursor| cursor.sub != sub);
+        gone
+    }
+
+    /// The subscription of each live publication that waits, one that has begun to leave included.
+    pub(crate) fn due(&self) -> impl Iterator<Item = SubId> {
+        self.entries.iter().filter_map(|entry| entry.item.due())
+    }
+
+    /// Loses a publication, as a mistake would: for the tests of those who must notice.
+    #[cfg(test)]
+    pub(crate) fn lose_one(&mut self) -> bool {
+        let last = self.entries.iter().rposition(|entry| entry.item.due().is_some());
+        let Some(index) = last.filter(|index| *index >= self.pinned) else { return false };
+        let lost = self.entries.remove(index);
+        self.bytes -= lost.map_or(0, |entry| entry.item.bytes(self.coding).len());
+        true
     }
 
     pub(crate) fn frames(&self) -> usize {

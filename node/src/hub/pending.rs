@@ -79,11 +79,18 @@ impl Pending {
     }
 
     /// Moves what is missing into the outbox as far as there is room, and makes live what lacks nothing.
-    pub(super) fn feed(&mut self, live: &mut SubMask, views: &[View], room: Room, now: Moment) -> Feeding {
+    /// `fed` hears the subscription of each live publication among it.
+    pub(super) fn feed(
+        &mut self,
+        live: &mut SubMask,
+        views: &[View],
+        (room, now): (Room, Moment),
+        mut fed: impl FnMut(SubId),
+    ) -> Feeding {
         let Self { outbox, catching, .. } = self;
         let (before, mut waiting, mut lost) = (outbox.frames(), false, false);
         catching.retain_mut(|(sub, catch_up)| {
-            match catch_up.feed(&views[sub.index()], outbox, room, now) {
+            match catch_up.feed(&views[sub.index()], outbox, (room, now), &mut fed) {
                 Fed::Live => live.insert(*sub),
                 Fed::Waiting => waiting = true,
                 Fed::Lost => lost = true,
@@ -117,10 +124,16 @@ impl Pending {
         self.catching.push((sub, catch_up));
     }
 
-    /// The session has left the subscription: nothing of it is due any more.
-    pub(super) fn forget(&mut self, sub: SubId) {
+    /// Whether a publication is due to the session now, and not only with what is fed in later.
+    pub(super) fn is_due(&self, live: SubMask, sub: SubId) -> bool {
+        live.contains(sub) || self.catch_up(sub).is_some_and(CatchUp::is_behind)
+    }
+
+    /// The session has left the subscription: nothing of it is due any more. Returns how many live
+    /// publications waited.
+    pub(super) fn forget(&mut self, sub: SubId) -> u64 {
         self.catching.retain(|(known, _)| *known != sub);
-        self.outbox.remove(sub);
+        self.outbox.remove(sub)
     }
 
     /// The session ends: nothing more is fed in.

@@ -12,6 +12,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::board::testing::catalog;
+use crate::hub::books::{Books, Dropped};
 use crate::hub::frame::SealedFrame;
 use crate::hub::outbox::{Item, Omission};
 use crate::hub::testing::Source;
@@ -86,6 +87,8 @@ struct Session {
     /// Bytes that the socket takes at present.
     free: usize,
     client: Client,
+    /// As the shard keeps them.
+    books: Books,
 }
 
 impl Client {
@@ -153,6 +156,7 @@ impl Session {
             room,
             free: 0,
             client: Client::default(),
+            books: Books::default(),
         }
     }
 
@@ -228,9 +232,18 @@ impl Session {
             return self.flush();
         }
         if let Some(pending) = &mut self.pending {
-            pending.offer(&mut self.live, &publication, self.room, NOW);
+            self.books.due(id, u64::from(pending.is_due(self.live, id)));
+            self.offer(&publication);
         } else if self.live.contains(id) {
+            self.books.due(id, 1);
             self.write(&publication);
+        }
+    }
+
+    fn offer(&mut self, publication: &Publication) {
+        let pending = self.pending.get_or_insert_default();
+        if pending.offer(&mut self.live, publication, self.room, NOW) == Offered::Refused {
+            self.books.dropped(publication.sub(), Dropped::Refused, 1);
         }
     }
 
@@ -239,12 +252,13 @@ impl Session {
         let written = self.free.min(frame.len());
         self.free -= written;
         if written == frame.len() {
+            self.books.delivered(publication.sub(), 1);
             return self.client.take(frame);
         }
-        let pending = self.pending.get_or_insert_default();
         if written == 0 {
-            pending.offer(&mut self.live, publication, self.room, NOW);
+            self.offer(publication);
         } else {
+            let pending = self.pending.get_or_insert_default();
             pending.outbox.push_forced(frame.clone(), NOW);
             pending.outbox.begin_front(written);
         }
@@ -253,7 +267,10 @@ impl Session {
     /// What the shard does when the socket takes more.
     fn flush(&mut self) {
         while let Some(pending) = &mut self.pending {
-            assert!(!pending.feed(&mut self.live, &self.views, self.room, NOW).lost);
+            let books = &mut self.books;
+            let feeding = pending.feed(&mut self.live, &self.views, (self.room, NOW), |sub| books.fed(sub));
+            assert!(!feeding.lost);
+            pending.outbox.take_replaced().into_iter().for_each(|sub| books.coalesced(sub));
             if pending.outbox.is_empty() {
                 assert!(pending.is_done(), "something is missing, and nothing will bring it");
                 self.pending = None;
@@ -265,9 +282,12 @@ impl Session {
             let written = due.min(self.free);
             self.free -= written;
             let client = &mut self.client;
-            pending.outbox.advance(written, |item, _| match item {
-                Item::Frame(frame) => client.take(frame),
-                Item::Control(_) => client.controls += 1,
+            pending.outbox.advance(written, |item, _| {
+                item.due().into_iter().for_each(|sub| books.delivered(sub, 1));
+                match item {
+                    Item::Frame(frame) => client.take(frame),
+                    Item::Control(_) => client.controls += 1,
+                }
             });
             if written < due {
                 return;
@@ -280,7 +300,7 @@ impl Session {
         self.live.remove(sub);
         self.joined.remove(sub);
         if let Some(pending) = &mut self.pending {
-            pending.forget(sub);
+            self.books.dropped(sub, Dropped::Left, pending.forget(sub));
         }
     }
 
@@ -355,13 +375,22 @@ impl Session {
             let frames = view.snapshot(Timestamp::from_millis(0), || CorrelationId::new("s").unwrap());
             self.live.remove(id);
             let pending = self.pending.get_or_insert_default();
-            pending.forget(id);
+            self.books.dropped(id, Dropped::Reset, pending.forget(id));
             pending.set_catch_up(id, CatchUp::Frames { frames, next: 0, then: head });
             self.flush();
         }
     }
 
-    fn check(&self) {
+    fn check(&mut self) {
+        for sub in self.pending.iter_mut().flat_map(|pending| pending.outbox.take_replaced()) {
+            self.books.coalesced(sub);
+        }
+        let waiting = self.pending.iter().flat_map(|pending| pending.outbox.due());
+        let books = self.books.closed_with(waiting);
+        for log in &self.logs {
+            let account = books.account(log.source.sub);
+            assert_eq!(account.residual(), 0, "{}: {account:?}", log.source.name);
+        }
         let Some(pending) = &self.pending else { return };
         pending.outbox.assert_consistent();
         assert!(!pending.is_done(), "an outbox that is drained is freed");

@@ -10,19 +10,19 @@ use std::time::{Duration, Instant};
 
 use hiveops_proto::{DisconnectReason, SubscriptionName};
 use mio::net::TcpStream;
-use prometheus::local::{LocalHistogram, LocalIntCounter};
 
 use super::Shard;
 use super::env::Env;
+use super::local::{Local, Reckoning};
 use super::uring::{self, Sent};
 use crate::catalog::{SubId, SubMask};
+use crate::hub::books::Dropped;
 use crate::hub::catch_up::CatchUp;
 use crate::hub::connection::{Connection, Role};
 use crate::hub::frame::{Publication, SealedFrame};
 use crate::hub::outbox::Room;
 use crate::hub::pending::Offered;
 use crate::session::Event;
-use crate::telemetry::metrics::Metrics;
 use crate::time::Moment;
 use crate::ws::Coding;
 
@@ -33,84 +33,13 @@ pub(super) const BATCH_MAX: usize = 64;
 /// kernel takes one piece in less time than many. Beyond that the copy costs as much as it saves.
 const JOINED_MAX: usize = 64 * 1_024;
 
-/// The shard's own counts, added to the node's once per turn.
-pub(super) struct Local {
-    pub(super) sent: LocalIntCounter,
-    pub(super) bytes_sent: LocalIntCounter,
-    pub(super) received: LocalIntCounter,
-    pub(super) bytes_received: LocalIntCounter,
-    delivery: LocalHistogram,
-    /// From the node's receipt of a publication to a shard's beginning with it.
-    wait: LocalHistogram,
-    /// A batch's time in the sends, and all of its other time.
-    send: LocalHistogram,
-    own: LocalHistogram,
-    /// Of the batch that is going out.
-    sending: Duration,
-    pub(super) outbox_wait: LocalHistogram,
-    pub(super) bytes_out: LocalHistogram,
-    pub(super) bytes_in: LocalHistogram,
-}
-
-impl Local {
-    pub(super) fn new(metrics: &Metrics) -> Self {
-        Self {
-            sent: metrics.messages_sent.local(),
-            bytes_sent: metrics.bytes_sent.local(),
-            received: metrics.messages_received.local(),
-            bytes_received: metrics.bytes_received.local(),
-            delivery: metrics.delivery.local(),
-            wait: metrics.fanout.with_label_values(&["wait"]).local(),
-            send: metrics.fanout.with_label_values(&["send"]).local(),
-            own: metrics.fanout.with_label_values(&["own"]).local(),
-            sending: Duration::ZERO,
-            outbox_wait: metrics.outbox_wait.local(),
-            bytes_out: metrics.message_bytes.with_label_values(&["out"]).local(),
-            bytes_in: metrics.message_bytes.with_label_values(&["in"]).local(),
-        }
-    }
-
-    /// Counts what sessions were sent whole by `at`.
-    fn delivered(&self, batch: &mut Batch<'_>, of: (SubMask, Coding), at: Instant, sessions: u64) {
-        if sessions == 0 {
-            return;
-        }
-        let part = batch.part(of);
-        self.bytes_sent.inc_by(sessions * part.bytes as u64);
-        self.sent.inc_by(sessions * part.slices.len() as u64);
-        let (subs, coding) = of;
-        let due = batch.publications.iter().filter(|publication| subs.contains(publication.sub()));
-        for publication in due {
-            let seconds = at.duration_since(publication.received()).as_secs_f64();
-            let bytes = publication.live().bytes(coding).len() as f64;
-            for _ in 0..sessions {
-                self.delivery.observe(seconds);
-                self.bytes_out.observe(bytes);
-            }
-        }
-    }
-
-    pub(super) fn flush(&self) {
-        self.sent.flush();
-        self.bytes_sent.flush();
-        self.received.flush();
-        self.bytes_received.flush();
-        self.delivery.flush();
-        self.wait.flush();
-        self.send.flush();
-        self.own.flush();
-        self.outbox_wait.flush();
-        self.bytes_out.flush();
-        self.bytes_in.flush();
-    }
-}
-
 /// A batch, and what is the same for all sessions that take the same part of it.
 struct Batch<'a> {
     publications: &'a [Arc<Publication>],
     /// What was put together last, for each coding.
     parts: [Part<'a>; 1 + Coding::DEFLATED],
     now: Moment,
+    time: Reckoning,
     room: Room,
 }
 
@@ -166,6 +95,32 @@ impl<'a> Batch<'a> {
         subs
     }
 
+    /// The publications that `subs` are due.
+    fn due(&self, subs: SubMask) -> impl Iterator<Item = &'a Arc<Publication>> {
+        self.publications.iter().filter(move |publication| subs.contains(publication.sub()))
+    }
+
+    /// Counts what sockets were sent whole by `at`.
+    fn delivered(&mut self, of: (SubMask, Coding), at: Instant, sessions: u64, local: &mut Local) {
+        if sessions == 0 {
+            return;
+        }
+        let part = self.part(of);
+        local.bytes_sent.inc_by(sessions * part.bytes as u64);
+        local.sent.inc_by(sessions * part.slices.len() as u64);
+        let (subs, coding) = of;
+        for publication in self.due(subs) {
+            let frame = publication.live();
+            let seconds = at.duration_since(publication.received()).as_secs_f64();
+            local.delivery.observe(seconds, sessions, at, frame.is_sampled(), || frame.subject());
+            local.reached(frame, sessions, self.time.age(frame, at), at);
+            let bytes = frame.bytes(coding).len() as f64;
+            for _ in 0..sessions {
+                local.bytes_out.observe(bytes);
+            }
+        }
+    }
+
     /// The frames of `subs`, put together unless they were those of the last session.
     fn part(&mut self, (subs, coding): (SubMask, Coding)) -> &Part<'a> {
         let part = &mut self.parts[coding.index().map_or(0, |index| 1 + index)];
@@ -193,6 +148,7 @@ impl Shard {
             return;
         }
         let begun = Instant::now();
+        let time = Reckoning { wall: self.shared.clock.timestamp(), begun };
         for publication in publications {
             self.local.wait.observe(begun.duration_since(publication.received()).as_secs_f64());
         }
@@ -201,7 +157,7 @@ impl Shard {
         let skipped = self.hold_back(&holes);
         self.stamp += 1;
         let room = Room::of(&self.control.limits);
-        let mut batch = Batch { publications, parts: Default::default(), now: self.now(), room };
+        let mut batch = Batch { publications, parts: Default::default(), now: self.now(), time, room };
         let (subs, mut group, mut refused) = (batch.subs(), Group::default(), Vec::new());
         for sub in subs.iter() {
             for index in 0..self.lists[sub.index()].len() {
@@ -211,9 +167,13 @@ impl Shard {
                     continue;
                 }
                 connection.visited = self.stamp;
-                if connection.pending.is_some() {
+                if let Some(pending) = &connection.pending {
                     // Something waits already, so this waits behind it.
-                    let visit = queue(connection, &batch, batch.publications);
+                    for publication in publications {
+                        let due = pending.is_due(connection.live, publication.sub());
+                        self.local.books.due(publication.sub(), u64::from(due));
+                    }
+                    let visit = queue(connection, &batch, batch.publications, &mut self.local);
                     self.visited(key, visit, &mut refused);
                     continue;
                 }
@@ -244,6 +204,9 @@ impl Shard {
             return;
         }
         let mut sent = std::mem::take(&mut self.sent);
+        for publication in batch.due(group.part.0) {
+            self.local.books.due(publication.sub(), group.keys.len() as u64);
+        }
         let part = batch.part(group.part);
         let all = Sent::Bytes(part.bytes);
         let begun = Instant::now();
@@ -266,9 +229,14 @@ impl Shard {
                 continue;
             }
             let visit = visit(connection, batch, group.part, (sent, at), &mut self.local);
+            if let Visit::Gone = visit {
+                for publication in batch.due(group.part.0) {
+                    self.local.books.dropped(publication.sub(), Dropped::Broken, 1);
+                }
+            }
             self.visited(key, visit, refused);
         }
-        self.local.delivered(batch, group.part, at, whole);
+        batch.delivered(group.part, at, whole, &mut self.local);
         self.sent = sent;
     }
 
@@ -423,15 +391,20 @@ fn visit(
     let Ok(written) = written else { return Visit::Gone };
     if written < part.bytes {
         local.bytes_sent.inc_by(written as u64);
-        return keep_rest(connection, batch, written, local);
+        return keep_rest(connection, batch, (written, at), local);
     }
-    local.delivered(batch, of, at, 1);
+    batch.delivered(of, at, 1, local);
     connection.sent_at = Some(batch.now);
     Visit::Fine
 }
 
 /// The socket took less than was due: the rest waits from now on.
-fn keep_rest(connection: &mut Connection, batch: &Batch<'_>, written: usize, local: &mut Local) -> Visit {
+fn keep_rest(
+    connection: &mut Connection,
+    batch: &Batch<'_>,
+    (written, at): (usize, Instant),
+    local: &mut Local,
+) -> Visit {
     let (live, coding) = (connection.live, connection.coding);
     let pending = connection.pending();
     pending.blocked = true;
@@ -445,6 +418,7 @@ fn keep_rest(connection: &mut Connection, batch: &Batch<'_>, written: usize, loc
         if skip >= len {
             skip -= len;
             local.sent.inc();
+            local.reached(frame, 1, batch.time.age(frame, at), at);
             local.bytes_out.observe(len as f64);
             continue;
         }
@@ -454,13 +428,18 @@ fn keep_rest(connection: &mut Connection, batch: &Batch<'_>, written: usize, loc
             pending.outbox.begin_front(skip);
             rest += 1;
         }
-        return queue(connection, batch, &batch.publications[rest..]);
+        return queue(connection, batch, &batch.publications[rest..], local);
     }
     Visit::Fine
 }
 
 /// Something waits already, so this waits behind it.
-fn queue(connection: &mut Connection, batch: &Batch<'_>, publications: &[Arc<Publication>]) -> Visit {
+fn queue(
+    connection: &mut Connection,
+    batch: &Batch<'_>,
+    publications: &[Arc<Publication>],
+    local: &mut Local,
+) -> Visit {
     connection.tell_sent();
     let Connection { live, pending: Some(pending), role: Role::Session(session), .. } = connection else {
         return Visit::Fine;
@@ -470,6 +449,7 @@ fn queue(connection: &mut Connection, batch: &Batch<'_>, publications: &[Arc<Pub
         match pending.offer(live, publication, batch.room, batch.now) {
             Offered::Passed => continue,
             Offered::Refused => {
+                local.books.dropped(publication.sub(), Dropped::Refused, 1);
                 attempts.push(Attempt::Refused(publication.live().clone()));
                 continue;
             }

@@ -13,10 +13,11 @@ use super::fan_out::{Attempt, Attempts};
 use super::{Admission, EXPIRE_EVERY_MS, Intent, Refused, Shard, Stop, Stopping};
 use crate::bus::Reset;
 use crate::catalog::{Catalog, SubId, SubMask};
+use crate::hub::books::Dropped;
 use crate::hub::catch_up::CatchUp;
 use crate::hub::connection::{Connection, Role};
 use crate::hub::frame::{Publication, SealedFrame};
-use crate::hub::outbox::{Pushed, Room};
+use crate::hub::outbox::{Item, Pushed, Room};
 use crate::session::{Action, Ending, Event, Session, Start};
 use crate::telemetry::metrics::{Discarded, SnapshotReason};
 use crate::ws::closing::{Cause, Closing, LINGER_LEASE_LOST, LINGER_MAX};
@@ -194,7 +195,7 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(key as usize) else { return };
         connection.live.remove(sub);
         if let Some(pending) = connection.pending.as_mut() {
-            pending.forget(sub);
+            self.local.books.dropped(sub, Dropped::Left, pending.forget(sub));
         }
         let Some(at) = connection.places.iter().position(|(joined, _)| *joined == sub) else { return };
         let (_, place) = connection.places.swap_remove(at);
@@ -285,6 +286,9 @@ impl Shard {
             return;
         };
         let gone = pending.outbox.clear();
+        for sub in gone.iter().filter_map(Item::due) {
+            self.local.books.dropped(sub, Dropped::Backpressure, 1);
+        }
         self.shared.metrics.discarded.with_label_values(&[reason.as_str()]).inc_by(gone.len() as u64);
     }
 
@@ -294,7 +298,9 @@ impl Shard {
         let reason = connection.gone.unwrap_or(DisconnectReason::ClientGone);
         self.end_session(key, reason);
         let Some(mut connection) = self.connections.try_remove(key as usize) else { return };
-        if let Some(pending) = &connection.pending {
+        if let Some(pending) = &mut connection.pending {
+            pending.outbox.take_replaced().into_iter().for_each(|sub| self.local.books.coalesced(sub));
+            pending.outbox.due().for_each(|sub| self.local.books.dropped(sub, Dropped::Closed, 1));
             let label = [Discarded::Closed.as_str()];
             let left = pending.outbox.frames() as u64;
             self.shared.metrics.discarded.with_label_values(&label).inc_by(left);
@@ -394,7 +400,7 @@ impl Shard {
             let Some(connection) = self.connections.get_mut(key as usize) else { continue };
             connection.live.remove(reset.sub);
             let pending = connection.pending();
-            pending.forget(reset.sub);
+            self.local.books.dropped(reset.sub, Dropped::Reset, pending.forget(reset.sub));
             let catch_up = CatchUp::Frames { frames: Arc::clone(&frames), next: 0, then: reset.head };
             pending.set_catch_up(reset.sub, catch_up);
             self.flush(key);
