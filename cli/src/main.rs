@@ -21,8 +21,8 @@ use clap::{Parser, Subcommand};
 use hiveops_node::config::Mistakes;
 
 use command::{
-    completions, config, contract, control, dev, doctor, drain, healthcheck, keys, limits, node, publish,
-    status, tied, users, watch,
+    audit, completions, config, contract, control, dev, doctor, drain, healthcheck, keys, limits, node,
+    publish, status, tied, users, watch,
 };
 use output::{Usage, is_broken_pipe};
 
@@ -55,6 +55,8 @@ enum Command {
     Watch(watch::Args),
     /// Show the health and the figures of a node, or of the control plane
     Status(status::Args),
+    /// Check that everything that was due to sessions is accounted for, on every node
+    Audit(audit::Args),
     /// Show the limits in force on a node, and who set them; or change them
     Limits(limits::Args),
     /// Show the contract versions, or put another one in force
@@ -86,6 +88,7 @@ fn main() -> ExitCode {
         Command::Publish(args) => publish::run(args),
         Command::Watch(args) => watch::run(args),
         Command::Status(args) => status::run(args),
+        Command::Audit(args) => audit::run(args),
         Command::Limits(args) => limits::run(args),
         Command::Contract(args) => contract::run(args),
         Command::Keys(args) => keys::run(args),
