@@ -9,9 +9,12 @@ ARGS ?=
 CASES ?=
 # For `make fuzz`.
 SECONDS ?= 600
+# For `make ws-load`: a cluster that runs already, and how long a soak takes, such as 30m.
+URL ?=
+DURATION ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run cluster test lint tidy deny schemas autobahn fuzz bench bench-peers instructions nightly clean
+.PHONY: help run cluster test lint tidy deny schemas autobahn fuzz ws-load bench bench-peers instructions nightly clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -25,11 +28,12 @@ cluster: ## The same with three nodes, three control replicas and NATS behind on
 	@scripts/run --nodes 3 --controls 3 $(ARGS)
 
 test: ## Install what is missing, then run every test and check that nothing generated has drifted
-	@scripts/install cargo cc node chromium nats-server redis-server haproxy iptables prometheus
+	@scripts/install cargo cc node chromium k6 nats-server redis-server haproxy iptables prometheus
 	$(CARGO) test --workspace --locked
 	scripts/schemas check
 	scripts/bench-report test
 	npm -w mobile-pwa run test:page
+	node --test loadtest/k6/test/*.test.mjs
 
 lint: ## Formatting and clippy, warnings as errors
 	@scripts/install cargo cc rustfmt clippy
@@ -55,6 +59,10 @@ autobahn: ## The Autobahn cases against the WebSocket codec; the last line is `N
 fuzz: ## Fuzz the WebSocket parser (SECONDS=600)
 	@scripts/install cargo cc c++
 	scripts/fuzz $(SECONDS)
+
+ws-load: ## k6 as clients, held to the objectives: smoke=1 (a minute) or soak=1 (DURATION=10m), on URL= or a cluster of its own
+	@scripts/install k6 $(if $(URL),,cargo cc nats-server)
+	@URL='$(URL)' DURATION='$(DURATION)' scripts/ws-load $(if $(smoke),smoke) $(if $(soak),soak)
 
 bench: ## Measure everything that docs/performance.md promises, and write it (CASES="idle fanout")
 	@scripts/install cargo cc nats-server redis-server $(if $(filter 0,$(SYSCALL_SECONDS)),,perf)

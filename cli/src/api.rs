@@ -78,6 +78,11 @@ impl Api {
         Ok(Self { http, url: target.url.trim_end_matches('/').to_owned(), token: target.token })
     }
 
+    /// Takes another credential from now on.
+    pub(crate) fn set_token(&mut self, token: String) {
+        self.token = Some(token);
+    }
+
     /// Begins a call; the credential is in it already.
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let request = self.http.request(method, format!("{}{path}", self.url));

@@ -85,7 +85,12 @@ impl ControlApi {
 
     /// One replica.
     pub(crate) fn at(url: &str, secret: Option<String>) -> reqwest::Result<Self> {
-        Ok(Self { http: client()?, urls: vec![url.to_owned()], secret })
+        Self::of(vec![url.to_owned()], secret)
+    }
+
+    /// These replicas.
+    pub(crate) fn of(urls: Vec<String>, secret: Option<String>) -> reqwest::Result<Self> {
+        Ok(Self { http: client()?, urls, secret })
     }
 
     pub(crate) async fn status(&self) -> anyhow::Result<ControlStatus> {

@@ -3,6 +3,8 @@
 //! It uses nothing but the public HTTP routes, so what a dashboard then shows went the way of real data.
 //! Everything it makes is named and labelled as simulated.
 
+mod account;
+
 use std::time::Duration;
 
 use hiveops_proto::path::{AGENT_HEARTBEAT, AGENTS, TASK, TASKS};
@@ -10,6 +12,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::api::{Api, Error};
+pub(crate) use account::{Account, EMAIL};
 
 /// Fast enough to look alive, slow enough to be read.
 const STEP: Duration = Duration::from_millis(1_500);
@@ -39,10 +42,12 @@ const TITLES: [&str; 8] = [
     "Simulated: tidy the backlog",
 ];
 
-/// Works until it is dropped.
-pub(crate) async fn run(api: &Api) {
+/// Works until it is dropped; with an account where the node asks for access tokens.
+pub(crate) async fn run(api: Api, account: Option<Account>) {
+    let mut office = Office { api, account };
+    office.open().await;
     for member in 0..CREW.len() {
-        send(api, registration(member)).await;
+        office.send(registration(member)).await;
     }
     let mut steps = tokio::time::interval(STEP);
     steps.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -50,11 +55,38 @@ pub(crate) async fn run(api: &Api) {
         steps.tick().await;
         let (member, beat) = heartbeat(step);
         // Somebody may have removed it: it comes back, as a real agent would.
-        if send(api, beat).await == Some(StatusCode::NOT_FOUND) {
-            send(api, registration(member)).await;
+        if office.send(beat).await == Some(StatusCode::NOT_FOUND) {
+            office.send(registration(member)).await;
         }
         if let Some(work) = work(step) {
-            send(api, work).await;
+            office.send(work).await;
+        }
+    }
+}
+
+/// Where they work: a node that lets them in.
+struct Office {
+    api: Api,
+    account: Option<Account>,
+}
+
+impl Office {
+    async fn open(&mut self) {
+        if let Some(account) = &self.account {
+            account.prepare().await;
+            account.log_in(&mut self.api).await;
+        }
+    }
+
+    /// Makes a call, with a new token when the old one has ended. Returns the status of a refusal.
+    async fn send(&mut self, call: Call) -> Option<StatusCode> {
+        let refused = send(&self.api, &call).await;
+        match &self.account {
+            Some(account) if refused == Some(StatusCode::UNAUTHORIZED) => {
+                account.log_in(&mut self.api).await;
+                send(&self.api, &call).await
+            }
+            Some(_) | None => refused,
         }
     }
 }
@@ -133,8 +165,8 @@ fn assignee(slot: u64) -> &'static str {
 }
 
 /// Makes a call; a refusal is worth a line in the log and not the end. Returns the status of a refusal.
-async fn send(api: &Api, call: Call) -> Option<StatusCode> {
-    let request = api.request(call.method, &call.path);
+async fn send(api: &Api, call: &Call) -> Option<StatusCode> {
+    let request = api.request(call.method.clone(), &call.path);
     let request = match &call.body {
         Some(body) => request.json(body),
         None => request,
@@ -142,8 +174,8 @@ async fn send(api: &Api, call: Call) -> Option<StatusCode> {
     let error = api.call(request).await.err()?;
     let status = error.status();
     match status {
-        // A directory from an earlier run holds the crew and its tasks already.
-        Some(StatusCode::CONFLICT | StatusCode::NOT_FOUND) => {
+        // A directory from an earlier run holds the crew and its tasks already; a token ends every ten minutes.
+        Some(StatusCode::CONFLICT | StatusCode::NOT_FOUND | StatusCode::UNAUTHORIZED) => {
             tracing::debug!(error = %error, path = call.path, "simulated call refused");
         }
         Some(_) | None => tracing::warn!(error = %error, path = call.path, "simulated call failed"),

@@ -13,6 +13,9 @@ pub const ACCESS_TOKEN_MS: u64 = 10 * 60 * 1_000;
 /// By how much the clocks of whoever issues a token and whoever checks it may differ.
 pub const TOKEN_LEEWAY_MS: u64 = 30 * 1_000;
 
+/// How long a login lasts without being used, and so its refresh token.
+pub const LOGIN_IDLE_MS: u64 = 7 * 24 * 3_600 * 1_000;
+
 /// From publishing a signing key to signing with it. Every node that is not cut off has it by then, and so
 /// has whoever keeps a node's answer for less than that.
 pub const KEY_PUBLISH_WAIT_MS: u64 = 60 * 1_000;
@@ -122,5 +125,18 @@ pub enum RevokedSubject {
         user: UserId,
         /// Those whose `gen` is below.
         below_generation: u64,
+        /// The role, when it is another one and nothing else was changed: sockets go on with it. Without it they
+        /// are closed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        changed_role: Option<ChangedRole>,
     },
+}
+
+/// The role of a user who is as welcome as before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangedRole {
+    /// What the user may do now.
+    pub role: Role,
+    /// Since this generation nothing but the role has changed: whose `gen` is below it has lost more than a role.
+    pub since_generation: u64,
 }

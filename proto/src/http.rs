@@ -26,6 +26,8 @@ words! {
         RefreshReused = "refresh_reused",
         /// Too many logins of this account, or from this address, were tried lately.
         LoginThrottled = "login_throttled",
+        /// The user has as many unused tickets for sockets as one may have.
+        TooManyTickets = "too_many_tickets",
         /// The credential does not allow this.
         Forbidden = "forbidden",
         /// The contract in force declares no such subscription.

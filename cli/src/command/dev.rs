@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use crate::address::url;
 use crate::api::{Api, Target};
+use crate::control_api::ControlApi;
 use crate::output::Usage;
 use crate::overridden::Overridden;
 use crate::replica::Replica;
@@ -21,7 +22,7 @@ use crate::scratch::Scratch;
 use crate::serve::{Beside, serve};
 use crate::settings::SettingArgs;
 use crate::{demo, output};
-use banner::Banner;
+use banner::{Asks, Banner};
 
 /// The node's settings, and what only makes sense here.
 #[derive(clap::Args)]
@@ -58,6 +59,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let beside = beside(args.control_listen, &mut config)?;
     let banner = Banner::new(&config, args.demo, beside.replica.is_some());
     let token = config.auth.token.as_ref().map(Secret::expose).map(str::to_owned);
+    let account = if args.demo { account(&config, config.control.clone())? } else { None };
     let (address_known, address) = oneshot::channel();
     let ready = |listening: Listening, overridden: &[Overridden]| {
         // Nobody listens without --demo, and nobody reads when standard output is closed.
@@ -69,10 +71,20 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
             && let Ok(address) = address.await
             && let Ok(api) = Api::new(Target { url: url(address), token })
         {
-            demo::run(&api).await;
+            demo::run(api, account).await;
         }
     };
     serve(config, beside, ready, simulation)
+}
+
+/// The user of the simulated agents, where nodes ask for access tokens.
+fn account(config: &Config, replicas: Vec<String>) -> anyhow::Result<Option<demo::Account>> {
+    if Asks::of(&config.auth) != Asks::Login {
+        return Ok(None);
+    }
+    let secret = config.cluster_secret.as_ref().map(Secret::expose).map(str::to_owned);
+    let account = demo::Account::new(ControlApi::of(replicas, secret)?);
+    Ok(Some(account.context("there is no password for the simulated agents")?))
 }
 
 /// A replica for the node to follow, unless it is told to follow others.

@@ -162,7 +162,8 @@ fn row(user: &User, width: usize) -> String {
     format!("{:width$}  {:<16} {state:<8}  {}  {seen}", user.email, user.role.as_str(), user.id)
 }
 
-async fn users(api: &ControlApi) -> anyhow::Result<Vec<User>> {
+/// All of them.
+pub(crate) async fn users(api: &ControlApi) -> anyhow::Result<Vec<User>> {
     let mut answer = api.call(Method::GET, CONTROL_USERS, None).await?;
     Ok(serde_json::from_value(answer["users"].take())?)
 }

@@ -88,3 +88,16 @@ fn the_example_of_an_environment_changes_nothing_and_asks_for_nothing() {
     let (with, without) = (shown(&defaults), shown(&[]));
     assert_eq!((with.code, with.out), (Some(0), without.out), "{}", with.err);
 }
+
+#[test]
+fn a_node_that_asks_for_access_tokens_without_a_control_plane_does_not_start() {
+    let env = [("WS_AUTH_REQUIRED", "true"), ("WS_AUTH_MODE", "jwt"), ("WS_RATE_BURST", "many")];
+    for command in ["node", "doctor"] {
+        let ran = Place::new().run(&[command, "--listen", "127.0.0.1:0"], &env);
+        let said = format!("{}{}", ran.out, ran.err);
+        assert_eq!(ran.code, Some(if command == "node" { 2 } else { 1 }), "{said}");
+        for named in ["WS_AUTH_MODE=jwt", "set HIVEOPS_CONTROL", "WS_RATE_BURST"] {
+            assert!(said.contains(named), "{command} does not say {named}: {said}");
+        }
+    }
+}

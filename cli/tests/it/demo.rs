@@ -2,18 +2,54 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use crate::dev::control;
 use crate::harness::Place;
 use crate::running::Running;
-use crate::wire::Socket;
+use crate::wire::{Http, Socket};
+
+const PATH: &str = "dashboard?subscriptions=agents,tasks";
+const PASSWORD: &str = "pw-marker-of-the-demo";
 
 #[test]
 fn the_demo_shows_agents_and_tasks_that_move_and_labels_all_of_them() {
     let place = Place::new();
     let (node, url) = Running::dev(&place, &["--demo"], &[]);
     node.out.wait(|line| line.contains("Simulated agents are at work"));
-    let mut socket = Socket::connect(&url, "dashboard?subscriptions=agents,tasks", None);
+    shows_the_crew(Socket::connect(&url, PATH, None));
+}
+
+#[test]
+fn where_users_log_in_it_begins_with_the_first_one_and_works_as_a_user_of_its_own() {
+    let place = Place::new();
+    let env = [("WS_AUTH_REQUIRED", "true"), ("WS_AUTH_MODE", "jwt")];
+    let (node, url) = Running::dev(&place, &["--demo", "--control-listen", "127.0.0.1:0"], &env);
+    // What the banner says is what there is to do.
+    node.out.wait(|line| line.contains("users add ") && line.contains("--role super_admin"));
+    node.out.wait(|line| line.contains(&format!("curl -s {url}/api/auth/login")));
+    let control = control(&node);
+    let users = |args: &[&str]| {
+        let ran = place.run_with(&[&["users"], args, &["--control", &control]].concat(), &[], PASSWORD);
+        assert_eq!(ran.code, Some(0), "{}{}", ran.out, ran.err);
+        ran.out
+    };
+    assert_eq!(users(&["list"]), "", "nobody before somebody is there");
+    users(&["add", "ada@example.org", "--role", "viewer"]);
+    let login = json!({"email": "ada@example.org", "password": PASSWORD}).to_string();
+    let (status, grant) = Http::connect(&url).call("POST /api/auth/login", &[], &login).unwrap();
+    assert_eq!(status, 200, "{grant}");
+    shows_the_crew(Socket::connect(&url, PATH, grant["access_token"].as_str()));
+    let listed = users(&["list"]);
+    let own = listed.lines().find(|row| row.contains("simulated-agents@hiveops.invalid"));
+    assert!(own.is_some_and(|row| row.contains("operator")), "{listed}");
+    // Nobody comes in by it without its password, or without anything.
+    let (status, _) = Http::connect(&url).call("GET /api/v1/agents", &[], "").unwrap();
+    assert_eq!(status, 401);
+}
+
+/// Reads until a whole crew was seen, and a task in two states.
+fn shows_the_crew(mut socket: Socket) {
     let mut agents = BTreeSet::new();
     let mut tasks: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     let mut see = |message_type: &Value, data: &Value| {

@@ -10,7 +10,7 @@ use crate::running::Running;
 use crate::wire::{LIMITS, show};
 
 /// What the banner says to call the replica.
-fn control(node: &Running) -> String {
+pub(crate) fn control(node: &Running) -> String {
     let line = node.out.wait(|line| line.contains("control status"));
     let named = line.rsplit_once("--control ").map_or("http://127.0.0.1:7100", |(_, url)| url);
     named.to_owned()

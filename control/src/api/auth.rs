@@ -16,7 +16,7 @@ use http::header::CACHE_CONTROL;
 use super::problem::Problem;
 use super::public::unexpected;
 use super::{App, json_unquoted};
-use crate::auth::{Denial, DenialReason, RefreshOutcome, RefreshToken};
+use crate::auth::{Denial, DenialReason, RefreshOutcome};
 use crate::replica::ask::{Ask, Refused, Told};
 use crate::state::Secret;
 
@@ -116,20 +116,17 @@ pub(crate) async fn logout(
     body: Body,
 ) -> Result<Json<LoggedOut>, Problem> {
     let shape = r#"{"refresh_token"} or {"family"}"#;
-    let family = match json_unquoted(body, shape).await? {
-        LogoutRequest { refresh_token: None, family: Some(family) } => Some(family),
-        // A token that is none belongs to no login, so there is nothing to end.
+    let ask = match json_unquoted(body, shape).await? {
+        LogoutRequest { refresh_token: None, family: Some(family) } => Ask::Logout { family },
         LogoutRequest { refresh_token: Some(token), family: None } => {
-            RefreshToken::parse(&token).map(|token| token.family().clone())
+            Ask::LogoutBy { token: Secret::new(token) }
         }
         LogoutRequest { refresh_token: Some(_), family: Some(_) }
         | LogoutRequest { refresh_token: None, family: None } => {
             return Err(Problem::new(ProblemKind::InvalidData, format!("the body must be {shape}")));
         }
     };
-    if let Some(family) = family {
-        app.service.ask(Ask::Logout { family }).await?;
-    }
+    app.service.ask(ask).await?;
     tracing::info!(correlation_id = %correlation_id, "logged out");
     Ok(Json(LoggedOut { success: true }))
 }

@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hiveops_proto::Timestamp;
-use hiveops_proto::access::{ACCESS_TOKEN_MS, AccessClaims, TOKEN_AUDIENCE};
+use hiveops_proto::access::{AccessClaims, TOKEN_AUDIENCE};
 use hiveops_proto::id::{ClusterId, FamilyId, KeyId, TokenId};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 
@@ -24,11 +24,13 @@ pub(crate) struct Issue {
     pub(crate) family: FamilyId,
     pub(crate) kid: KeyId,
     pub(crate) private: Secret,
+    /// How long the token is good.
+    pub(crate) good_seconds: u64,
 }
 
 /// The token.
 pub(crate) fn sign(issue: &Issue, jti: TokenId, now: Timestamp) -> Result<String, NotSigned> {
-    let Issue { cluster, account, family, kid, private } = issue;
+    let Issue { cluster, account, family, kid, private, good_seconds } = issue;
     let seconds = |at: Timestamp| u64::try_from(at.as_millis() / 1_000).unwrap_or(0);
     let iat = seconds(now);
     let claims = AccessClaims {
@@ -40,7 +42,7 @@ pub(crate) fn sign(issue: &Issue, jti: TokenId, now: Timestamp) -> Result<String
         sid: family.clone(),
         generation: account.generation,
         iat,
-        exp: iat + ACCESS_TOKEN_MS / 1_000,
+        exp: iat + good_seconds,
     };
     let unusable = || NotSigned { kid: kid.clone() };
     let document = URL_SAFE_NO_PAD.decode(private.reveal()).map_err(|_| unusable())?;
@@ -76,6 +78,7 @@ mod tests {
             family: FamilyId::new("f1").unwrap(),
             kid: key.kid,
             private: key.private,
+            good_seconds: 600,
         };
         (issue, key.x)
     }

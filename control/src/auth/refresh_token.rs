@@ -14,6 +14,11 @@ use crate::state::{Secret, TokenHash};
 /// Bytes that nobody can guess.
 pub(crate) const SECRET_BYTES: usize = 32;
 
+/// How many uses of a login are looked through for a token that was given out in it: as many as there are in the
+/// longest login, of 30 days, when it is refreshed every ten minutes, and some more. A few milliseconds of work,
+/// which is less than a password costs.
+const LINEAGE_MAX: usize = 5_000;
+
 /// A text that has the form of a refresh token.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct RefreshToken {
@@ -52,6 +57,14 @@ impl RefreshToken {
         let tag = hmac::sign(&key, self.text().as_bytes());
         let secret = tag.as_ref().try_into().expect("HMAC-SHA-256 has 32 bytes");
         Self { family: self.family.clone(), secret }
+    }
+
+    /// Whether it was given out in the lineage of which control knows some: it is one of them, or what follows from
+    /// it under the seed is. Whoever knows no more than the name of the login, which is in access tokens and logs
+    /// too, has none that is.
+    pub(crate) fn leads_to(&self, seed: &Secret, knows: impl Fn(&TokenHash) -> bool) -> bool {
+        let lineage = std::iter::successors(Some(self.clone()), |token| Some(token.successor(seed)));
+        lineage.take(LINEAGE_MAX).any(|token| knows(&token.hash()))
     }
 
     /// What control keeps of it.
@@ -108,6 +121,18 @@ mod tests {
         assert_ne!(next, token().successor(&other));
         assert_ne!(next.successor(&seed), next);
         assert_eq!(next.family(), token().family());
+    }
+
+    #[test]
+    fn a_token_leads_to_those_that_came_after_it_and_to_no_others() {
+        let seed = seed_of([1; SECRET_BYTES]);
+        let newest = (0..7).fold(token(), |token, _| token.successor(&seed));
+        let is_newest = |hash: &TokenHash| *hash == newest.hash();
+        assert!(token().leads_to(&seed, is_newest) && newest.leads_to(&seed, is_newest));
+        assert!(!newest.successor(&seed).leads_to(&seed, is_newest), "nobody was given that yet");
+        let forged = RefreshToken::first(newest.family().clone(), [8; SECRET_BYTES]);
+        assert!(!forged.leads_to(&seed, is_newest));
+        assert!(!token().leads_to(&seed_of([2; SECRET_BYTES]), is_newest));
     }
 
     #[test]

@@ -3,12 +3,15 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use hiveops_proto::access::ACCESS_TOKEN_MS;
+
 use super::table::{Setting, settings};
-use super::{Config, FirstAdmin, Mistake, Mistakes, Password, Peers, Secret, Start};
-use crate::state::is_email;
+use super::{Config, FirstAdmin, Mistake, Mistakes, Password, Peers, Secret, Start, TokenTimes};
+use crate::state::{Overlap, is_email};
 
 /// Variables that begin like this are a replica's own; a wrong one is a mistake here.
 const OWN: [&str; 3] = ["HIVEOPS_CONTROL_", "HIVEOPS_CLUSTER_", "HIVEOPS_BOOTSTRAP_"];
@@ -18,6 +21,14 @@ const FILE: &str = "_file";
 /// Fewer would write the state for every few commands, more would make a start slow.
 const SNAPSHOT_MIN: u64 = 10;
 const SNAPSHOT_MAX: u64 = 1_000_000;
+
+/// Shorter tokens would have ended before their owners have used them; longer ones are refused by nodes, because a
+/// revocation is forgotten after as long.
+const ACCESS_SECONDS: RangeInclusive<u64> = 10..=ACCESS_TOKEN_MS / 1_000;
+/// Sooner not even nodes beside the leader are sure to have heard of a key; later somebody waits for nothing.
+const PUBLISH_SECONDS: RangeInclusive<u64> = 2..=3_600;
+/// A day: longer is no overlap but two keys.
+const RETIRE_SECONDS_MAX: u64 = 86_400;
 
 /// What was given, layer by layer.
 #[derive(Debug, Default)]
@@ -165,6 +176,7 @@ impl Loader {
             Ok(entries @ SNAPSHOT_MIN..=SNAPSHOT_MAX) => Ok(entries),
             Ok(_) | Err(_) => Err(format!("`{text}` is not a number from {SNAPSHOT_MIN} to {SNAPSHOT_MAX}")),
         });
+        let tokens = self.tokens();
         let secret = self.given.contains_key("cluster_secret");
         let secret = if secret {
             Some(self.parse("cluster_secret", |text| Secret::new(text).map_err(str::to_owned))?)
@@ -193,9 +205,29 @@ impl Loader {
             routes,
             data_dir: data_dir?,
             snapshot_entries: snapshot_entries?,
+            tokens: tokens?,
             secret,
             first_admin,
             start: start?,
+        })
+    }
+
+    /// A key that goes before its tokens would refuse those that are valid.
+    fn tokens(&mut self) -> Option<TokenTimes> {
+        let access = self.seconds("access_token_seconds", ACCESS_SECONDS);
+        let publish = self.seconds("key_publish_seconds", PUBLISH_SECONDS);
+        let least = access.unwrap_or(*ACCESS_SECONDS.start());
+        let retire = self.seconds("key_retire_seconds", least..=RETIRE_SECONDS_MAX);
+        let overlap = Overlap { publish_ms: publish? * 1_000, retire_ms: retire? * 1_000 };
+        Some(TokenTimes { access_seconds: access?, overlap })
+    }
+
+    fn seconds(&mut self, name: &str, range: RangeInclusive<u64>) -> Option<u64> {
+        self.parse(name, |text| match text.parse() {
+            Ok(seconds) if range.contains(&seconds) => Ok(seconds),
+            Ok(_) | Err(_) => {
+                Err(format!("`{text}` is not a number from {} to {}", range.start(), range.end()))
+            }
         })
     }
 
@@ -342,6 +374,29 @@ mod tests {
         assert!(text.contains("a password has 8 to 1024 bytes") && !text.contains("hunter2"), "{text}");
         let text = mistakes(&GOOD, &[("HIVEOPS_BOOTSTRAP_ADMIN_MAIL", "ada@example.org")]);
         assert!(text.contains("HIVEOPS_BOOTSTRAP_ADMIN_MAIL") && text.contains("no such setting"), "{text}");
+    }
+
+    #[test]
+    fn a_key_outlives_its_tokens_and_the_times_have_bounds() {
+        let flags = [("id", "1"), ("peers", "1=127.0.0.1:7100"), ("data_dir", "d")];
+        let with = |more: &[(&'static str, &'static str)]| [&flags, more].concat();
+        let config = load(&inputs(&flags, &[]), Some(start())).unwrap();
+        assert!(config.tokens == TokenTimes::default() && config.tokens.has_slack());
+        let short =
+            [("access_token_seconds", "20"), ("key_publish_seconds", "3"), ("key_retire_seconds", "20")];
+        let config = load(&inputs(&with(&short), &[]), Some(start())).unwrap();
+        assert_eq!(config.tokens.overlap, Overlap { publish_ms: 3_000, retire_ms: 20_000 });
+        assert!(config.tokens.access_seconds == 20 && !config.tokens.has_slack());
+        let bad =
+            [("access_token_seconds", "601"), ("key_publish_seconds", "1"), ("key_retire_seconds", "9")];
+        let text = mistakes(&with(&bad), &[]);
+        for named in
+            ["`601` is not a number from 10 to 600", "`1` is not a number from 2", "`9` is not a number"]
+        {
+            assert!(text.contains(named), "{named} in {text}");
+        }
+        let text = mistakes(&with(&[("key_retire_seconds", "599")]), &[]);
+        assert!(text.contains("`599` is not a number from 600 to 86400"), "{text}");
     }
 
     #[test]

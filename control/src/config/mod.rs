@@ -13,13 +13,14 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use hiveops_proto::access::{ACCESS_TOKEN_MS, KEY_PUBLISH_WAIT_MS};
 use hiveops_proto::control::{DeprecationPolicy, Source};
 use hiveops_proto::id::ClusterId;
 use hiveops_proto::{Contract, Limits};
 
 pub use crate::auth::{Password, WrongLength};
 pub use crate::replica::peers::Peers;
-use crate::state::{Init, LEASE_MS};
+use crate::state::{Init, LEASE_MS, Overlap, RETIRE_WAIT_MS};
 pub use load::{Given, Inputs, environment, load};
 pub use mistake::{Mistake, Mistakes};
 pub use secret::Secret;
@@ -40,12 +41,39 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Log entries between two snapshots.
     pub snapshot_entries: u64,
+    /// How long access tokens and their keys are good.
+    pub tokens: TokenTimes,
     /// What everybody must know who talks to it.
     pub secret: Option<Secret>,
     /// Who is the first user, if this replica leads while there is none.
     pub first_admin: Option<FirstAdmin>,
     /// What the cluster starts from, if this replica is the first to lead it.
     pub start: Start,
+}
+
+/// How long access tokens are good, and how the keys that sign them take over from each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TokenTimes {
+    /// From the signature of an access token to its end.
+    pub access_seconds: u64,
+    /// The steps of a rotation.
+    pub(crate) overlap: Overlap,
+}
+
+impl Default for TokenTimes {
+    fn default() -> Self {
+        Self { access_seconds: ACCESS_TOKEN_MS / 1_000, overlap: Overlap::default() }
+    }
+}
+
+impl TokenTimes {
+    /// Whether a rotation is sure to refuse no valid token: nodes and caches have the time to see the new key, and
+    /// the old one outlives its tokens also where clocks differ by the leeway.
+    pub fn has_slack(&self) -> bool {
+        let Overlap { publish_ms, retire_ms } = self.overlap;
+        let tokens_ms = self.access_seconds * 1_000 + (RETIRE_WAIT_MS - ACCESS_TOKEN_MS);
+        publish_ms >= KEY_PUBLISH_WAIT_MS && retire_ms >= tokens_ms
+    }
 }
 
 /// The user that is made when there is none.

@@ -57,6 +57,10 @@ pub(crate) enum Ask {
     Logout {
         family: FamilyId,
     },
+    /// By a refresh token, which has to be one of the login's.
+    LogoutBy {
+        token: Secret,
+    },
     /// The leader makes id and hash, for the same reason.
     AddUser {
         request: Option<IdempotencyKey>,
@@ -167,6 +171,7 @@ impl Ask {
             | Self::Rotate { .. }
             | Self::Refresh { .. }
             | Self::Logout { .. }
+            | Self::LogoutBy { .. }
             | Self::User { .. }
             | Self::Users
             | Self::Keys

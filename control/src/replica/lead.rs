@@ -129,7 +129,9 @@ mod tests {
     use crate::chance::Chance;
     use crate::config::Password;
     use crate::key_pair;
-    use crate::state::{Command, Init, LEASE_MS, NewUser, Outcome, PUBLISH_WAIT_MS, RETIRE_WAIT_MS, Secret};
+    use crate::state::{
+        Command, Init, LEASE_MS, NewUser, Outcome, Overlap, PUBLISH_WAIT_MS, RETIRE_WAIT_MS, Secret,
+    };
 
     /// A state that a leader looks after, second by second.
     struct Led {
@@ -149,7 +151,7 @@ mod tests {
 
         fn rotate(&mut self) {
             let (key, rotation) = (key_pair::make(&Chance::System).unwrap(), Rotation::Overlapping);
-            self.apply(Action::RotateKey { key, rotation });
+            self.apply(Action::RotateKey { key, rotation, overlap: Overlap::default() });
         }
 
         /// Does what a leader would at once, and says what that was.

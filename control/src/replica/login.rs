@@ -6,7 +6,6 @@
 
 use std::time::Duration;
 
-use hiveops_proto::access::ACCESS_TOKEN_MS;
 use hiveops_proto::auth::{Grant, PASSWORD_BYTES_MAX, TOKEN_TYPE};
 use hiveops_proto::http::ProblemKind;
 use hiveops_proto::id::{FamilyId, TokenId};
@@ -16,7 +15,7 @@ use super::ask::{Asked, DECISION, Refused, Told, no_quorum};
 use super::service::Service;
 use crate::auth::{self, Denial, DenialReason, Issue, RefreshOutcome, RefreshToken, seed_of};
 use crate::raft::Standing;
-use crate::state::{Account, Action, NewFamily, Refreshed, Reply, Secret, State};
+use crate::state::{Account, Action, Family, NewFamily, Refreshed, Reply, Secret};
 
 /// Left of the patience when a hash is there, so that a decision can follow.
 const HASHED_BEFORE: Duration = DECISION;
@@ -96,7 +95,7 @@ impl Service {
         let Some(token) = RefreshToken::parse(token.reveal()) else {
             return nothing(RefreshOutcome::Invalid);
         };
-        let Some(seed) = self.seed(token.family(), deadline).await? else {
+        let Some(seed) = self.seed_for(&token, deadline).await? else {
             return nothing(RefreshOutcome::Invalid);
         };
         let next = token.successor(&seed);
@@ -137,8 +136,13 @@ impl Service {
         family: FamilyId,
         deadline: Instant,
     ) -> Result<Told, Asked> {
-        if self.seed(&family, deadline).await?.is_none() {
-            return Ok(Told::Done);
+        let is_known = || self.plane.read(|state| state.family(&family).is_some());
+        if !is_known() {
+            self.group.catch_up(deadline).await?;
+            // Whoever makes names up writes nothing into the log.
+            if !is_known() {
+                return Ok(Told::Done);
+            }
         }
         match self.decide(standing, None, Action::RevokeFamily { family }, deadline).await {
             Err(Asked::Refused(refused)) if refused.kind == ProblemKind::NotFound => Ok(Told::Done),
@@ -146,15 +150,34 @@ impl Service {
         }
     }
 
-    /// The seed of a login; nothing when a quorum knows of no such login, so that whoever makes names up
-    /// writes nothing into the log.
-    async fn seed(&self, family: &FamilyId, deadline: Instant) -> Result<Option<Secret>, Asked> {
-        let seed = |state: &State| state.family(family).map(|family| family.seed.clone());
-        if let Some(seed) = self.plane.read(seed) {
-            return Ok(Some(seed));
+    /// The same by a refresh token. One that is none of the login's ends nothing, and is not told so.
+    pub(super) async fn log_out_by(
+        &self,
+        standing: &Standing,
+        token: &Secret,
+        deadline: Instant,
+    ) -> Result<Told, Asked> {
+        let Some(token) = RefreshToken::parse(token.reveal()) else { return Ok(Told::Done) };
+        match self.seed_for(&token, deadline).await? {
+            Some(_) => self.log_out(standing, token.family().clone(), deadline).await,
+            None => Ok(Told::Done),
+        }
+    }
+
+    /// The seed of the login that a token was given out in; nothing when a quorum knows of no such login or of no
+    /// such token in it. So whoever makes tokens up, or knows only the name of a login, writes nothing into the
+    /// log and ends nobody's login.
+    async fn seed_for(&self, token: &RefreshToken, deadline: Instant) -> Result<Option<Secret>, Asked> {
+        let known = || self.plane.read(|state| state.family(token.family()).cloned());
+        let is_one = |family: &Family| token.leads_to(&family.seed, |hash| family.keeps(hash));
+        let before = known();
+        if let Some(family) = before.as_ref().filter(|family| is_one(family)) {
+            return Ok(Some(family.seed.clone()));
         }
         self.group.catch_up(deadline).await?;
-        Ok(self.plane.read(seed))
+        // What has not changed was looked through already.
+        let family = known().filter(|family| Some(family) != before.as_ref() && is_one(family));
+        Ok(family.map(|family| family.seed))
     }
 
     /// What the owner of a refresh token gets; nothing when the login, or its user's being let in, has ended.
@@ -173,14 +196,15 @@ impl Service {
             return Err(no_quorum("the cluster has no signing key yet").into());
         };
         let user = account.user.clone();
-        let issue = Issue { cluster, account, family: token.family().clone(), kid, private };
+        let good_seconds = self.config.tokens.access_seconds;
+        let issue = Issue { cluster, account, family: token.family().clone(), kid, private, good_seconds };
         let jti = TokenId::new(&self.chance.name().to_string()).map_err(internal)?;
         let access_token = auth::sign(&issue, jti, now).map_err(internal)?;
         Ok(Some(Grant {
             access_token,
             refresh_token: token.text(),
             token_type: TOKEN_TYPE.to_owned(),
-            expires_in: ACCESS_TOKEN_MS / 1_000,
+            expires_in: good_seconds,
             user,
         }))
     }

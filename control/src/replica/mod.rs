@@ -168,6 +168,9 @@ async fn start(
     let Some(address) = config.peers.addresses().get(&id).cloned() else {
         return Err(Error::NotListed { id, peers: config.peers.to_string() });
     };
+    if !config.tokens.has_slack() {
+        tracing::warn!(replica = id, "signing keys take over so quickly that a valid token may be refused");
+    }
     let directory = Directory::open(&config.data_dir, id)?;
     let link = Link::new(&config, directory.identity().cluster.clone())?;
     let plane = Plane::new();

@@ -226,7 +226,8 @@ impl Service {
             Ask::Rotate { request, rotation } => {
                 let made = key_pair::make(&self.chance);
                 let key = made.map_err(|error| Refused::new(ProblemKind::Internal, error.to_string()))?;
-                self.decide(&standing, request, Action::RotateKey { key, rotation }, deadline).await
+                let action = Action::RotateKey { key, rotation, overlap: self.config.tokens.overlap };
+                self.decide(&standing, request, action, deadline).await
             }
             Ask::Keys => {
                 self.group.catch_up(deadline).await?;
@@ -244,6 +245,7 @@ impl Service {
             }
             Ask::Refresh { token } => self.refresh(&standing, &token, deadline).await,
             Ask::Logout { family } => self.log_out(&standing, family, deadline).await,
+            Ask::LogoutBy { token } => self.log_out_by(&standing, &token, deadline).await,
             Ask::AddUser { request, email, full_name, role, password } => {
                 let new = NewAccount { email, full_name, role, password };
                 self.add_user(&standing, request, new, deadline).await

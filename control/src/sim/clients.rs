@@ -17,7 +17,9 @@ use super::history::{Rule, show};
 use super::net::within;
 use super::world::World;
 use crate::replica::ask::Decided;
-use crate::state::{Action, NewFamily, NewKey, NewUser, Refreshed, Reply, Rotation, Secret, TokenHash};
+use crate::state::{
+    Action, NewFamily, NewKey, NewUser, Overlap, Refreshed, Reply, Rotation, Secret, TokenHash,
+};
 
 /// Clients have numbers that no replica has.
 const FIRST: u64 = 100;
@@ -145,7 +147,8 @@ impl Client {
         let new = NewKey { kid, private: Secret::new("private"), x: "A".repeat(43) };
         let urgent = self.chance.in_thousand(500);
         let rotation = if urgent { Rotation::Urgent } else { Rotation::Overlapping };
-        self.command(key, &Action::RotateKey { key: new, rotation }, "another key").await;
+        let action = Action::RotateKey { key: new, rotation, overlap: Overlap::default() };
+        self.command(key, &action, "another key").await;
     }
 
     /// A user whom nobody else makes: if it is there already, the request was done twice.

@@ -20,7 +20,7 @@ use super::process::Process;
 use crate::api::{self, App};
 use crate::chance::Chance;
 use crate::clock::Wall;
-use crate::config::{Config, Start};
+use crate::config::{Config, Start, TokenTimes};
 use crate::raft::{Group, Machine, Unusable};
 use crate::replica::plane::Plane;
 use crate::replica::service::{Outside, Service};
@@ -300,6 +300,7 @@ impl World {
             routes: None,
             data_dir: Path::new("/control").to_owned(),
             snapshot_entries: self.inner.snapshot_entries,
+            tokens: TokenTimes::default(),
             secret: None,
             first_admin: None,
             start: Start::new(limits, BTreeMap::new(), &contract),

@@ -110,9 +110,9 @@ impl Cluster {
             Action::SupportContract { versions, policy } => {
                 Ok(Effect::view_if(self.registry.support(versions, policy)?, Reply::Empty))
             }
-            Action::RotateKey { key, rotation } => {
+            Action::RotateKey { key, rotation, overlap } => {
                 let kid = key.kid.clone();
-                let sign_from = self.keys.rotate(key, rotation, now)?;
+                let sign_from = self.keys.rotate(key, rotation, overlap, now)?;
                 Ok(Effect::view(Reply::Rotation { kid, sign_from }))
             }
             // The time of the command has done it already.
@@ -170,13 +170,16 @@ impl Cluster {
 
     /// What the change of a user means for the credentials that are out there.
     fn credentials(&mut self, user: &UserId, credentials: Credentials, now: Timestamp) -> Decision {
+        let account = self.users.account(user)?;
+        let (generation, role) = (account.generation, account.user.role);
         match credentials {
             Credentials::Stay => return Ok(Effect::nothing()),
-            Credentials::Renew => {}
-            Credentials::End => self.families.remove_user(user),
+            Credentials::Renew => self.revocations.role(user.clone(), generation, role, now),
+            Credentials::End => {
+                self.families.remove_user(user);
+                self.revocations.user(user.clone(), generation, now);
+            }
         }
-        let generation = self.users.account(user)?.generation;
-        self.revocations.user(user.clone(), generation, now);
         Ok(Effect::view(Reply::Empty))
     }
 

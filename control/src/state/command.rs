@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::contract::Push;
 use super::families::NewFamily;
-use super::keys::{NewKey, Rotation};
+use super::keys::{NewKey, Overlap, Rotation};
 use super::secret::{Secret, TokenHash};
 use super::users::NewUser;
 
@@ -97,6 +97,9 @@ pub enum Action {
         key: NewKey,
         /// How.
         rotation: Rotation,
+        /// How long its steps take.
+        #[serde(default, skip_serializing_if = "Overlap::is_default")]
+        overlap: Overlap,
     },
     /// Make a user.
     AddUser(Box<NewUser>),

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use hiveops_proto::Timestamp;
+use hiveops_proto::access::LOGIN_IDLE_MS;
 use hiveops_proto::id::{FamilyId, UserId};
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -16,7 +17,7 @@ use super::secret::{Secret, TokenHash};
 pub const GRACE_MS: u64 = 10 * 1_000;
 
 /// How long a login lasts without being used.
-pub const IDLE_MS: u64 = 7 * 24 * 3_600 * 1_000;
+pub const IDLE_MS: u64 = LOGIN_IDLE_MS;
 
 /// How long a login lasts at most.
 pub const LOGIN_MS: u64 = 30 * 24 * 3_600 * 1_000;
@@ -54,6 +55,13 @@ pub struct Family {
     parent: Option<(TokenHash, Timestamp)>,
     /// When the login ends however it is used.
     ends: Timestamp,
+}
+
+impl Family {
+    /// Whether it is the newest token, or the one that it replaced.
+    pub(crate) fn keeps(&self, token: &TokenHash) -> bool {
+        self.current == *token || self.parent.as_ref().is_some_and(|(parent, _)| parent == token)
+    }
 }
 
 /// What using a refresh token led to.
@@ -128,8 +136,8 @@ impl Families {
             Some((parent, replaced)) if parent == presented && now <= replaced.plus_millis(GRACE_MS) => {
                 Ok(Refreshed::InGrace)
             }
-            // An older token, or none that ever was. Only somebody who once had a token of the family
-            // knows its name, so both are taken for a copy.
+            // An older token. One that never was has no business here: the leader tells the two apart, because
+            // it has the token and not only its hash.
             _ => {
                 self.remove(id);
                 Ok(Refreshed::Reused)

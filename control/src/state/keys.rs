@@ -12,17 +12,42 @@ use serde::{Deserialize, Serialize};
 use super::outcome::{Refusal, RefusalCode};
 use super::secret::Secret;
 
-/// From publishing a key to signing with it: within this time every node that is not cut off has seen it,
-/// also when a new leader's clock is ahead of the last one's by as much as the leeway allows.
+/// From publishing a key to signing with it, unless somebody wants it otherwise: within this time every node
+/// that is not cut off has seen it, also when a new leader's clock is ahead of the last one's by as much as the
+/// leeway allows.
 pub const PUBLISH_WAIT_MS: u64 = KEY_PUBLISH_WAIT_MS;
 
-/// From the last signature of a key to its end: what it signed has expired, also for a node whose clock is
+/// From the last signature of a key to its end, unless somebody wants it otherwise: what it signed has expired, also for a node whose clock is
 /// behind by as much as the leeway allows, and another such time for clocks of replicas.
 pub const RETIRE_WAIT_MS: u64 = ACCESS_TOKEN_MS + 2 * TOKEN_LEEWAY_MS;
 
 /// How many keys there can be at once: a rotation every [`PUBLISH_WAIT_MS`] needs more than a dozen of them
 /// until the first is retired, and nobody rotates like that.
 pub const KEYS_MAX: usize = 8;
+
+/// How long the steps of a rotation take. It travels in the command, so that replicas that were told something
+/// else decide alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Overlap {
+    /// From publishing the new key to signing with it.
+    pub publish_ms: u64,
+    /// From the last signature of the old one to its end.
+    pub retire_ms: u64,
+}
+
+impl Default for Overlap {
+    fn default() -> Self {
+        Self { publish_ms: PUBLISH_WAIT_MS, retire_ms: RETIRE_WAIT_MS }
+    }
+}
+
+impl Overlap {
+    /// Not written then, so that a replica of before there was a choice reads the command.
+    pub(crate) fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
 
 /// A key pair made outside.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,6 +126,7 @@ impl KeySet {
         &mut self,
         new: NewKey,
         rotation: Rotation,
+        overlap: Overlap,
         now: Timestamp,
     ) -> Result<Timestamp, Refusal> {
         if !new.private.is_sound() || !is_public_key(&new.x) {
@@ -119,8 +145,8 @@ impl KeySet {
             let reason = format_args!("there are {KEYS_MAX} keys; wait until one is retired");
             return Err(Refusal::new(RefusalCode::TooMany, reason));
         }
-        let sign_from = if self.0.is_empty() { now } else { now.plus_millis(PUBLISH_WAIT_MS) };
-        let retire_after = sign_from.plus_millis(RETIRE_WAIT_MS);
+        let sign_from = if self.0.is_empty() { now } else { now.plus_millis(overlap.publish_ms) };
+        let retire_after = sign_from.plus_millis(overlap.retire_ms);
         for key in self.0.values_mut().filter(|key| key.retire_after.is_none()) {
             key.retire_after = Some(retire_after);
         }
@@ -207,8 +233,8 @@ mod tests {
     fn the_first_key_signs_at_once_and_the_next_after_the_wait() {
         let mut keys = KeySet::default();
         assert!(keys.signing(at(0)).is_none());
-        assert_eq!(keys.rotate(key(1), Rotation::Overlapping, at(0)).unwrap(), at(0));
-        let from = keys.rotate(key(2), Rotation::Overlapping, at(10)).unwrap();
+        assert_eq!(keys.rotate(key(1), Rotation::Overlapping, Overlap::default(), at(0)).unwrap(), at(0));
+        let from = keys.rotate(key(2), Rotation::Overlapping, Overlap::default(), at(10)).unwrap();
         assert_eq!(from, at(10 + PUBLISH_WAIT_MS));
         assert_eq!(signer(&keys, 9 + PUBLISH_WAIT_MS), "k1");
         assert_eq!(signer(&keys, 10 + PUBLISH_WAIT_MS), "k2");
@@ -221,9 +247,9 @@ mod tests {
     #[test]
     fn a_key_is_published_then_signs_then_retires() {
         let mut keys = KeySet::default();
-        keys.rotate(key(1), Rotation::Overlapping, at(0)).unwrap();
+        keys.rotate(key(1), Rotation::Overlapping, Overlap::default(), at(0)).unwrap();
         assert_eq!(keys.next_end(), None, "the only key has no end");
-        keys.rotate(key(2), Rotation::Overlapping, at(10)).unwrap();
+        keys.rotate(key(2), Rotation::Overlapping, Overlap::default(), at(10)).unwrap();
         let states = |ms| -> Vec<KeyState> { keys.list(at(ms)).iter().map(|key| key.state).collect() };
         assert_eq!(states(9 + PUBLISH_WAIT_MS), [KeyState::Signing, KeyState::Published]);
         assert_eq!(states(10 + PUBLISH_WAIT_MS), [KeyState::Retiring, KeyState::Signing]);
@@ -233,26 +259,48 @@ mod tests {
     }
 
     #[test]
+    fn the_steps_take_as_long_as_the_command_says() {
+        let mut keys = KeySet::default();
+        let overlap = Overlap { publish_ms: 7, retire_ms: 20 };
+        keys.rotate(key(1), Rotation::Overlapping, overlap, at(0)).unwrap();
+        assert_eq!(keys.rotate(key(2), Rotation::Overlapping, overlap, at(10)).unwrap(), at(17));
+        assert_eq!((signer(&keys, 16), signer(&keys, 17)), ("k1".to_owned(), "k2".to_owned()));
+        assert_eq!((keys.verifying(at(36)).len(), keys.verifying(at(37)).len()), (2, 1));
+    }
+
+    #[test]
     fn one_rotation_at_a_time_and_not_too_many_keys() {
         let mut keys = KeySet::default();
-        keys.rotate(key(0), Rotation::Overlapping, at(0)).unwrap();
-        keys.rotate(key(1), Rotation::Overlapping, at(0)).unwrap();
-        let refusal = keys.rotate(key(2), Rotation::Overlapping, at(1)).unwrap_err();
+        keys.rotate(key(0), Rotation::Overlapping, Overlap::default(), at(0)).unwrap();
+        keys.rotate(key(1), Rotation::Overlapping, Overlap::default(), at(0)).unwrap();
+        let refusal = keys.rotate(key(2), Rotation::Overlapping, Overlap::default(), at(1)).unwrap_err();
         assert!(refusal.to_string().contains("a rotation is under way until"), "{refusal}");
         for number in 2..KEYS_MAX {
-            keys.rotate(key(number), Rotation::Overlapping, at(number as u64 * PUBLISH_WAIT_MS)).unwrap();
+            keys.rotate(
+                key(number),
+                Rotation::Overlapping,
+                Overlap::default(),
+                at(number as u64 * PUBLISH_WAIT_MS),
+            )
+            .unwrap();
         }
         let now = at(KEYS_MAX as u64 * PUBLISH_WAIT_MS);
-        assert_eq!(keys.rotate(key(99), Rotation::Overlapping, now).unwrap_err().code, RefusalCode::TooMany);
-        assert_eq!(keys.rotate(key(1), Rotation::Overlapping, now).unwrap_err().code, RefusalCode::Conflict);
+        assert_eq!(
+            keys.rotate(key(99), Rotation::Overlapping, Overlap::default(), now).unwrap_err().code,
+            RefusalCode::TooMany
+        );
+        assert_eq!(
+            keys.rotate(key(1), Rotation::Overlapping, Overlap::default(), now).unwrap_err().code,
+            RefusalCode::Conflict
+        );
     }
 
     #[test]
     fn an_urgent_rotation_leaves_nothing_of_the_old_keys() {
         let mut keys = KeySet::default();
-        keys.rotate(key(1), Rotation::Overlapping, at(0)).unwrap();
-        keys.rotate(key(2), Rotation::Overlapping, at(0)).unwrap();
-        keys.rotate(key(3), Rotation::Urgent, at(1)).unwrap();
+        keys.rotate(key(1), Rotation::Overlapping, Overlap::default(), at(0)).unwrap();
+        keys.rotate(key(2), Rotation::Overlapping, Overlap::default(), at(0)).unwrap();
+        keys.rotate(key(3), Rotation::Urgent, Overlap::default(), at(1)).unwrap();
         assert_eq!(signer(&keys, 1), "k3");
         assert_eq!(keys.verifying(at(1)).len(), 1);
     }
@@ -260,7 +308,8 @@ mod tests {
     #[test]
     fn a_key_that_is_none_is_refused() {
         let bad = NewKey { x: "A".repeat(42), ..key(1) };
-        let refusal = KeySet::default().rotate(bad, Rotation::Overlapping, at(0)).unwrap_err();
+        let refusal =
+            KeySet::default().rotate(bad, Rotation::Overlapping, Overlap::default(), at(0)).unwrap_err();
         assert_eq!(refusal.code, RefusalCode::Invalid);
     }
 
@@ -288,14 +337,14 @@ mod tests {
         ) {
             // The states of the key set, each from a time on.
             let mut keys = KeySet::default();
-            keys.rotate(key(0), Rotation::Overlapping, at(0)).unwrap();
+            keys.rotate(key(0), Rotation::Overlapping, Overlap::default(), at(0)).unwrap();
             let mut history = vec![(0, keys.clone())];
             let mut now = 0;
             for (number, wait) in waits.into_iter().enumerate() {
                 now += wait;
                 keys.expire(at(now));
                 // One that comes too early is refused, and nothing changes.
-                let _ = keys.rotate(key(number + 1), Rotation::Overlapping, at(now));
+                let _ = keys.rotate(key(number + 1), Rotation::Overlapping, Overlap::default(), at(now));
                 history.push((now, keys.clone()));
             }
             let as_of = |ms: u64| &history.iter().rev().find(|(from, _)| *from <= ms).unwrap().1;
@@ -321,7 +370,7 @@ mod tests {
         ) {
             // By real time: from when on a leader's clock runs from what, and the keys then.
             let mut keys = KeySet::default();
-            keys.rotate(key(0), Rotation::Overlapping, at(0)).unwrap();
+            keys.rotate(key(0), Rotation::Overlapping, Overlap::default(), at(0)).unwrap();
             let mut history = vec![(0, 0, keys.clone())];
             let (mut real, mut reached) = (0, 0);
             for (number, (wait, ahead, rotates)) in leads.into_iter().enumerate() {
@@ -330,7 +379,7 @@ mod tests {
                 reached = u64::max(real + ahead, reached);
                 keys.expire(at(reached));
                 if rotates {
-                    let _ = keys.rotate(key(number + 1), Rotation::Overlapping, at(reached));
+                    let _ = keys.rotate(key(number + 1), Rotation::Overlapping, Overlap::default(), at(reached));
                 }
                 history.push((real, reached, keys.clone()));
             }

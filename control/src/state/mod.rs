@@ -36,7 +36,7 @@ pub use families::{
     FAMILIES_MAX, FAMILIES_PER_USER_MAX, Family, GRACE_MS, IDLE_MS, LOGIN_MS, NewFamily, Refreshed,
 };
 pub use keys::{
-    KEYS_MAX, KeyState, NewKey, PUBLISH_WAIT_MS, PublicKey, RETIRE_WAIT_MS, Rotation, SigningKey,
+    KEYS_MAX, KeyState, NewKey, Overlap, PUBLISH_WAIT_MS, PublicKey, RETIRE_WAIT_MS, Rotation, SigningKey,
 };
 pub use leases::{HOLDERS_MAX, LEASE_MS, LEASE_MS_RANGE, NodeLease, USERS_PER_ASK_MAX, USERS_PER_NODE_MAX};
 pub use outcome::{LimitChange, Outcome, Refusal, RefusalCode, Reply};

@@ -58,7 +58,9 @@ pub(crate) fn fingerprint(action: &Action) -> String {
     let text = match action {
         // Whoever leads makes the key, and another one when the request is repeated: it is none of what was
         // asked for.
-        Action::RotateKey { key: _, rotation } => serde_json::to_string(&("rotate_key", rotation)),
+        Action::RotateKey { key: _, rotation, overlap: _ } => {
+            serde_json::to_string(&("rotate_key", rotation))
+        }
         // The same holds for the id of a user, and for the salt of a hash: whoever repeats a request with
         // another password under the same name is answered like the first time.
         Action::AddUser(new) => {

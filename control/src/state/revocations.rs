@@ -2,7 +2,9 @@
 //! the list stays short; nodes get it whole.
 
 use hiveops_proto::Timestamp;
-use hiveops_proto::access::{ACCESS_TOKEN_MS, Revocation, RevokedSubject, TOKEN_LEEWAY_MS};
+use hiveops_proto::access::{
+    ACCESS_TOKEN_MS, ChangedRole, Revocation, RevokedSubject, Role, TOKEN_LEEWAY_MS,
+};
 use hiveops_proto::id::{FamilyId, TokenId, UserId};
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +24,9 @@ pub(crate) struct Revocations {
     tokens: Expiring<TokenId, ()>,
     families: Expiring<FamilyId, ()>,
     users: Expiring<UserId, u64>,
+    /// Of those users of whom nothing but the role has changed.
+    #[serde(default)]
+    roles: Expiring<UserId, ChangedRole>,
 }
 
 impl Revocations {
@@ -42,12 +47,26 @@ impl Revocations {
     }
 
     pub(crate) fn user(&mut self, user: UserId, below_generation: u64, now: Timestamp) {
+        self.roles.remove(&user);
         self.users.insert(user, below_generation, now.plus_millis(REVOKED_MS));
+    }
+
+    /// Access tokens have to be made anew, but whoever has one of just before has lost no more than the role.
+    pub(crate) fn role(&mut self, user: UserId, below_generation: u64, role: Role, now: Timestamp) {
+        // One role after the other is still nothing but the role.
+        let since_generation = match self.roles.get(&user) {
+            Some(changed) => changed.since_generation,
+            None => below_generation.saturating_sub(1),
+        };
+        let until = now.plus_millis(REVOKED_MS);
+        self.roles.insert(user.clone(), ChangedRole { role, since_generation }, until);
+        self.users.insert(user, below_generation, until);
     }
 
     /// Forgets what has expired by itself; true if there was any.
     pub(crate) fn expire(&mut self, now: Timestamp) -> bool {
         let tokens = self.tokens.expire(now).len();
+        self.roles.expire(now);
         tokens + self.families.expire(now).len() + self.users.expire(now).len() > 0
     }
 
@@ -67,7 +86,11 @@ impl Revocations {
             until,
         });
         let users = self.users.iter().map(|(user, below, until)| Revocation {
-            subject: RevokedSubject::User { user: user.clone(), below_generation: *below },
+            subject: RevokedSubject::User {
+                user: user.clone(),
+                below_generation: *below,
+                changed_role: self.roles.get(user).cloned(),
+            },
             until,
         });
         tokens.chain(families).chain(users).collect()

@@ -1,7 +1,7 @@
 //! The state as a whole: what one part means for another, and that a log makes the same bytes everywhere.
 
 use hiveops_proto::NodeId;
-use hiveops_proto::access::{RevokedSubject, Role};
+use hiveops_proto::access::{ChangedRole, RevokedSubject, Role};
 use hiveops_proto::control::{DeprecationPolicy, Source};
 use hiveops_proto::id::{IdempotencyKey, TokenId};
 use hiveops_proto::lease::{LeaseAsk, Wanted};
@@ -158,12 +158,34 @@ fn the_view_moves_only_when_it_is_another_one() {
     assert_eq!(replica.state.view().unwrap().revision, replica.state.applied());
 }
 
+/// What nodes hear of the viewer whose role, and nothing else, has changed.
+fn changed(below_generation: u64, role: Role, since_generation: u64) -> Vec<RevokedSubject> {
+    let changed_role = Some(ChangedRole { role, since_generation });
+    vec![RevokedSubject::User { user: user(1), below_generation, changed_role }]
+}
+
+#[test]
+fn sockets_may_go_on_with_another_role_since_nothing_else_has_changed() {
+    let mut replica = Replica::new();
+    let set = |role| Action::SetRole { user: user(1), role };
+    replica.done(set(Role::Operator));
+    replica.done(set(Role::Developer));
+    assert_eq!(replica.revoked(), changed(2, Role::Developer, 0), "one role after the other");
+    let password_hash = Secret::new("$argon2id$");
+    replica.done(Action::SetPassword { user: user(1), password_hash });
+    replica.done(set(Role::Viewer));
+    assert_eq!(replica.revoked(), changed(4, Role::Viewer, 3), "not those of the old password");
+    let again: State = serde_json::from_str(&serde_json::to_string(&replica.state).unwrap()).unwrap();
+    assert_eq!(again, replica.state);
+}
+
 #[test]
 fn a_role_a_password_or_a_ban_makes_older_tokens_bad() {
     let mut replica = Replica::new();
-    let below = |below_generation| vec![RevokedSubject::User { user: user(1), below_generation }];
+    let below =
+        |below_generation| vec![RevokedSubject::User { user: user(1), below_generation, changed_role: None }];
     replica.done(Action::SetRole { user: user(1), role: Role::Operator });
-    assert_eq!(replica.revoked(), below(1));
+    assert_eq!(replica.revoked(), changed(1, Role::Operator, 0));
     assert!(replica.state.family(&family(1)).is_some(), "another role does not end the login");
     replica.done(Action::SetPassword { user: user(1), password_hash: Secret::new("$argon2id$") });
     assert_eq!(replica.revoked(), below(2));
@@ -206,7 +228,10 @@ fn when_there_is_no_room_for_single_tokens_all_of_the_user_are_revoked() {
     replica.done(Action::RevokeFamily { family: family(1) });
     let revoked = replica.revoked();
     assert_eq!(revoked.len(), SINGLE_MAX + 1);
-    assert_eq!(revoked.last(), Some(&RevokedSubject::User { user: user(1), below_generation: 1 }));
+    assert_eq!(
+        revoked.last(),
+        Some(&RevokedSubject::User { user: user(1), below_generation: 1, changed_role: None })
+    );
 }
 
 #[test]
@@ -222,7 +247,8 @@ fn a_first_admin_is_made_only_when_there_is_no_user() {
 #[test]
 fn what_nodes_and_askers_see_has_no_secret() {
     let mut replica = Replica::new();
-    let key = Action::RotateKey { key: new_key(1), rotation: Rotation::Overlapping };
+    let key =
+        Action::RotateKey { key: new_key(1), rotation: Rotation::Overlapping, overlap: Overlap::default() };
     assert!(!format!("{key:?}").contains("S3CRET"));
     let outcome = replica.apply_as(Some("r1"), key);
     assert!(!serde_json::to_string(&outcome).unwrap().contains("S3CRET"));
@@ -301,7 +327,7 @@ fn action() -> impl Strategy<Value = Action> {
             Action::PushContract(Box::new(push))
         }),
         3 => (0_usize..20, rotation).prop_map(|(key, rotation)| {
-            Action::RotateKey { key: new_key(key), rotation }
+            Action::RotateKey { key: new_key(key), rotation, overlap: Overlap::default() }
         }),
         4 => (0_usize..4, prop::sample::select(Role::ALL))
             .prop_map(|(number, role)| Action::AddUser(new_user(number, role))),

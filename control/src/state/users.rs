@@ -52,7 +52,7 @@ pub struct Account {
 pub(crate) enum Credentials {
     /// Nothing.
     Stay,
-    /// Access tokens are to be made anew; the logins stay.
+    /// Access tokens are to be made anew, with another role; the logins stay.
     Renew,
     /// The logins end.
     End,

@@ -5,15 +5,17 @@
 //! that is there and cannot be read is refused, not passed over for the next.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hiveops_proto::path::{BEARER_SUBPROTOCOL, SESSION_COOKIE};
 use http::HeaderMap;
-use http::header::{AUTHORIZATION, COOKIE, HeaderName, ORIGIN};
+use http::header::{AUTHORIZATION, COOKIE, HOST, HeaderName, ORIGIN};
+use http::uri::Authority;
 
 use super::Denial;
-use crate::config::Origins;
+use crate::config::{Origin, Origins};
 
 /// What was found.
 #[derive(Clone, PartialEq, Eq)]
@@ -93,6 +95,29 @@ enum OriginRule {
 /// Whether a request with a cookie comes from a page that may use it.
 pub(crate) fn is_from_listed_page(headers: &HeaderMap, origins: &Origins) -> bool {
     only(headers, ORIGIN).flatten().is_some_and(|origin| origins.lists(origin))
+}
+
+/// Whether a request that changes something may come from where it does, on a node that asks for no credential: from
+/// no page at all, from one of this node, or from one that somebody allowed. A page of anybody's can send it, also
+/// as a form, which no browser asks about before.
+pub(crate) fn may_change_unasked(headers: &HeaderMap, origins: &Origins) -> bool {
+    match only(headers, ORIGIN) {
+        None => true,
+        Some(Some(origin)) => is_own(headers, origin) || (origins.configured() && origins.allows(origin)),
+        Some(None) => false,
+    }
+}
+
+/// Whether a page is one of this node: it was reached where the request was. A name does not count, because
+/// whoever owns one can let it lead here; `localhost` and addresses are nobody's to give away.
+fn is_own(headers: &HeaderMap, origin: &str) -> bool {
+    let Some(host) = only(headers, HOST).flatten() else { return false };
+    let Ok(authority) = host.parse::<Authority>() else { return false };
+    let name = authority.host().trim_start_matches('[').trim_end_matches(']');
+    let is_fixed = name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok();
+    let page = origin.parse::<Origin>();
+    let own = ["http", "https"].map(|scheme| format!("{scheme}://{host}").parse());
+    is_fixed && page.is_ok() && own.contains(&page)
 }
 
 /// The value of a cookie; an error when it stands twice, because readers differ in which of the two it is.
@@ -286,6 +311,42 @@ mod tests {
         assert_eq!(cookie(&twice, SESSION_COOKIE), Err(Denial::Invalid));
         assert_eq!(cookie(&twice, "x"), Ok(Some("1".to_owned())));
         assert_eq!(cookie(&headers(&[("cookie", "my_hiveops_session=a")]), SESSION_COOKIE), Ok(None));
+    }
+
+    #[test]
+    fn what_changes_something_unasked_comes_from_no_page_or_from_one_that_may() {
+        let ask = |host: &str, values: &[&str], origins: &Origins| {
+            let pairs = values.iter().map(|value| ("origin", *value)).chain([("host", host)]);
+            may_change_unasked(&headers(&pairs.collect::<Vec<_>>()), origins)
+        };
+        let here = "127.0.0.1:8000";
+        for (host, own) in [
+            (here, "http://127.0.0.1:8000"),
+            ("localhost:8000", "http://LOCALHOST:8000"),
+            ("[::1]:8000", "http://[::1]:8000"),
+            ("10.0.0.7", "https://10.0.0.7"),
+            ("10.0.0.7:80", "http://10.0.0.7"),
+        ] {
+            assert!(ask(host, &[own], &Origins::Unchecked), "{own}");
+            assert!(ask(host, &[], &Origins::Unchecked));
+        }
+        for (host, foreign) in [
+            (here, "https://evil.example"),
+            (here, "http://127.0.0.1:5173"),
+            (here, "http://localhost:8000"),
+            (here, "null"),
+            (here, ""),
+            // A name that was made to lead here.
+            ("evil.example:8000", "http://evil.example:8000"),
+            ("localhost.evil.example", "http://localhost.evil.example"),
+        ] {
+            assert!(!ask(host, &[foreign], &Origins::Unchecked), "{foreign}");
+            assert!(ask(host, &[foreign], &Origins::Any), "{foreign}");
+        }
+        assert!(!ask(here, &["http://127.0.0.1:8000", "http://127.0.0.1:8000"], &Origins::Any));
+        let listed = origins();
+        assert!(ask(here, &[PAGE], &listed) && ask(here, &["http://127.0.0.1:8000"], &listed));
+        assert!(!ask(here, &["https://evil.example"], &listed));
     }
 
     #[test]

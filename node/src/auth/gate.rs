@@ -8,8 +8,8 @@ use arc_swap::ArcSwap;
 use hiveops_proto::control::AccessView;
 
 use super::credentials::Found;
-use super::tickets::Tickets;
-use super::token::{Verifier, Vouched};
+use super::tickets::{NoTicket, Tickets};
+use super::token::{Standing, Verifier, Vouched};
 use super::{Denial, Principal};
 use crate::config::{Auth, AuthMode};
 use crate::time::Clock;
@@ -59,8 +59,13 @@ impl Gate {
 
     /// Whether what somebody came in with has been revoked since.
     pub(crate) fn is_revoked(&self, principal: &Principal) -> bool {
+        self.standing(principal) != Standing::Good
+    }
+
+    /// What is left for a socket of what it came in with.
+    pub(crate) fn standing(&self, principal: &Principal) -> Standing {
         let now = self.clock.timestamp();
-        principal.vouched().is_some_and(|vouched| self.verifier.load().is_revoked(vouched, now))
+        principal.vouched().map_or(Standing::Good, |vouched| self.verifier.load().standing(vouched, now))
     }
 
     /// Whether nobody can renew a credential just now, because control cannot be heard.
@@ -68,8 +73,8 @@ impl Gate {
         (self.stale)()
     }
 
-    /// A ticket for one socket; none when too many are out.
-    pub(crate) fn issue_ticket(&self, principal: Principal) -> Option<String> {
+    /// A ticket for one socket, unless too many are out.
+    pub(crate) fn issue_ticket(&self, principal: Principal) -> Result<String, NoTicket> {
         self.tickets.issue(principal, self.clock.moment())
     }
 

@@ -20,5 +20,5 @@ pub(crate) use gate::Gate;
 pub(crate) use outcome::{LoginRefusal, RefreshOutcome};
 pub(crate) use principal::Principal;
 pub(crate) use roles::Permission;
-pub(crate) use tickets::TICKET_MS;
-pub(crate) use token::{Vouched, end_of};
+pub(crate) use tickets::{NoTicket, TICKET_MS};
+pub(crate) use token::{Standing, Vouched, end_of};

@@ -35,6 +35,14 @@ impl Principal {
         self.role().is_none_or(|role| roles::may_join(role, subscription))
     }
 
+    /// Goes on with another role, as if by a token of this generation.
+    pub(crate) fn change_role(&mut self, role: Role, generation: u64) {
+        if let Self::User(vouched) = self {
+            vouched.claims.role = role;
+            vouched.claims.generation = generation;
+        }
+    }
+
     /// The user, for limits that are per user.
     pub(crate) fn user(&self) -> Option<&UserId> {
         self.claims().map(|claims| &claims.sub)

@@ -10,7 +10,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hiveops_proto::Timestamp;
 use hiveops_proto::access::{
-    ACCESS_TOKEN_MS, AccessClaims, RevokedSubject, TOKEN_AUDIENCE, TOKEN_LEEWAY_MS, VerifyingKey,
+    ACCESS_TOKEN_MS, AccessClaims, ChangedRole, RevokedSubject, Role, TOKEN_AUDIENCE, TOKEN_LEEWAY_MS,
+    VerifyingKey,
 };
 use hiveops_proto::control::AccessView;
 use hiveops_proto::id::{ClusterId, FamilyId, KeyId, TokenId, UserId};
@@ -38,8 +39,14 @@ pub(crate) struct Verifier {
     keys: HashMap<KeyId, Key>,
     tokens: HashSet<TokenId>,
     families: HashSet<FamilyId>,
-    /// Below which generation the tokens of a user are no longer good.
-    users: HashMap<UserId, u64>,
+    /// Which tokens of a user are no longer good.
+    users: HashMap<UserId, Older>,
+}
+
+/// The tokens of a user that are older than a change.
+struct Older {
+    below_generation: u64,
+    changed_role: Option<ChangedRole>,
 }
 
 struct Key {
@@ -55,6 +62,18 @@ pub(crate) struct Vouched {
     pub(crate) kid: KeyId,
 }
 
+/// How whoever came in by a token stands now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// As before.
+    Good,
+    /// Who has another role, and has lost nothing else: a socket goes on with it, as if by a token of this
+    /// generation. For anybody who comes anew the token is revoked.
+    Role { role: Role, generation: u64 },
+    /// Out.
+    Revoked,
+}
+
 impl Verifier {
     pub(crate) fn new(view: &AccessView) -> Self {
         let mut verifier = Self { cluster: view.cluster_id.clone(), ..Self::default() };
@@ -65,9 +84,12 @@ impl Verifier {
             match &revocation.subject {
                 RevokedSubject::Token { jti } => drop(verifier.tokens.insert(jti.clone())),
                 RevokedSubject::Family { family } => drop(verifier.families.insert(family.clone())),
-                RevokedSubject::User { user, below_generation } => {
-                    let below = verifier.users.entry(user.clone()).or_default();
-                    *below = (*below).max(*below_generation);
+                RevokedSubject::User { user, below_generation, changed_role } => {
+                    let known = verifier.users.get(user).map_or(0, |older| older.below_generation);
+                    if *below_generation > known {
+                        let (below_generation, changed_role) = (*below_generation, changed_role.clone());
+                        verifier.users.insert(user.clone(), Older { below_generation, changed_role });
+                    }
                 }
             }
         }
@@ -104,19 +126,28 @@ impl Verifier {
 
     /// Whether it is no longer good although it has not expired.
     pub(crate) fn is_revoked(&self, vouched: &Vouched, now: Timestamp) -> bool {
-        self.is_key_lost(vouched, now) || self.is_listed(&vouched.claims)
+        self.standing(vouched, now) != Standing::Good
+    }
+
+    /// What is left of it for a socket that is open.
+    pub(crate) fn standing(&self, vouched: &Vouched, now: Timestamp) -> Standing {
+        let claims = &vouched.claims;
+        if self.is_key_lost(vouched, now)
+            || self.tokens.contains(&claims.jti)
+            || self.families.contains(&claims.sid)
+        {
+            return Standing::Revoked;
+        }
+        match self.users.get(&claims.sub) {
+            Some(older) if claims.generation < older.below_generation => older.standing(claims),
+            Some(_) | None => Standing::Good,
+        }
     }
 
     /// A key goes when the last token that it signed has ended. One that goes earlier is in the wrong hands,
     /// and may have signed anything.
     fn is_key_lost(&self, vouched: &Vouched, now: Timestamp) -> bool {
         now < end_of(&vouched.claims) && !self.keys.contains_key(&vouched.kid)
-    }
-
-    fn is_listed(&self, claims: &AccessClaims) -> bool {
-        self.tokens.contains(&claims.jti)
-            || self.families.contains(&claims.sid)
-            || self.users.get(&claims.sub).is_some_and(|below| claims.generation < *below)
     }
 
     /// What a good signature does not say.
@@ -140,6 +171,17 @@ impl Verifier {
             return Err(Denial::Expired);
         }
         if self.is_revoked(vouched, now) { Err(Denial::Revoked) } else { Ok(()) }
+    }
+}
+
+impl Older {
+    fn standing(&self, claims: &AccessClaims) -> Standing {
+        match &self.changed_role {
+            Some(ChangedRole { role, since_generation }) if claims.generation >= *since_generation => {
+                Standing::Role { role: *role, generation: self.below_generation }
+            }
+            Some(_) | None => Standing::Revoked,
+        }
     }
 }
 

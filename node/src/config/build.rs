@@ -101,6 +101,9 @@ impl Builder {
         let bus_files = self.bus_files(bus.as_ref());
         let bus_replicas = self.bus_replicas();
         let control = self.control();
+        if !defaults.control_beside {
+            self.token_issuer(auth.as_ref());
+        }
         let namespace = self.parse("namespace");
         let node_id = self.node_id(defaults, listen.map_or(0, |listen: SocketAddr| listen.port()));
         let data_dir = self.layer.get("data_dir").map(|given| PathBuf::from(&given.text));
@@ -261,6 +264,16 @@ impl Builder {
             self.mistake("data_dir", problem, "set HIVEOPS_DATA_DIR");
         }
         urls
+    }
+
+    /// Nobody could ever come in.
+    fn token_issuer(&mut self, auth: Option<&Auth>) {
+        let asks = auth.is_some_and(|auth| auth.required && auth.mode == AuthMode::Jwt);
+        if asks && !self.layer.contains_key("control") {
+            let problem = "WS_AUTH_MODE=jwt asks for access tokens, which only a control plane issues";
+            let fix = "set HIVEOPS_CONTROL, or WS_AUTH_MODE=token and WS_AUTH_TOKEN";
+            self.mistake("control", problem, fix);
+        }
     }
 
     fn bus_files(&mut self, bus: Option<&BusUrl>) -> BusFiles {

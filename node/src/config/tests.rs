@@ -171,12 +171,30 @@ fn production_asks_for_a_credential_and_caps_tight() {
 
 #[test]
 fn access_tokens_need_no_static_token_and_allow_none_beside_them() {
-    let env = [("HIVEOPS_PROFILE", "production"), ("WS_AUTH_MODE", "jwt")];
+    let env = [
+        ("HIVEOPS_PROFILE", "production"),
+        ("WS_AUTH_MODE", "jwt"),
+        ("HIVEOPS_CONTROL", "http://127.0.0.1:7100"),
+        ("HIVEOPS_DATA_DIR", "d"),
+    ];
     let auth = Case { env: &env, ..Case::default() }.loaded().config.auth;
     assert_eq!((auth.required, auth.mode, auth.query_token), (true, super::AuthMode::Jwt, false));
     let both = [env[1], ("WS_AUTH_TOKEN", "0123456789abcdef")];
     let mistakes = Case { env: &both, ..Case::default() }.mistakes();
     assert!(mistakes[0].contains("lets nobody in while WS_AUTH_MODE is jwt"), "{mistakes:?}");
+}
+
+#[test]
+fn access_tokens_need_a_control_plane_that_issues_them() {
+    let env = [("WS_AUTH_REQUIRED", "true"), ("WS_AUTH_MODE", "jwt"), ("WS_ALLOWED_ORIGINS", "x")];
+    let mistakes = Case { env: &env, ..Case::default() }.mistakes();
+    assert_eq!(mistakes.len(), 2, "with everything else that is wrong: {mistakes:?}");
+    let named = mistakes.iter().find(|mistake| mistake.starts_with("control: ")).expect("it is named");
+    assert!(named.contains("WS_AUTH_MODE=jwt asks for access tokens"), "{named}");
+    assert!(named.contains("set HIVEOPS_CONTROL, or WS_AUTH_MODE=token"), "{named}");
+    // Where nobody is asked it does not matter, and `hiveops dev` has a replica of its own.
+    Case { env: &env[1..2], ..Case::default() }.loaded();
+    Case { env: &env[..2], control_beside: true, ..Case::default() }.loaded();
 }
 
 #[test]

@@ -28,7 +28,11 @@ pub(crate) async fn required(
     next: Next,
 ) -> Result<Response, ApiError> {
     let changes = !request.method().is_safe();
-    let found = credentials::of_request(request.headers(), &app.config.origins, changes);
+    let (headers, origins) = (request.headers(), &app.config.origins);
+    if changes && !app.config.auth.required && !credentials::may_change_unasked(headers, origins) {
+        return Err(denied(&app, Denial::Origin, &correlation_id(&app, &request)));
+    }
+    let found = credentials::of_request(headers, origins, changes);
     match app.gate().judge(found) {
         Ok(principal) => {
             request.extensions_mut().insert(principal);
@@ -88,7 +92,7 @@ pub(crate) fn denied(app: &App, denial: Denial, correlation_id: &CorrelationId) 
         }
         Denial::Origin => {
             let detail =
-                "cookies and logins are taken from the pages in WS_ALLOWED_ORIGINS only, by an exact Origin";
+                "this page may not do this: add its exact origin to WS_ALLOWED_ORIGINS if it is yours";
             ApiError::new(ProblemKind::Forbidden, detail)
         }
         Denial::Missing => unauthorized("this route needs a credential", "Bearer"),

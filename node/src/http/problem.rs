@@ -214,7 +214,7 @@ fn status(kind: ProblemKind) -> StatusCode {
         | ProblemKind::InvalidCredentials
         | ProblemKind::InvalidRefreshToken
         | ProblemKind::RefreshReused => StatusCode::UNAUTHORIZED,
-        ProblemKind::LoginThrottled => StatusCode::TOO_MANY_REQUESTS,
+        ProblemKind::LoginThrottled | ProblemKind::TooManyTickets => StatusCode::TOO_MANY_REQUESTS,
         ProblemKind::Forbidden => StatusCode::FORBIDDEN,
         ProblemKind::NotFound => StatusCode::NOT_FOUND,
         ProblemKind::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
@@ -272,6 +272,7 @@ fn title(kind: ProblemKind) -> &'static str {
         ProblemKind::InvalidRefreshToken => "The login has ended",
         ProblemKind::RefreshReused => "The refresh token was used before",
         ProblemKind::LoginThrottled => "Too many logins were tried",
+        ProblemKind::TooManyTickets => "Too many tickets are unused",
         ProblemKind::Forbidden => "The credential does not allow this",
         ProblemKind::UnknownSubscription => "Unknown subscription",
         ProblemKind::UnknownMessageType => "Unknown message type",

@@ -33,7 +33,7 @@ use crate::hub::{Admission, Full, Intent, Refused, Registration, SessionInfo, Wo
 use crate::session::{Setup, WantedVersion};
 use crate::tasks::TaskKind;
 use crate::telemetry::metrics::HandshakeRefusal;
-use crate::telemetry::{log_credential_denied, log_denied, log_refused};
+use crate::telemetry::{log_denied, log_handshake_denied, log_refused};
 use crate::ws::handshake::{self, Accepted};
 use crate::ws::{Coding, deflate};
 
@@ -286,8 +286,7 @@ fn count_denied(app: &App, denial: Denial, correlation_id: &CorrelationId) {
         Denial::Origin => app.metrics.origin_denied.inc(),
         _ => app.metrics.auth_denied.with_label_values(&[denial.as_str()]).inc(),
     }
-    log_credential_denied(&app.config.node_id, denial, correlation_id);
-    log_denied(&app.config.node_id, denial.reason().into(), correlation_id);
+    log_handshake_denied(&app.config.node_id, denial, correlation_id);
 }
 
 impl Wanted {

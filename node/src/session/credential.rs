@@ -6,7 +6,7 @@ use hiveops_proto::frame::{AuthExpiring, AuthRefresh, AuthRefreshed};
 use hiveops_proto::{CorrelationId, ErrorCode, Limits, Timestamp};
 
 use super::{Action, Ending, Session, World, error_frame};
-use crate::auth::{Denial, Principal, Vouched, end_of};
+use crate::auth::{Denial, Principal, Standing, Vouched, end_of};
 use crate::time::Moment;
 
 /// How long before its end a client is told: two tries to reach the node that renews it.
@@ -133,11 +133,16 @@ impl Session {
         }
     }
 
-    /// Ends what has been revoked. A role that changed is one of those: the client comes back with another
-    /// token, and gets what that allows.
+    /// Ends what has been revoked. With another role, and nothing else changed, the session goes on with what that
+    /// allows.
     pub(super) fn on_access(&mut self, world: &impl World, actions: &mut Vec<Action>) {
-        if world.is_revoked(self.credential.principal()) {
-            self.end_denied(Denial::Revoked, None, world, actions);
+        match world.standing(self.credential.principal()) {
+            Standing::Good => {}
+            Standing::Role { role, generation } => {
+                self.credential.principal.change_role(role, generation);
+                self.leave_forbidden(world, actions);
+            }
+            Standing::Revoked => self.end_denied(Denial::Revoked, None, world, actions),
         }
     }
 

@@ -19,7 +19,7 @@ use hiveops_proto::{
     ServerFrame, Timestamp,
 };
 
-use crate::auth::{Denial, Principal, Vouched};
+use crate::auth::{Denial, Principal, Standing, Vouched};
 use crate::catalog::{Catalog, SubId, SubMask};
 use crate::time::Moment;
 
@@ -48,8 +48,8 @@ pub(crate) trait World {
     fn answer(&self, request: &Request<'_>) -> Result<Payload, (ErrorCode, String)>;
     /// Whose access token it is.
     fn verify(&self, token: &str) -> Result<Vouched, Denial>;
-    /// Whether what somebody came in with has been revoked.
-    fn is_revoked(&self, principal: &Principal) -> bool;
+    /// What is left of what somebody came in with.
+    fn standing(&self, principal: &Principal) -> Standing;
     /// Whether control cannot be heard, so that nobody can renew a credential.
     fn is_control_away(&self) -> bool;
 

@@ -28,7 +28,8 @@ struct Script {
     has_sent_all: bool,
     /// Whose access token each text is.
     tokens: BTreeMap<String, AccessClaims>,
-    is_revoked: Cell<bool>,
+    /// Of every user.
+    standing: Cell<Standing>,
     is_control_away: Cell<bool>,
 }
 
@@ -62,7 +63,7 @@ impl Script {
             floor: 3,
             has_sent_all: true,
             tokens: BTreeMap::new(),
-            is_revoked: Cell::new(false),
+            standing: Cell::new(Standing::Good),
             is_control_away: Cell::new(false),
         }
     }
@@ -131,8 +132,14 @@ impl World for Script {
         crate::auth::testing::user(known).vouched().cloned().ok_or(Denial::Signature)
     }
 
-    fn is_revoked(&self, principal: &Principal) -> bool {
-        self.is_revoked.get() && principal.claims().is_some()
+    fn standing(&self, principal: &Principal) -> Standing {
+        match (self.standing.get(), principal.claims()) {
+            (Standing::Role { generation, .. }, Some(claims)) if claims.generation >= generation => {
+                Standing::Good
+            }
+            (standing, Some(_)) => standing,
+            (_, None) => Standing::Good,
+        }
     }
 
     fn is_control_away(&self) -> bool {

@@ -17,7 +17,7 @@ use super::latency::Latency;
 use super::openmetrics;
 use super::quantile::Bucket;
 use crate::admission::AskOutcome;
-use crate::auth::{Denial, LoginRefusal, RefreshOutcome};
+use crate::auth::{Denial, LoginRefusal, NoTicket, RefreshOutcome};
 use crate::bus::IntakeSource;
 use crate::cluster::SignalDropped;
 use crate::http::client::Ignored;
@@ -219,8 +219,8 @@ impl Metrics {
                 metrics.auth_denied.with_label_values(&[denial.as_str()]);
             }
         }
-        for refusal in LoginRefusal::ALL {
-            metrics.requests_denied.with_label_values(&[refusal.as_str()]);
+        for word in LoginRefusal::ALL.map(LoginRefusal::as_str).into_iter().chain(NoTicket::WORDS) {
+            metrics.requests_denied.with_label_values(&[word]);
         }
         for outcome in RefreshOutcome::ALL {
             metrics.refreshes.with_label_values(&[outcome.as_str()]);

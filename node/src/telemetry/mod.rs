@@ -29,6 +29,19 @@ pub(crate) fn log_denied(node_id: &NodeId, refused: Refused, correlation_id: &Co
     );
 }
 
+/// The same because of its credential: `reason` is what is counted, and `told` what the client learns of it.
+pub(crate) fn log_handshake_denied(node_id: &NodeId, denial: Denial, correlation_id: &CorrelationId) {
+    let told = denial.reason();
+    tracing::info!(
+        correlation_id = %correlation_id,
+        reason = denial.as_str(),
+        told = told.as_str(),
+        code = told.close_code().as_u16(),
+        node_id = %node_id,
+        "handshake denied"
+    );
+}
+
 /// A handshake that gets no session, and from where.
 pub(crate) fn log_refused(
     node_id: &NodeId,
@@ -45,7 +58,8 @@ pub(crate) fn log_refused(
     );
 }
 
-/// A credential, or what somebody wanted with it, that was refused. Never what it was.
+/// A credential of a request or an open session, or what somebody wanted with it, that was refused. Never what it
+/// was.
 pub(crate) fn log_credential_denied(node_id: &NodeId, denial: Denial, correlation_id: &CorrelationId) {
     tracing::info!(
         correlation_id = %correlation_id,

@@ -198,6 +198,44 @@ async fn a_page_of_another_origin_is_closed_with_4403_before_its_credential_is_l
     check_accepted(&node, &[("authorization", &right)]).await;
 }
 
+/// A page can send a form, or a body without a type, to any address that its visitor's browser reaches.
+#[tokio::test]
+async fn without_credentials_a_page_of_somebody_else_changes_nothing() {
+    let node = Node::start(&[]).await;
+    let own = format!("http://{}", node.address);
+    let changes = [
+        ("POST", "/api/dashboard/websocket/broadcast?subscription=tasks&message_type=task_event", "{}"),
+        ("POST", "/api/dashboard/websocket/disconnect/nobody", ""),
+        ("POST", "/api/dashboard/websocket/drain", ""),
+        ("POST", "/api/v1/tasks", r#"{"title":"of a page"}"#),
+        ("POST", "/api/v1/agents", r#"{"id":"a1","name":"of a page"}"#),
+        ("DELETE", "/api/v1/tasks/t1", ""),
+        ("POST", "/api/dashboard/telemetry/version-mismatch", ""),
+        ("POST", "/api/auth/ws-ticket", ""),
+    ];
+    let foreign = ["https://evil.example", "null", "http://127.0.0.1:1"];
+    for (method, path, body) in changes {
+        for origin in foreign {
+            let answer = node.call(method, path).header("Origin", origin).text(body).send().await;
+            assert_eq!(answer.refusal(), (403, "forbidden".to_owned()), "{method} {path} {origin}");
+        }
+    }
+    let counted = node.metric("hiveops_http_auth_denied_total{reason=\"origin\"}").await;
+    assert_eq!(counted, (changes.len() * foreign.len()) as f64);
+    assert_eq!(node.get("/api/v1/tasks").await["tasks"], json!([]));
+    // The node's own page, and whoever is no browser, may; reading is for all.
+    let publish = || node.broadcast("tasks", "task_event").text("{}");
+    assert_eq!(publish().header("Origin", &own).send().await.status, 200);
+    assert_eq!(publish().send().await.status, 200);
+    let stats = node.call("GET", "/api/dashboard/websocket/stats");
+    assert_eq!(stats.header("Origin", "https://evil.example").send().await.status, 200);
+    // A page that somebody has allowed may too.
+    let node = Node::start(&[ORIGINS]).await;
+    let publish = |origin: &str| node.broadcast("tasks", "task_event").text("{}").header("Origin", origin);
+    assert_eq!(publish("https://a.example").send().await.status, 200);
+    assert_eq!(publish("https://evil.example").send().await.status, 403);
+}
+
 #[tokio::test]
 async fn without_listed_origins_and_credentials_everybody_may_connect() {
     let node = Node::start(&[]).await;

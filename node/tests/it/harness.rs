@@ -255,7 +255,8 @@ fn defaults() -> Defaults {
         cores: 2,
         log: "off".to_owned(),
         log_format: hiveops_node::config::LogFormat::Json,
-        control_beside: false,
+        // The tests are the control plane.
+        control_beside: true,
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::ffi::OsString;
 
+use hiveops_node::config::{Auth, AuthMode};
 use hiveops_node::{Config, Listening};
+use hiveops_proto::path::AUTH_LOGIN;
 
 use crate::address::url;
 use crate::overridden::Overridden;
@@ -11,10 +13,74 @@ use crate::overridden::Overridden;
 pub(super) const USUAL_NODE: &str = "http://127.0.0.1:8000";
 const USUAL_CONTROL: &str = "http://127.0.0.1:7100";
 
+/// What a node asks of whoever comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asks {
+    Nothing,
+    /// The static token.
+    Token,
+    /// An access token, which a login gives.
+    Login,
+}
+
+impl Asks {
+    pub(super) fn of(auth: &Auth) -> Self {
+        match (auth.required, auth.mode) {
+            (false, _) => Self::Nothing,
+            (true, AuthMode::Token) => Self::Token,
+            (true, AuthMode::Jwt) => Self::Login,
+        }
+    }
+
+    /// What a command must be told to be let in. After a login it stands in the environment (`HIVEOPS_TOKEN`).
+    pub(super) fn option(self) -> &'static str {
+        match self {
+            Self::Nothing | Self::Login => "",
+            Self::Token => " --token \"$WS_AUTH_TOKEN\"",
+        }
+    }
+
+    /// The same for `curl`.
+    fn header(self) -> &'static str {
+        match self {
+            Self::Nothing => "",
+            Self::Token => " -H \"Authorization: Bearer $WS_AUTH_TOKEN\"",
+            Self::Login => " -H \"Authorization: Bearer $HIVEOPS_TOKEN\"",
+        }
+    }
+
+    /// How to get a token, before anything else.
+    pub(super) fn log_in(self, program: &str, url: &str, control: &str) -> String {
+        match self {
+            Self::Nothing | Self::Token => String::new(),
+            Self::Login => format!(
+                "  user     {program} users add you@example.com --role super_admin{control}\n  \
+                 log in   curl -s {url}{AUTH_LOGIN} -H 'Content-Type: application/json' \
+                 -d '{{\"email\":\"you@example.com\",\"password\":\"…\"}}'\n           \
+                 export HIVEOPS_TOKEN=…   # the access_token of the answer, good for ten minutes\n"
+            ),
+        }
+    }
+
+    /// What to say of the simulated agents.
+    pub(super) fn demo(self) -> String {
+        match self {
+            Self::Nothing | Self::Token => {
+                "\nSimulated agents are at work; everything they make says so.\n".to_owned()
+            }
+            Self::Login => format!(
+                "\nSimulated agents are at work as soon as there is a user; everything they make says so.\n\
+                 They log in as a user of their own, {}.\n",
+                crate::demo::EMAIL
+            ),
+        }
+    }
+}
+
 pub(super) struct Banner {
     program: String,
     keeps: bool,
-    asks: bool,
+    asks: Asks,
     demo: bool,
     control: Control,
 }
@@ -32,7 +98,7 @@ impl Banner {
         Self {
             program: program(std::env::args_os().next()),
             keeps: config.data_dir.is_some(),
-            asks: config.auth.required,
+            asks: Asks::of(&config.auth),
             demo,
             control: Control {
                 urls: config.control.join(","),
@@ -49,13 +115,14 @@ impl Banner {
         let options = self.options(&node);
         let admin_options = self.options(&admin);
         let url = node;
-        let header = if self.asks { " -H \"Authorization: Bearer $WS_AUTH_TOKEN\"" } else { "" };
+        let header = self.asks.header();
         let control = self.control.options();
+        let log_in = self.asks.log_in(&self.program, &url, &control);
         let example = r#"tasks task_event '{"note":"hello"}'"#;
         let program = &self.program;
         let mut text = format!(
             "HiveOps {} listens on {url}\n\n\
-             Try, in another terminal:\n  \
+             Try, in another terminal:\n{log_in}  \
              open     {url}/\n  \
              watch    {program} watch tasks{options}\n  \
              publish  {program} publish {example}{admin_options}\n  \
@@ -71,7 +138,7 @@ impl Banner {
             text.push_str(&format!("\nMetrics and the admin routes are at {admin}.\n"));
         }
         if self.demo {
-            text.push_str("\nSimulated agents are at work; everything they make says so.\n");
+            text.push_str(&self.asks.demo());
         }
         for limit in overridden {
             text.push_str(&format!("\n{limit}.\n"));
@@ -94,9 +161,7 @@ impl Banner {
     /// What a command must be told to find the node there, and to be let in.
     fn options(&self, url: &str) -> String {
         let mut options = if url == USUAL_NODE { String::new() } else { format!(" --url {url}") };
-        if self.asks {
-            options.push_str(" --token \"$WS_AUTH_TOKEN\"");
-        }
+        options.push_str(self.asks.option());
         options
     }
 }
@@ -128,10 +193,25 @@ mod tests {
         Listening { address: address.parse().unwrap(), admin: admin.map(|admin| admin.parse().unwrap()) }
     }
 
-    fn banner(port: u16, asks: bool) -> Banner {
+    fn banner(port: u16, is_asked: bool) -> Banner {
         let urls = format!("http://127.0.0.1:{port}");
-        let control = Control { urls, own: true, asks };
-        Banner { program: "hiveops".to_owned(), keeps: !asks, asks, demo: asks, control }
+        let control = Control { urls, own: true, asks: is_asked };
+        let asks = if is_asked { Asks::Token } else { Asks::Nothing };
+        Banner { program: "hiveops".to_owned(), keeps: !is_asked, asks, demo: is_asked, control }
+    }
+
+    #[test]
+    fn where_users_log_in_it_says_how() {
+        let banner = Banner { asks: Asks::Login, ..banner(7200, true) };
+        let text = banner.text(at("127.0.0.1:9", None), &[]);
+        let add = "users add you@example.com --role super_admin --control http://127.0.0.1:7200 --secret";
+        assert!(text.contains(add), "{text}");
+        assert!(
+            text.contains("curl -s http://127.0.0.1:9/api/auth/login ")
+                && text.contains("export HIVEOPS_TOKEN")
+        );
+        assert!(text.contains("-H \"Authorization: Bearer $HIVEOPS_TOKEN\""), "{text}");
+        assert!(text.contains(crate::demo::EMAIL) && !text.contains("WS_AUTH_TOKEN"), "{text}");
     }
 
     #[test]

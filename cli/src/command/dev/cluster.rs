@@ -73,8 +73,8 @@ struct Cluster {
     banner: Banner,
     restart: Option<Duration>,
     drain: Duration,
-    /// For the simulated agents.
-    demo: Option<Target>,
+    /// For the simulated agents, and as whom they work.
+    demo: Option<(Api, Option<demo::Account>)>,
     address: SocketAddr,
 }
 
@@ -97,12 +97,18 @@ pub(super) fn run(
     let directory = config.data_dir.as_deref().or_else(|| Some(scratch.as_ref()?.path()));
     let plan = Plan::new(size, settings, loaded, directory.unwrap_or(".".as_ref()))?;
     let token = config.auth.token.as_ref().map(Secret::expose).map(str::to_owned);
+    let demo_parts = if demo {
+        let replicas = plan.addresses(Kind::Control).into_iter().map(url).collect();
+        Some((Api::new(Target { url: url(address), token })?, super::account(config, replicas)?))
+    } else {
+        None
+    };
     let cluster = Cluster {
         banner: Banner::new(config, &plan, args.restart_seconds, demo),
         plan,
         restart: (args.restart_seconds > 0).then(|| Duration::from_secs(args.restart_seconds)),
         drain: config.drain.duration(),
-        demo: demo.then(|| Target { url: url(address), token }),
+        demo: demo_parts,
         address,
     };
     let log = hiveops_node::init_log(&config.log, config.log_format, None)?;
@@ -157,8 +163,8 @@ impl Cluster {
             }
             ends.close();
             say(&banner.text(address, &pids));
-            match demo.map(Api::new).transpose()? {
-                Some(api) => demo::run(&api).await,
+            match demo {
+                Some((api, account)) => demo::run(api, account).await,
                 None => std::future::pending().await,
             }
             Ok(())

@@ -26,9 +26,19 @@ const REVOKED_WITHIN: Duration = Duration::from_secs(5);
 
 /// Everything that a process could say is said, so that a secret in it would be seen.
 const LOG: (&str, &str) = ("HIVEOPS_LOG", "trace");
-const NODE: &[(&str, &str)] =
-    &[("WS_AUTH_REQUIRED", "true"), ("WS_AUTH_MODE", "jwt"), ("WS_ALLOWED_ORIGINS", PAGE), LOG];
-const REPLICA: &[(&str, &str)] = &[LOG, ("HIVEOPS_CONTROL_SNAPSHOT_ENTRIES", "10")];
+const JWT: [(&str, &str); 3] =
+    [("WS_AUTH_REQUIRED", "true"), ("WS_AUTH_MODE", "jwt"), ("WS_ALLOWED_ORIGINS", PAGE)];
+const NODE: Told = &[JWT[0], JWT[1], JWT[2], LOG];
+const REPLICA: Told = &[LOG, ("HIVEOPS_CONTROL_SNAPSHOT_ENTRIES", "10")];
+const QUIET_NODE: Told = &JWT;
+const HURRIED_REPLICA: Told = &[
+    ("HIVEOPS_CONTROL_ACCESS_TOKEN_SECONDS", "15"),
+    ("HIVEOPS_CONTROL_KEY_PUBLISH_SECONDS", "3"),
+    ("HIVEOPS_CONTROL_KEY_RETIRE_SECONDS", "15"),
+];
+
+/// The environment of a process.
+type Told = &'static [(&'static str, &'static str)];
 
 /// Headers of a handshake.
 pub(super) type Headers = Vec<(&'static str, String)>;
@@ -50,6 +60,8 @@ pub(super) enum Carrier {
 
 pub(super) struct House {
     pub(super) whole: Whole,
+    /// What each replica is told besides.
+    replica: Told,
     /// The output of every process that ever ran here.
     logs: Vec<Lines>,
     /// What may stand in none of it.
@@ -60,12 +72,22 @@ pub(super) struct House {
 
 impl House {
     pub(super) fn open(nodes: usize, replicas: usize) -> Self {
+        Self::told(nodes, NODE, replicas, REPLICA)
+    }
+
+    /// One where keys and tokens last for seconds. It logs less, because it has more to do.
+    pub(super) fn in_a_hurry(nodes: usize) -> Self {
+        Self::told(nodes, QUIET_NODE, 1, HURRIED_REPLICA)
+    }
+
+    fn told(nodes: usize, node: Told, replicas: usize, replica: Told) -> Self {
         let mut control = Cluster::new(replicas);
-        (1..=replicas).for_each(|id| control.start_with(id, REPLICA));
+        (1..=replicas).for_each(|id| control.start_with(id, replica));
         control.leader();
         control.first_key();
-        let whole = Whole::following(nodes, control, NODE);
-        let mut house = Self { whole, logs: Vec::new(), secrets: Mutex::default(), said: Mutex::default() };
+        let whole = Whole::following(nodes, control, node);
+        let (secrets, said) = (Mutex::default(), Mutex::default());
+        let mut house = Self { whole, replica, logs: Vec::new(), secrets, said };
         for node in 0..nodes {
             let node = house.whole.node(node);
             house.logs.extend([node.out.clone(), node.err.clone()]);
@@ -81,7 +103,7 @@ impl House {
 
     pub(super) fn restart_control(&mut self) {
         for id in 1..=self.whole.control.ports.len() {
-            self.whole.control.start_with(id, REPLICA);
+            self.whole.control.start_with(id, self.replica);
             self.listen_to(id);
         }
         self.whole.control.leader();

@@ -1,6 +1,8 @@
 //! Control is gone, all of it: who is in stays in, who has a good token comes in, and a token that ends
 //! meanwhile ends nobody's session.
 
+use std::time::{Duration, Instant};
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hiveops_proto::Timestamp;
@@ -32,6 +34,39 @@ fn nearly_ended(house: &House, login: &Login) -> String {
     let token = jsonwebtoken::encode(&header, &claims, &EncodingKey::from_ed_der(&private)).unwrap();
     house.secret(&token);
     token
+}
+
+/// For how long ended tokens keep their sockets in the test of the end of that.
+const GRACE_SECONDS: u64 = 3;
+
+#[test]
+fn the_time_for_which_an_ended_token_keeps_its_socket_ends() {
+    let mut house = House::open(1, 1);
+    house.add(ADA, "viewer");
+    let login = house.log_in(0, ADA);
+    house.whole.set("auth_outage_grace_seconds", GRACE_SECONDS);
+    let mut good = house.socket(0, &login);
+    house.kill_control();
+    house.whole.all("views that say they are stale", |limits| limits["stale"] == true);
+    let begun = Instant::now();
+    let token = nearly_ended(&house, &login);
+    let opened = house.try_socket(0, "dashboard?subscriptions=tasks", &Carrier::Header.headers(&token));
+    let mut kept = opened.expect("a session");
+    kept.wait_for("auth_expiring");
+    wait_for("the end of the token", || house.figure(0, "hiveops_ws_auth_outage_kept_total") == 1.0).unwrap();
+    goes_on(&mut kept);
+    let notice = kept.wait_for("disconnect_notice");
+    assert_eq!((&notice["reason"], &notice["code"]), (&json!("token_expired"), &json!(4401)));
+    assert_eq!(kept.closed(), (4401, "token_expired".to_owned()));
+    // Tokens end on whole seconds, so up to one of what it had left may be missing.
+    let least = Duration::from_millis(LEFT_MS - 1_000) + Duration::from_secs(GRACE_SECONDS);
+    assert!(begun.elapsed() >= least, "it was kept for {:?}", begun.elapsed());
+    let expired = house.figure(0, "hiveops_ws_auth_denied_total{reason=\"expired\"}");
+    assert_eq!(expired, 1.0);
+    goes_on(&mut good);
+    // So that the replica says what it has to say, too.
+    house.restart_control();
+    house.check_nothing_leaked();
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures_util::future::join_all;
-use hiveops_proto::access::{AccessClaims, RevokedSubject, Role, User};
+use hiveops_proto::access::{AccessClaims, ChangedRole, RevokedSubject, Role, User};
 use hiveops_proto::id::UserId;
 use hiveops_proto::{Contract, Limits};
 use tempfile::TempDir;
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::chance::Chance;
 use crate::clock::Wall;
-use crate::config::{Config, FirstAdmin, Password, Start};
+use crate::config::{Config, FirstAdmin, Password, Start, TokenTimes};
 use crate::raft::Group;
 use crate::replica::ask::Ask;
 use crate::replica::plane::Plane;
@@ -42,6 +42,7 @@ impl Alone {
             routes: None,
             data_dir: kept.path().to_owned(),
             snapshot_entries: 1_000,
+            tokens: TokenTimes::default(),
             secret: None,
             first_admin: Some(admin),
             start: Start::new(Limits::default(), std::collections::BTreeMap::new(), &contract),
@@ -222,6 +223,32 @@ async fn a_token_that_nobody_was_given_writes_nothing_into_the_log() {
         .await;
 }
 
+/// The name of a login is in its access tokens, and in logs.
+#[tokio::test]
+async fn whoever_knows_only_the_name_of_a_login_ends_nothing() {
+    let alone = Alone::new().await;
+    alone
+        .run(async {
+            alone.ada().await;
+            let grant = alone.log_in("ada@example.org", PASSWORD).await.unwrap();
+            let forged = RefreshToken::first(claims(&grant).sid, [1; 32]).text();
+            let entries = alone.entries();
+            assert_eq!(alone.refresh(&forged).await, (RefreshOutcome::Invalid, None));
+            let by = |token: &str| Ask::LogoutBy { token: Secret::new(token) };
+            for token in [forged.as_str(), "nonsense"] {
+                assert!(matches!(alone.ask(by(token)).await, Told::Done));
+            }
+            assert_eq!((alone.entries(), alone.revoked()), (entries, vec![]));
+            let (_, second) = alone.refresh(&grant.refresh_token).await;
+            let (_, third) = alone.refresh(&second.unwrap().refresh_token).await;
+            // One that was replaced long ago is the login's own all the same.
+            assert!(matches!(alone.ask(by(&grant.refresh_token)).await, Told::Done));
+            assert_eq!(alone.revoked(), [RevokedSubject::Family { family: claims(&grant).sid }]);
+            assert_eq!(alone.refresh(&third.unwrap().refresh_token).await, (RefreshOutcome::Invalid, None));
+        })
+        .await;
+}
+
 #[tokio::test]
 async fn logging_out_ends_the_login_and_its_access_tokens_and_can_be_repeated() {
     let alone = Alone::new().await;
@@ -257,7 +284,8 @@ async fn what_is_done_to_a_user_ends_logins_or_is_in_the_next_token() {
                 (claims.role, claims.generation, renewed.user.role),
                 (Role::Operator, 1, Role::Operator)
             );
-            let below = RevokedSubject::User { user: bob.clone(), below_generation: 1 };
+            let changed_role = Some(ChangedRole { role: Role::Operator, since_generation: 0 });
+            let below = RevokedSubject::User { user: bob.clone(), below_generation: 1, changed_role };
             assert_eq!(alone.revoked(), [below]);
 
             let password = Secret::new("another horse");

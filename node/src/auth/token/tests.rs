@@ -1,6 +1,6 @@
 //! The battery: every way to bend a token ends in its own denial.
 
-use hiveops_proto::access::Role;
+use hiveops_proto::access::{Revocation, Role};
 use jsonwebtoken::EncodingKey;
 use serde_json::{Value, json};
 
@@ -258,8 +258,11 @@ fn a_key_is_good_from_its_publication_to_its_end() {
 fn each_revocation_ends_what_it_names_and_nothing_else() {
     let token = sign(&claims("ada", Role::Viewer));
     let after = |subject| Verifier::new(&revoked(subject)).verify(&token, at(NOW + 1)).map(|_| ());
-    let user =
-        |user: &str, below_generation| RevokedSubject::User { user: user.parse().unwrap(), below_generation };
+    let user = |user: &str, below_generation| RevokedSubject::User {
+        user: user.parse().unwrap(),
+        below_generation,
+        changed_role: None,
+    };
     assert_eq!(after(RevokedSubject::Token { jti: "t1".parse().unwrap() }), Err(Denial::Revoked));
     assert_eq!(after(RevokedSubject::Token { jti: "t2".parse().unwrap() }), Ok(()));
     assert_eq!(after(RevokedSubject::Family { family: "f1".parse().unwrap() }), Err(Denial::Revoked));
@@ -267,6 +270,28 @@ fn each_revocation_ends_what_it_names_and_nothing_else() {
     assert_eq!(after(user("ada", 4)), Err(Denial::Revoked));
     assert_eq!(after(user("ada", 3)), Ok(()));
     assert_eq!(after(user("bob", 9)), Ok(()));
+}
+
+#[test]
+fn another_role_is_for_open_sockets_of_those_who_lost_nothing_else() {
+    let token = sign(&claims("ada", Role::SuperAdmin));
+    let vouched = Verifier::new(&view()).verify(&token, at(NOW + 1)).unwrap();
+    let changed = |since_generation| RevokedSubject::User {
+        user: "ada".parse().unwrap(),
+        below_generation: 5,
+        changed_role: Some(ChangedRole { role: Role::Viewer, since_generation }),
+    };
+    let viewer = Standing::Role { role: Role::Viewer, generation: 5 };
+    for (since, standing) in [(2, viewer), (3, viewer), (4, Standing::Revoked)] {
+        let verifier = Verifier::new(&revoked(changed(since)));
+        assert_eq!(verifier.standing(&vouched, at(NOW + 1)), standing, "since {since}");
+        assert_eq!(verifier.verify(&token, at(NOW + 1)), Err(Denial::Revoked), "nobody comes in by it");
+    }
+    // What ends a login ends its sockets, whatever else has changed.
+    let mut both = revoked(changed(3));
+    let subject = RevokedSubject::Family { family: "f1".parse().unwrap() };
+    both.revocations.push(Revocation { subject, until: at(NOW + 660) });
+    assert_eq!(Verifier::new(&both).standing(&vouched, at(NOW + 1)), Standing::Revoked);
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! The bus inside the process: one thread owns every log, and the store when there is one.
 //!
 //! Publications are taken in batches; a batch is one transaction of the store, synced before any of its
-//! publishers hears that it is stored. Without a data directory the logs live in memory, and every start
-//! is a new epoch.
+//! publishers hears that it is stored. Without a data directory the logs live in memory, every start is a
+//! new epoch, and a publisher that finds the logs free appends by itself: waking two threads for it would
+//! cost more than the appending.
 
 mod ledger;
 mod store;
@@ -18,6 +19,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use hiveops_proto::{Epoch, SubscriptionName};
+use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use self::ledger::Ledger;
@@ -70,6 +72,9 @@ impl Logs for Ask {
     }
 }
 
+/// None once the thread has ended.
+type SharedWriter = Mutex<Option<Writer>>;
+
 /// The handle; the thread ends when it is dropped.
 pub(crate) struct EmbeddedBus {
     commands: mpsc::Sender<Command>,
@@ -79,6 +84,9 @@ pub(crate) struct EmbeddedBus {
     /// Closed by the writer as the last thing that it does.
     ended: watch::Receiver<()>,
     writer: Option<JoinHandle<()>>,
+    /// The logs, held by the thread for as long as it runs; none when they are also on a disk, whose syncs
+    /// are no business of a publisher's thread.
+    in_memory: Option<Arc<SharedWriter>>,
     deadline: Duration,
     durable: bool,
 }
@@ -111,17 +119,31 @@ impl EmbeddedBus {
         let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
         let (end, ended) = watch::channel(());
         let stopping = Arc::new(AtomicBool::new(false));
-        let writer = Writer::new(ledgers, store, clock, new_epoch);
+        let writer = Arc::new(Mutex::new(Some(Writer::new(ledgers, store, clock, new_epoch))));
+        let in_memory = (!durable).then(|| Arc::clone(&writer));
         let stop = Arc::clone(&stopping);
         let writer = std::thread::Builder::new()
             .name("bus-writer".to_owned())
             .spawn(move || {
-                writer.run(inbox, &stop);
+                writer::run(&writer, inbox, &stop, clock);
                 // By now the writer is gone and its store closed.
                 drop(end);
             })
             .map_err(StoreError::Thread)?;
-        Ok(Self { commands, stopping, ended, writer: Some(writer), deadline: CALL_TIMEOUT, durable })
+        Ok(Self { commands, stopping, ended, writer: Some(writer), in_memory, deadline: CALL_TIMEOUT, durable })
+    }
+
+    /// Appends on the caller's own thread when the logs are in memory and nobody has them; else gives the
+    /// publication back for the queue. Nothing here waits.
+    fn append(&self, publish: Box<Publish>) -> Result<Result<Ack, PublishError>, Box<Publish>> {
+        if self.stopping.load(Ordering::Acquire) {
+            return Err(publish);
+        }
+        let mut writer = self.in_memory.as_ref().and_then(|writer| writer.try_lock());
+        match writer.as_mut().and_then(|writer| writer.as_mut()) {
+            Some(writer) => Ok(writer.publish(*publish)),
+            None => Err(publish),
+        }
     }
 
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, PublishError> {
@@ -168,7 +190,12 @@ fn unavailable(error: PublishError) -> Unavailable {
 
 impl Bus for EmbeddedBus {
     fn publish(&self, publish: Publish) -> Call<'_, Result<Ack, PublishError>> {
-        Box::pin(async move { self.ask(|reply| Command::Publish(Box::new(publish), reply)).await? })
+        Box::pin(async move {
+            match self.append(Box::new(publish)) {
+                Ok(result) => result,
+                Err(publish) => self.ask(|reply| Command::Publish(publish, reply)).await?,
+            }
+        })
     }
 
     fn follow(&self) -> Call<'_, Result<Box<dyn Follow>, Unavailable>> {

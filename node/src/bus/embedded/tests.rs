@@ -75,6 +75,22 @@ async fn dropping_a_bus_with_a_full_queue_stores_what_is_queued() {
 }
 
 #[tokio::test]
+async fn a_publisher_that_finds_the_logs_free_waits_for_no_thread() {
+    let fixture = memory(CALL_TIMEOUT).await;
+    let mut follow = fixture.bus.follow().await.unwrap();
+    let stored = fixture.bus.publish(update(0, "a", 1)).now_or_never().unwrap().unwrap();
+    assert_eq!(stored.seq, 1);
+    for _ in names() {
+        assert!(matches!(follow.next().await, Some(BusEvent::Reset(_))));
+    }
+    assert!(matches!(follow.next().await, Some(BusEvent::Stored(stored)) if stored.seq == 1));
+    fixture.bus.shutdown().await;
+    let refused = fixture.bus.publish(update(0, "a", 2)).await;
+    assert!(matches!(refused, Err(PublishError::Unavailable(_))));
+    assert!(follow.next().await.is_none());
+}
+
+#[tokio::test]
 async fn a_publication_that_nobody_waits_for_any_more_is_not_stored() {
     let fixture = memory(CALL_TIMEOUT).await;
     let held = (fixture.stall)().await;

@@ -12,7 +12,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::ledger::{Accepted, Ledger, Taken};
 use super::store::{Change, Store, StoreError};
-use super::{Command, NewEpoch, Reply};
+use super::{Command, NewEpoch, Reply, SharedWriter};
 use crate::bus::follower::{Joined, LAG_MAX, Places};
 use crate::bus::{Ack, BusEvent, Publish, PublishError, Reset, Stored, Unavailable};
 use crate::catalog::SubId;
@@ -44,6 +44,42 @@ pub(super) struct Writer {
     new_epoch: NewEpoch,
 }
 
+/// Serves until everybody has gone, or `stopping` is set and the queue is empty. The logs end with it.
+pub(super) fn run(
+    writer: &SharedWriter,
+    mut inbox: mpsc::Receiver<Command>,
+    stopping: &AtomicBool,
+    clock: Clock,
+) {
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    let mut due = clock.moment();
+    let mut inbox_open = true;
+    while inbox_open {
+        if clock.moment() >= due {
+            with(writer, |writer| writer.tick(clock.timestamp()));
+            due = clock.moment().plus(TICK_EVERY);
+        }
+        if stopping.load(Ordering::Acquire) {
+            // What is queued is still served; nothing more gets in.
+            inbox.close();
+        }
+        match receive(&mut inbox, &waker, due, clock) {
+            Some(Some(first)) => with(writer, |writer| writer.serve_batch(first, &mut inbox)),
+            Some(None) => inbox_open = false,
+            None => {}
+        }
+    }
+    // Whoever holds the handle cannot append any more, and followers see the end.
+    drop(writer.lock().take());
+}
+
+/// Only [`run`] takes the writer away, as the last thing that it does.
+fn with(writer: &SharedWriter, work: impl FnOnce(&mut Writer)) {
+    if let Some(writer) = writer.lock().as_mut() {
+        work(writer);
+    }
+}
+
 /// One batch in the making.
 #[derive(Default)]
 struct Batch {
@@ -61,25 +97,12 @@ impl Writer {
         Self { ledgers, store, live, announced, broken, waiting, clock, new_epoch }
     }
 
-    /// Serves until everybody has gone, or `stopping` is set and the queue is empty.
-    pub(super) fn run(mut self, mut inbox: mpsc::Receiver<Command>, stopping: &AtomicBool) {
-        let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
-        let mut due = self.clock.moment();
-        loop {
-            if self.clock.moment() >= due {
-                self.tick(self.clock.timestamp());
-                due = self.clock.moment().plus(TICK_EVERY);
-            }
-            if stopping.load(Ordering::Acquire) {
-                // What is queued is still served; nothing more gets in.
-                inbox.close();
-            }
-            match receive(&mut inbox, &waker, due, self.clock) {
-                Some(Some(first)) => self.serve_batch(first, &mut inbox),
-                Some(None) => return,
-                None => {}
-            }
-        }
+    /// One publication that comes by no queue.
+    pub(super) fn publish(&mut self, publish: Publish) -> Result<Ack, PublishError> {
+        let mut batch = Batch::default();
+        let result = self.accept(publish, self.clock.timestamp(), &mut batch);
+        self.finish(batch);
+        result
     }
 
     fn serve_batch(&mut self, first: Command, inbox: &mut mpsc::Receiver<Command>) {

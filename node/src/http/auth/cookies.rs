@@ -2,10 +2,13 @@
 
 use std::net::IpAddr;
 
+use hiveops_proto::access::LOGIN_IDLE_MS;
 use hiveops_proto::auth::Grant;
 use hiveops_proto::path::{REFRESH_COOKIE, SESSION_COOKIE};
 use http::HeaderMap;
 use http::header::{HOST, HeaderValue};
+
+use crate::config::Profile;
 
 /// Where the refresh token goes: a browser takes a path for all below it, and there are two.
 const REFRESH_PATHS: [&str; 2] = ["/api/auth", "/api/v1/auth"];
@@ -13,23 +16,32 @@ const REFRESH_PATHS: [&str; 2] = ["/api/auth", "/api/v1/auth"];
 /// Where the access token goes: what the dashboards are made of, sockets included.
 const SESSION_PATH: &str = "/api/dashboard";
 
-/// How long a browser keeps a refresh token that it does not use. Control ends a login after as long.
-const REFRESH_SECONDS: u64 = 7 * 24 * 3_600;
+/// How long a browser keeps a refresh token that it does not use: control ends the login then.
+const REFRESH_SECONDS: u64 = LOGIN_IDLE_MS / 1_000;
 
 /// What a browser is to keep.
-pub(super) fn granted(headers: &HeaderMap, grant: &Grant) -> Vec<HeaderValue> {
+pub(super) fn granted(profile: Profile, headers: &HeaderMap, grant: &Grant) -> Vec<HeaderValue> {
     let refresh = (grant.refresh_token.as_str(), REFRESH_SECONDS);
-    written(headers, refresh, (&grant.access_token, grant.expires_in))
+    written(profile, headers, refresh, (&grant.access_token, grant.expires_in))
 }
 
 /// What makes it forget that.
-pub(super) fn cleared(headers: &HeaderMap) -> Vec<HeaderValue> {
-    written(headers, ("", 0), ("", 0))
+pub(super) fn cleared(profile: Profile, headers: &HeaderMap) -> Vec<HeaderValue> {
+    written(profile, headers, ("", 0), ("", 0))
 }
 
-fn written(headers: &HeaderMap, refresh: (&str, u64), session: (&str, u64)) -> Vec<HeaderValue> {
-    // On this machine there is no certificate, and nobody on the way.
-    let secure = if is_loopback(headers) { "" } else { "; Secure" };
+fn written(
+    profile: Profile,
+    headers: &HeaderMap,
+    refresh: (&str, u64),
+    session: (&str, u64),
+) -> Vec<HeaderValue> {
+    // On this machine there is no certificate, and nobody on the way. In production a request that names this
+    // machine came through a balancer that does not pass the client's host on.
+    let secure = match profile {
+        Profile::Dev if is_loopback(headers) => "",
+        Profile::Dev | Profile::Production => "; Secure",
+    };
     let cookie = |name: &str, path: &str, (value, seconds): (&str, u64)| {
         let text =
             format!("{name}={value}; Path={path}; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}");
@@ -61,9 +73,13 @@ mod tests {
     use super::*;
 
     fn of(host: &str) -> Vec<String> {
+        of_profile(Profile::Dev, host)
+    }
+
+    fn of_profile(profile: Profile, host: &str) -> Vec<String> {
         let mut headers = HeaderMap::new();
         headers.insert(HOST, HeaderValue::from_str(host).unwrap());
-        written(&headers, ("r1", REFRESH_SECONDS), ("a1", 600))
+        written(profile, &headers, ("r1", REFRESH_SECONDS), ("a1", 600))
             .iter()
             .map(|value| value.to_str().unwrap().to_owned())
             .collect()
@@ -86,6 +102,8 @@ mod tests {
     fn only_on_this_machine_they_go_over_a_plain_connection() {
         for host in ["localhost:8000", "127.0.0.1:8000", "127.8.9.1", "[::1]:8000", "LOCALHOST"] {
             assert!(of(host).iter().all(|cookie| !cookie.contains("Secure")), "{host}");
+            let production = of_profile(Profile::Production, host);
+            assert!(production.iter().all(|cookie| cookie.ends_with("; Secure")), "{host}");
         }
         for host in
             ["ops.example", "127.0.0.1.evil.example", "localhost.evil.example", "10.0.0.1:8000", "[::2]"]
@@ -98,7 +116,11 @@ mod tests {
     #[test]
     fn a_cookie_is_no_way_to_write_another_header() {
         let headers = HeaderMap::new();
-        assert_eq!(written(&headers, ("r\r\nX: y", 1), ("a", 1)).len(), 1);
-        assert!(cleared(&headers).iter().all(|cookie| cookie.to_str().unwrap().contains("Max-Age=0")));
+        assert_eq!(written(Profile::Dev, &headers, ("r\r\nX: y", 1), ("a", 1)).len(), 1);
+        assert!(
+            cleared(Profile::Dev, &headers)
+                .iter()
+                .all(|cookie| cookie.to_str().unwrap().contains("Max-Age=0"))
+        );
     }
 }

@@ -29,7 +29,7 @@ use super::correlation::Correlation;
 use super::problem::ApiError;
 use crate::app::App;
 use crate::auth::credentials::{self, Found};
-use crate::auth::{Denial, LoginRefusal, Principal, RefreshOutcome, TICKET_MS};
+use crate::auth::{Denial, LoginRefusal, NoTicket, Principal, RefreshOutcome, TICKET_MS};
 use crate::control::{AccountError, Accounts};
 
 /// Bytes of an email address and of a password at most: more is no login, and costs nobody a hash.
@@ -120,7 +120,7 @@ async fn login(
         node_id = %app.config.node_id,
         "user logged in"
     );
-    let cookies = cookies::granted(&headers, &grant);
+    let cookies = cookies::granted(app.config.profile, &headers, &grant);
     Ok(private(cookies, Json(grant)))
 }
 
@@ -138,7 +138,7 @@ async fn refresh(
     app.metrics.refreshes.with_label_values(&[label.as_str()]).inc();
     match outcome {
         Ok(grant) => {
-            let cookies = cookies::granted(&headers, &grant);
+            let cookies = cookies::granted(app.config.profile, &headers, &grant);
             let Grant { access_token, refresh_token, token_type, expires_in, user: _ } = grant;
             let body = Refreshed { success: true, access_token, refresh_token, token_type, expires_in };
             Ok(private(cookies, Json(body)))
@@ -146,7 +146,11 @@ async fn refresh(
         Err(error) => {
             let refusal = refused(&app, error, &id);
             // A browser does not bring again what is good for nothing.
-            let cookies = if by_cookie && label.is_final() { cookies::cleared(&headers) } else { Vec::new() };
+            let cookies = if by_cookie && label.is_final() {
+                cookies::cleared(app.config.profile, &headers)
+            } else {
+                Vec::new()
+            };
             Ok(private(cookies, refusal))
         }
     }
@@ -167,7 +171,7 @@ async fn logout(
         }
     };
     accounts(&app)?.logout(&logout, &id).await.map_err(|error| refused(&app, error, &id))?;
-    Ok(private(cookies::cleared(&headers), Json(json!({ "success": true }))))
+    Ok(private(cookies::cleared(app.config.profile, &headers), Json(json!({ "success": true }))))
 }
 
 async fn me(
@@ -189,11 +193,9 @@ async fn me(
 async fn ticket(
     State(app): Shared,
     Extension(principal): Extension<Principal>,
+    Correlation(id): Correlation,
 ) -> Result<Response, ApiError> {
-    let ticket = app.gate().issue_ticket(principal).ok_or_else(|| {
-        let detail = "too many tickets are out: try again, or use another carrier";
-        ApiError::new(ProblemKind::Overloaded, detail).retry_after_seconds(RETRY_SECONDS)
-    })?;
+    let ticket = app.gate().issue_ticket(principal).map_err(|none| no_ticket(&app, none, &id))?;
     let body: Value = json!({
         "ticket": ticket,
         "expires_in": TICKET_MS / 1_000,
@@ -201,6 +203,30 @@ async fn ticket(
         "node_id": app.config.node_id,
     });
     Ok(private(Vec::new(), Json(body)))
+}
+
+/// Nobody gets a ticket just now, or this user does not; counted and logged.
+fn no_ticket(app: &App, none: NoTicket, id: &CorrelationId) -> ApiError {
+    app.metrics.requests_denied.with_label_values(&[none.as_str()]).inc();
+    tracing::info!(
+        correlation_id = %id,
+        reason = none.as_str(),
+        node_id = %app.config.node_id,
+        "ticket refused"
+    );
+    let (kind, detail, wait_ms) = match none {
+        NoTicket::User { retry_after_ms } => {
+            let detail = "this user has too many unused tickets: use them, wait, or use another carrier";
+            (ProblemKind::TooManyTickets, detail, retry_after_ms)
+        }
+        NoTicket::Node { retry_after_ms } => {
+            let detail = "too many tickets are out: try again, or use another carrier";
+            (ProblemKind::Overloaded, detail, retry_after_ms)
+        }
+    };
+    // Rounded up, so that whoever waits for so long has waited long enough.
+    let seconds = u32::try_from(wait_ms.div_ceil(1_000)).unwrap_or(RETRY_SECONDS).max(RETRY_SECONDS);
+    ApiError::new(kind, detail).retry_after_seconds(seconds)
 }
 
 /// The refresh token of a request, and whether a browser brought it by itself.

@@ -6,7 +6,7 @@ use hiveops_proto::control::ControlView;
 use hiveops_proto::{CorrelationId, ErrorCode, NodeId, Payload, Position, Timestamp};
 
 use super::Shared;
-use crate::auth::{Denial, Principal, Vouched};
+use crate::auth::{Denial, Principal, Standing, Vouched};
 use crate::catalog::{Catalog, SubId};
 use crate::hub::pending::Pending;
 use crate::hub::view::View;
@@ -86,8 +86,8 @@ impl World for Env<'_> {
         self.shared.gate.verify(token)
     }
 
-    fn is_revoked(&self, principal: &Principal) -> bool {
-        self.shared.gate.is_revoked(principal)
+    fn standing(&self, principal: &Principal) -> Standing {
+        self.shared.gate.standing(principal)
     }
 
     fn is_control_away(&self) -> bool {

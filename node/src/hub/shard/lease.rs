@@ -9,7 +9,7 @@ use super::{Intent, Shard};
 use crate::auth::Denial;
 use crate::session::{Ending, Event};
 use crate::telemetry::metrics::HandshakeRefusal;
-use crate::telemetry::{log_credential_denied, log_denied};
+use crate::telemetry::{log_credential_denied, log_denied, log_handshake_denied};
 
 impl Shard {
     /// Ends the sessions whose place is lost, as soon as the time says so. Cheap when it does not.
@@ -40,15 +40,19 @@ impl Shard {
     /// Why a socket gets no session although its credential was good at its handshake.
     pub(super) fn credential_lost(&self, intent: &Intent) -> Option<DisconnectReason> {
         let Intent::Open(setup, _) = intent else { return None };
-        let is_revoked = self.shared.gate.is_revoked(&setup.principal);
-        is_revoked.then(|| self.denied(Denial::Revoked, &setup.correlation_id))
+        if !self.shared.gate.is_revoked(&setup.principal) {
+            return None;
+        }
+        let denial = Denial::Revoked;
+        self.shared.metrics.auth_denied.with_label_values(&[denial.as_str()]).inc();
+        log_handshake_denied(&self.shared.node_id, denial, &setup.correlation_id);
+        Some(denial.reason())
     }
 
-    /// Counts and logs that a client was refused something, and says what it is told if that ends it.
-    pub(super) fn denied(&self, denial: Denial, correlation_id: &CorrelationId) -> DisconnectReason {
+    /// Counts and logs that a session was refused something, or ended for its credential.
+    pub(super) fn denied(&self, denial: Denial, correlation_id: &CorrelationId) {
         self.shared.metrics.auth_denied.with_label_values(&[denial.as_str()]).inc();
         log_credential_denied(&self.shared.node_id, denial, correlation_id);
-        denial.reason()
     }
 
     /// Why a socket gets no session although its handshake had a place.

@@ -158,11 +158,35 @@ fn a_known_revocation_ends_a_session_whether_control_is_there_or_not() {
         let (mut session, _) = opened_by(&world, user(Role::Viewer), &["tasks"]);
         check(&mut session, &world, Event::Access, &[]);
         world.is_control_away.set(away);
-        world.is_revoked.set(true);
+        world.standing.set(Standing::Revoked);
         let end = ["denied revoked", "disconnect_notice", "close revoked"];
         let actions = check(&mut session, &world, Event::Access, &end);
         assert_eq!(json_of(&actions[1])["code"], 4401);
     }
+}
+
+#[test]
+fn with_another_role_a_session_goes_on_with_what_that_allows() {
+    let world = world();
+    let (mut session, _) = opened_by(&world, user(Role::SuperAdmin), &["alerts", "tasks"]);
+    let change = |role, generation| world.standing.set(Standing::Role { role, generation });
+    change(Role::Viewer, 4);
+    let expected = ["leave alerts", "denied forbidden", "error forbidden", "subscription_updated"];
+    let actions = check(&mut session, &world, Event::Access, &expected);
+    let (error, updated) = (json_of(&actions[2]), json_of(&actions[3]));
+    assert!(error["message"].as_str().unwrap().ends_with(": alerts"), "{error}");
+    assert_eq!(updated["subscriptions"], json!(["tasks"]));
+    assert_eq!(error["correlation_id"], updated["correlation_id"]);
+    // Once; and it may not join it again.
+    check(&mut session, &world, Event::Access, &[]);
+    let subscribe = json!({"type": "subscribe", "subscriptions": ["alerts"]}).to_string();
+    let refused = ["denied forbidden", "error forbidden", "subscription_updated"];
+    check(&mut session, &world, Event::Text(&subscribe), &refused);
+    // With more than before it hears nothing, and may.
+    change(Role::EnterpriseAdmin, 5);
+    check(&mut session, &world, Event::Access, &[]);
+    let joined = ["subscription_updated", "join alerts by snapshot"];
+    check(&mut session, &world, Event::Text(&subscribe), &joined);
 }
 
 #[test]

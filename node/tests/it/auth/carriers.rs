@@ -135,6 +135,28 @@ async fn a_ticket_opens_one_socket_and_no_second() {
 }
 
 #[tokio::test]
+async fn one_user_cannot_take_the_tickets_of_all() {
+    let node = start().await;
+    let [ada, bob] = ["ada", "bob"].map(|user| bearer(&tokens::token(user, Role::Viewer)));
+    let ask = |header: &str| node.call("POST", "/api/auth/ws-ticket").header("Authorization", header);
+    let mut tickets = Vec::new();
+    for _ in 0..32 {
+        let answer = ask(&ada).send().await.ok();
+        tickets.push(leaks::secret(answer["ticket"].as_str().unwrap()));
+    }
+    let refused = ask(&ada).send().await;
+    assert_eq!(refused.refusal(), (429, "too_many_tickets".to_owned()));
+    let wait: u64 = refused.header("retry-after").parse().unwrap();
+    assert!((1..=30).contains(&wait), "{wait}");
+    let counted = node.metric("hiveops_http_auth_denied_total{reason=\"tickets_of_user\"}").await;
+    assert_eq!(counted, 1.0);
+    assert_eq!(ask(&bob).send().await.status, 200, "others have theirs");
+    check_accepted(&node, &format!("{QUIET}&ticket={}", tickets[0]), &[]).await;
+    assert_eq!(ask(&ada).send().await.status, 200, "one that was used makes room");
+    leaks::check();
+}
+
+#[tokio::test]
 async fn a_token_in_the_query_is_taken_only_where_somebody_said_so() {
     let node = start().await;
     let path = format!("{QUIET}&access_token={}", tokens::token("ada", Role::Viewer));

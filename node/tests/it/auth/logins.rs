@@ -118,6 +118,28 @@ async fn beyond_this_machine_cookies_are_secure() {
     );
 }
 
+/// A balancer that puts its own idea of the host there makes no cookie that goes over a plain connection.
+#[tokio::test]
+async fn in_production_cookies_are_secure_whatever_the_host_says() {
+    let (plane, dir) = (Plane::new(), tempfile::tempdir().unwrap());
+    let production = ("HIVEOPS_PROFILE", "production");
+    let node = plane.node_with(dir.path(), &[Replica::Sound], &[production]).await;
+    let body = json!({"email": EMAIL, "password": PASSWORD});
+    for host in ["localhost", "127.0.0.1:8000", "ops.example"] {
+        let login = node.call("POST", "/api/auth/login").header("Host", host).json(&body).send().await;
+        let refresh = json!({"refresh_token": login.ok()["refresh_token"]});
+        let call = |route: &str| node.call("POST", &format!("/api/auth/{route}")).header("Host", host);
+        let answers =
+            [login, call("refresh").json(&refresh).send().await, call("logout").json(&refresh).send().await];
+        for answer in &answers {
+            let cookies = cookies(answer);
+            assert!(cookies.len() == 3, "{host}: {cookies:?}");
+            assert!(cookies.iter().all(|(_, _, rest)| rest.ends_with("; Secure")), "{host}: {cookies:?}");
+        }
+    }
+    leaks::check();
+}
+
 #[tokio::test]
 async fn what_control_refuses_is_refused_in_its_words() {
     let (plane, dir) = (Plane::new(), tempfile::tempdir().unwrap());

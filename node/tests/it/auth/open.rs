@@ -1,10 +1,10 @@
 //! Open sockets: told before their credential ends, renewed without a reconnect, closed when it is taken away.
 
-use hiveops_proto::access::{RevokedSubject, Role};
+use hiveops_proto::access::{ChangedRole, RevokedSubject, Role};
 use serde_json::{Value, json};
 
 use super::tokens::{self, claims, claims_until, header, now, signed, token};
-use super::{check_ended, denied, joined, leaks, start};
+use super::{check_ended, check_refused, denied, joined, leaks, start};
 use crate::harness::{Node, Socket};
 
 const QUIET: &str = "dashboard?subscriptions=";
@@ -93,7 +93,7 @@ async fn a_revocation_closes_the_sockets_that_it_names_and_no_others() {
     let subjects = [
         RevokedSubject::Token { jti: jti(&concerned) },
         RevokedSubject::Family { family: "family-of-ada".parse().unwrap() },
-        RevokedSubject::User { user: "ada".parse().unwrap(), below_generation: 2 },
+        RevokedSubject::User { user: "ada".parse().unwrap(), below_generation: 2, changed_role: None },
     ];
     let mut other = quiet(&node, &token("bob", Role::Viewer)).await;
     for (count, subject) in subjects.into_iter().enumerate() {
@@ -128,16 +128,51 @@ async fn quiet_when_good(node: &Node, token: &str) -> Socket {
 }
 
 #[tokio::test]
-async fn a_user_whose_role_changes_is_closed_and_comes_back_with_what_the_new_role_allows() {
+async fn a_user_whose_role_changes_goes_on_with_what_the_new_one_allows() {
     let node = start().await;
-    let mut socket = joined(&node, "dashboard?subscriptions=alerts", &token("ada", Role::SuperAdmin)).await;
-    assert_eq!(socket.expect("dashboard_initialized").await["subscriptions"], json!(["alerts"]));
-    let user = RevokedSubject::User { user: "ada".parse().unwrap(), below_generation: 2 };
-    node.set_access(|access| tokens::revoke(access, user));
-    check_ended(&mut socket, "revoked").await;
+    let old = token("ada", Role::SuperAdmin);
+    let mut socket = joined(&node, "dashboard?subscriptions=alerts,tasks", &old).await;
+    assert_eq!(socket.expect("dashboard_initialized").await["subscriptions"], json!(["alerts", "tasks"]));
+    let changed = |role, below_generation| RevokedSubject::User {
+        user: "ada".parse().unwrap(),
+        below_generation,
+        changed_role: Some(ChangedRole { role, since_generation: 1 }),
+    };
+    node.set_access(|access| tokens::revoke(access, changed(Role::Viewer, 2)));
+    let error = socket.wait_for("error").await;
+    assert_eq!(error["code"], "forbidden", "{error}");
+    let updated = socket.expect("subscription_updated").await;
+    assert_eq!(updated["subscriptions"], json!(["tasks"]));
+    assert_eq!(updated["correlation_id"], error["correlation_id"]);
+    assert_eq!(denied(&node, "forbidden").await, 1.0);
+    // What goes to those who may have it does not come any more, and cannot be had again.
+    let admin = super::bearer(&token("root", Role::SuperAdmin));
+    let alert = json!({"alerts": [], "timestamp": "2026-01-01T00:00:00Z"});
+    let published = node.broadcast("alerts", "critical_alert").header("Authorization", &admin).json(&alert);
+    assert_eq!(published.send().await.ok()["clients_reached"], 0);
+    socket.send(json!({"type": "subscribe", "subscriptions": ["alerts"]})).await;
+    assert_eq!(socket.expect("error").await["code"], "forbidden");
+    assert_eq!(socket.expect("subscription_updated").await["subscriptions"], json!(["tasks"]));
+    // The old token lets nobody in; a new one goes on, on the open socket as on another.
+    check_refused(&node, QUIET, &[("authorization", &super::bearer(&old))], 4401, "revoked").await;
     let mut later = claims("ada", Role::Viewer);
     later["gen"] = json!(2);
-    let mut socket = joined(&node, "dashboard?subscriptions=alerts", &signed(&header(), &later)).await;
-    assert_eq!(socket.expect("error").await["code"], "forbidden");
-    assert_eq!(socket.expect("dashboard_initialized").await["subscriptions"], json!([]));
+    refresh(&mut socket, &signed(&header(), &later)).await;
+    socket.expect("auth_refreshed").await;
+    // Given back, it may be joined again; and whoever loses more than the role is out.
+    node.set_access(|access| {
+        access.revocations.clear();
+        tokens::revoke(access, changed(Role::EnterpriseAdmin, 3));
+    });
+    crate::harness::until("the role to be back", async || {
+        socket.send(json!({"type": "subscribe", "subscriptions": ["alerts"]})).await;
+        socket.wait_for("subscription_updated").await["subscriptions"] == json!(["alerts", "tasks"])
+    })
+    .await;
+    let user = RevokedSubject::User { user: "ada".parse().unwrap(), below_generation: 4, changed_role: None };
+    node.set_access(|access| {
+        access.revocations.clear();
+        tokens::revoke(access, user);
+    });
+    check_ended(&mut socket, "revoked").await;
 }

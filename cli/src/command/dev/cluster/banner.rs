@@ -11,14 +11,14 @@ use hiveops_node::Config;
 use super::part::Kind;
 use super::plan::Plan;
 use crate::address::url;
-use crate::command::dev::banner::{USUAL_NODE, program};
+use crate::command::dev::banner::{Asks, USUAL_NODE, program};
 
 pub(super) struct Banner {
     program: String,
     /// In the order of their pids.
     parts: Vec<Row>,
     /// Options of the commands that talk to a node, but for its address.
-    credential: &'static str,
+    asks: Asks,
     /// Options of the commands that talk to the replicas.
     controls: String,
     restart_seconds: u64,
@@ -45,7 +45,7 @@ impl Banner {
         Self {
             program: program(std::env::args_os().next()),
             parts: plan.parts.iter().map(row).collect(),
-            credential: if config.auth.required { " --token \"$WS_AUTH_TOKEN\"" } else { "" },
+            asks: Asks::of(&config.auth),
             controls: format!(" --control {}{secret}", urls.join(",")),
             restart_seconds,
             keeps: config.data_dir.is_some(),
@@ -59,7 +59,7 @@ impl Banner {
         self.advice(&mut text, address);
         self.harm(&mut text, &pids);
         if self.demo {
-            text.push_str("\nSimulated agents are at work; everything they make says so.\n");
+            text.push_str(&self.asks.demo());
         }
         if !self.keeps {
             text.push_str("\nNothing is kept when it stops; `--data-dir ./cluster` keeps it.\n");
@@ -92,12 +92,13 @@ impl Banner {
     }
 
     fn advice(&self, text: &mut String, address: SocketAddr) {
-        let Self { program, credential, controls, .. } = self;
+        let Self { program, controls, .. } = self;
+        let (credential, log_in) = (self.asks.option(), self.asks.log_in(program, &url(address), controls));
         let url = url(address);
         let node = if url == USUAL_NODE { String::new() } else { format!(" --url {url}") };
         let _ = write!(
             text,
-            "\nTry, in another terminal:\n  \
+            "\nTry, in another terminal:\n{log_in}  \
              open     {url}/\n  \
              watch    {program} watch tasks{node}{credential}\n  \
              publish  {program} publish tasks task_event '{{\"note\":\"hello\"}}'{node}{credential}\n  \
@@ -161,7 +162,7 @@ mod tests {
         let banner = Banner {
             program: "hiveops".to_owned(),
             parts,
-            credential: "",
+            asks: Asks::Nothing,
             controls: " --control http://127.0.0.1:32001".to_owned(),
             restart_seconds: 5,
             keeps: false,
