@@ -22,8 +22,8 @@ use clap::{Parser, Subcommand};
 use hiveops_node::config::Mistakes;
 
 use command::{
-    completions, config, contract, control, dev, doctor, drain, healthcheck, keys, limits, node, publish,
-    slo, status, tied, trace, users, watch,
+    audit, completions, config, contract, control, dev, doctor, drain, healthcheck, keys, limits, node,
+    publish, slo, status, tied, trace, users, watch,
 };
 use output::{Usage, is_broken_pipe};
 
@@ -61,6 +61,8 @@ enum Command {
     Slo(slo::Args),
     /// Show where an update went: who published it, and which sessions of every node have it
     Trace(trace::Args),
+    /// Check that everything that was due to sessions is accounted for, on every node
+    Audit(audit::Args),
     /// Show the limits in force on a node, and who set them; or change them
     Limits(limits::Args),
     /// Show the contract versions, or put another one in force
@@ -94,6 +96,7 @@ fn main() -> ExitCode {
         Command::Status(args) => status::run(args),
         Command::Slo(args) => slo::run(args),
         Command::Trace(args) => trace::run(args),
+        Command::Audit(args) => audit::run(args),
         Command::Limits(args) => limits::run(args),
         Command::Contract(args) => contract::run(args),
         Command::Keys(args) => keys::run(args),

@@ -18,6 +18,7 @@ use crate::names::Channels;
 use crate::options::{CONNECTIONS_MAX, Credential, ServerProcess, Subscriptions, seconds};
 use crate::peer::Outlet;
 use crate::process::{Pid, raise_file_limit};
+use crate::scrape::{self, Scrapes};
 use crate::swarm::Swarm;
 use crate::target::Target;
 
@@ -59,6 +60,9 @@ pub(crate) struct Arguments {
     /// Server to publish through
     #[arg(long, default_value = "http://127.0.0.1:8000")]
     publish_url: String,
+    /// Page of metrics to scrape while all connections are open, such as http://127.0.0.1:8000/metrics
+    #[arg(long)]
+    metrics_url: Option<String>,
     #[command(flatten)]
     process: ServerProcess,
     #[command(flatten)]
@@ -78,6 +82,8 @@ struct Report {
     rss_after_bytes: Option<u64>,
     bytes_per_connection: Option<i64>,
     bytes_per_connection_from_cold: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scrapes: Option<Scrapes>,
     burst: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     rss_peak_in_burst_bytes: Option<u64>,
@@ -109,6 +115,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
     // then were open when it was read.
     let after = rss()?;
     let opened = swarm.open_count();
+    let metrics = arguments.metrics_url.as_deref();
+    let scrapes = metrics.map(|url| scrape::measure(url, Clock::start())).transpose()?;
     let burst = if arguments.burst > 0 { burst(arguments, &mut swarm, &rss)? } else { Burst::default() };
     swarm.close(Deadline::after(CLOSE_TIMEOUT))?;
 
@@ -127,6 +135,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
         rss_after_bytes: after,
         bytes_per_connection: per_connection(before, after, opened),
         bytes_per_connection_from_cold: per_connection(cold, after, opened),
+        scrapes,
         burst: arguments.burst,
         rss_peak_in_burst_bytes: burst.peak,
         rss_after_burst_bytes: burst.after,
@@ -206,6 +215,7 @@ fn per_connection(before: Option<u64>, after: Option<u64>, connections: usize) -
 impl Report {
     fn print(&self, pid: Option<Pid>) {
         println!("idle: {} connections open, {} failed", self.opened, self.failed);
+        self.scrapes.iter().for_each(Scrapes::print);
         let (Some(pid), Some(cold), Some(before), Some(after), Some(each)) = (
             pid,
             self.rss_cold_bytes,

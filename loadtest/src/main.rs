@@ -25,6 +25,7 @@ mod process;
 mod publisher;
 mod reach;
 mod rounds;
+mod scrape;
 mod slow;
 mod swarm;
 mod syscalls;

@@ -66,6 +66,8 @@ pub const WS_DISCONNECT: &str = "/api/dashboard/websocket/disconnect/{connection
 pub const WS_DRAIN: &str = "/api/dashboard/websocket/drain";
 /// Where an update went.
 pub const TRACE: &str = "/api/dashboard/trace/{correlation_id}";
+/// What became of publications on every node.
+pub const AUDIT: &str = "/api/dashboard/audit";
 /// Every threshold with its source.
 pub const WS_LIMITS: &str = "/api/dashboard/websocket/limits";
 /// The contract version in force.

@@ -1,5 +1,6 @@
 //! The subcommands: each file has its `Args` and its `run`.
 
+pub(crate) mod audit;
 pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod contract;

@@ -2,6 +2,8 @@
 
 // The attributes tell clippy that the helpers are part of tests, where unwrapping is fine.
 #[cfg(test)]
+mod audit;
+#[cfg(test)]
 mod auth;
 #[cfg(test)]
 mod chaos;

@@ -7,7 +7,9 @@ use hiveops_proto::{ConnectionId, CorrelationId, DisconnectReason};
 
 use super::App;
 use crate::bus::{Bus, Call};
-use crate::cluster::{Answering, Cluster, Disconnect, Local, NodeFigures, Reach, SocketFigures, Speaker};
+use crate::cluster::{
+    Answering, Cluster, Disconnect, Local, NodeBooks, NodeFigures, Reach, SocketFigures, Speaker,
+};
 use crate::config::{BusUrl, Config};
 use crate::hub::Ended;
 use crate::session::Ending;
@@ -103,6 +105,10 @@ impl Local for AppLocal {
 
     fn trace(&self, id: &CorrelationId) -> NodeTrace {
         self.app.traces.find(id)
+    }
+
+    fn books(&self) -> Call<'_, NodeBooks> {
+        Box::pin(self.app.books())
     }
 
     fn is_draining(&self) -> bool {

@@ -1,6 +1,7 @@
 //! The node put together: what runs, in which order it starts and stops, and what the routes may see of it.
 
 mod answers;
+mod audit;
 mod control_link;
 mod drain;
 mod figures;

@@ -15,7 +15,7 @@ pub(crate) enum Permission {
     Disconnect,
     /// Let a node go away.
     Drain,
-    /// See where an update went.
+    /// See where an update went, and whether all that was due adds up.
     Trace,
 }
 

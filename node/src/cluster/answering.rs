@@ -6,6 +6,7 @@ use std::time::Duration;
 use hiveops_proto::{ConnectionId, CorrelationId};
 use tokio::sync::mpsc;
 
+use super::books::NodeBooks;
 use super::claims::Verdict;
 use super::figures::NodeFigures;
 use super::members::{ANNOUNCE_EVERY, Lost};
@@ -23,6 +24,9 @@ pub(crate) trait Local: Send + Sync {
 
     /// What this node knows of whatever has this id.
     fn trace(&self, id: &CorrelationId) -> NodeTrace;
+
+    /// What became of publications.
+    fn books(&self) -> Call<'_, NodeBooks>;
 
     fn is_draining(&self) -> bool;
 
@@ -107,6 +111,7 @@ async fn answer(cluster: &Cluster, local: &dyn Local, received: Received) {
     let Received { from, id, what } = received;
     let reply = match what {
         Question::Stats => Some(Reply::Stats(Box::new(local.figures()))),
+        Question::Audit => Some(Reply::Audit(Box::new(local.books().await))),
         Question::Disconnect(wish) => {
             local.disconnect(wish, &from).await.map(|found| Reply::Disconnect { found })
         }

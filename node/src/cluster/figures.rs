@@ -9,10 +9,10 @@ use super::members::Sight;
 use super::message::{Incarnation, Speaker};
 
 /// Entries of a map of figures at most: as many as a contract may have subscriptions.
-const NAMES_MAX: usize = 64;
+pub(super) const NAMES_MAX: usize = 64;
 
 /// Bytes of a short text at most.
-const TEXT_BYTES_MAX: usize = 64;
+pub(super) const TEXT_BYTES_MAX: usize = 64;
 
 /// One node.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -57,7 +57,7 @@ pub(crate) struct ClusterFigures {
 /// Whether every node is in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-enum Completeness {
+pub(super) enum Completeness {
     Complete,
     Partial,
 }
@@ -100,6 +100,16 @@ impl NodeFigures {
     }
 }
 
+impl Completeness {
+    /// Of a view in which these nodes did not answer.
+    pub(super) fn of(sight: Sight, missing: &BTreeSet<NodeId>) -> Self {
+        match sight {
+            Sight::Whole if missing.is_empty() => Self::Complete,
+            Sight::Whole | Sight::Settling | Sight::Blind => Self::Partial,
+        }
+    }
+}
+
 impl ClusterFigures {
     /// From what the nodes say of themselves.
     pub(super) fn new(
@@ -108,10 +118,7 @@ impl ClusterFigures {
         sight: Sight,
         doubled: &BTreeSet<Incarnation>,
     ) -> Self {
-        let status = match sight {
-            Sight::Whole if missing.is_empty() => Completeness::Complete,
-            Sight::Whole | Sight::Settling | Sight::Blind => Completeness::Partial,
-        };
+        let status = Completeness::of(sight, &missing);
         let mut totals = Totals::default();
         let mut nodes: Vec<Node> = answers
             .into_iter()

@@ -7,6 +7,7 @@ use hiveops_proto::{ConnectionId, CorrelationId, NodeId};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::books::NodeBooks;
 use super::figures::NodeFigures;
 use crate::bus::{SIGNAL_BYTES_MAX, Signal};
 use crate::trace::NodeTrace;
@@ -96,6 +97,8 @@ pub(super) struct Ask {
 pub(super) enum Question {
     /// The node's figures.
     Stats,
+    /// What became of publications on it.
+    Audit,
     /// End a session, if it is there.
     Disconnect(Disconnect),
     /// Whether a name is free that the asker is about to give to a session.
@@ -127,6 +130,7 @@ pub(super) struct Answer {
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub(super) enum Reply {
     Stats(Box<NodeFigures>),
+    Audit(Box<NodeBooks>),
     Disconnect {
         /// Whether the session was there; it has been ended then.
         found: bool,
@@ -198,6 +202,9 @@ impl Message {
             Say::Answer(Answer { reply: Reply::Trace(trace), .. }) if !trace.is_bounded() => {
                 Err(SignalDropped::Oversized)
             }
+            Say::Answer(Answer { reply: Reply::Audit(books), .. }) if !books.is_bounded() => {
+                Err(SignalDropped::Oversized)
+            }
             Say::Here(_) | Say::Leaving | Say::Ask(_) | Say::Answer(_) => Ok(message),
         }
     }
@@ -208,7 +215,7 @@ impl Reply {
     pub(super) fn decides(&self) -> bool {
         match self {
             Self::Disconnect { found: yes } | Self::Claim { taken: yes } => *yes,
-            Self::Stats(_) | Self::Trace(_) | Self::Unknown => false,
+            Self::Stats(_) | Self::Trace(_) | Self::Audit(_) | Self::Unknown => false,
         }
     }
 }
@@ -216,7 +223,7 @@ impl Reply {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::testing::{figures, speaker};
+    use crate::cluster::testing::{books, figures, speaker};
 
     fn ask(what: Question) -> Message {
         Message { from: speaker("n1", 1), say: Say::Ask(Ask { id: 7, what }) }
@@ -244,11 +251,13 @@ mod tests {
             Message { from: from.clone(), say: Say::Here(Here { draining: true }) },
             Message { from: from.clone(), say: Say::Leaving },
             ask(Question::Stats),
+            ask(Question::Audit),
             ask(Question::Disconnect(disconnect)),
             ask(Question::Claim { connection_id: ConnectionId::new("me").unwrap() }),
             ask(Question::Trace { correlation_id: CorrelationId::new("c-1").unwrap() }),
             Message { from: from.clone(), say: answer(Reply::Trace(Box::new(trace()))) },
             Message { from: from.clone(), say: answer(Reply::Stats(Box::new(figures(3)))) },
+            Message { from: from.clone(), say: answer(Reply::Audit(Box::new(books(-1)))) },
             Message { from: from.clone(), say: answer(Reply::Disconnect { found: true }) },
             Message { from, say: answer(Reply::Claim { taken: false }) },
         ] {

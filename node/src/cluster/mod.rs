@@ -5,6 +5,7 @@
 //! is ever called whole that may not be. The cluster knows the bus by [`Voice`] and the node by [`Local`].
 
 mod answering;
+mod books;
 mod claims;
 mod figures;
 mod members;
@@ -24,6 +25,7 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 
 pub(crate) use answering::{Answering, Local};
+pub(crate) use books::{ClusterBooks, NodeBooks, SubscriptionBooks};
 pub(crate) use figures::{ClusterFigures, NodeFigures, SocketFigures};
 pub(crate) use message::{Disconnect, Incarnation, REASON_CHARS_MAX, SignalDropped, Speaker};
 
@@ -200,7 +202,11 @@ impl Cluster {
         let Outcome { answers, missing, sight } = self.ask(Question::Stats, ANSWER_WITHIN, |_, _| ()).await;
         let others = answers.into_iter().filter_map(|(speaker, reply)| match reply {
             Reply::Stats(figures) => Some((speaker, *figures)),
-            Reply::Disconnect { .. } | Reply::Claim { .. } | Reply::Trace(_) | Reply::Unknown => None,
+            Reply::Disconnect { .. }
+            | Reply::Claim { .. }
+            | Reply::Trace(_)
+            | Reply::Audit(_)
+            | Reply::Unknown => None,
         });
         let doubled = self.inner.state.lock().members.doubled();
         let all = std::iter::once((self.inner.me.clone(), own)).chain(others);
@@ -213,11 +219,30 @@ impl Cluster {
         let Outcome { answers, missing, sight } = self.ask(question, ANSWER_WITHIN, |_, _| ()).await;
         let others = answers.into_iter().filter_map(|(speaker, reply)| match reply {
             Reply::Trace(trace) => Some((speaker.node_id, *trace)),
-            Reply::Disconnect { .. } | Reply::Claim { .. } | Reply::Stats(_) | Reply::Unknown => None,
+            Reply::Disconnect { .. }
+            | Reply::Claim { .. }
+            | Reply::Stats(_)
+            | Reply::Audit(_)
+            | Reply::Unknown => None,
         });
         let all = std::iter::once((self.inner.me.node_id.clone(), own)).chain(others).collect();
         let is_whole = matches!(sight, Sight::Whole);
         Report::new(id.clone(), all, missing, is_whole, now)
+    }
+
+    /// The books of all nodes.
+    pub(crate) async fn audit(&self, own: NodeBooks) -> ClusterBooks {
+        let Outcome { answers, missing, sight } = self.ask(Question::Audit, ANSWER_WITHIN, |_, _| ()).await;
+        let others = answers.into_iter().filter_map(|(speaker, reply)| match reply {
+            Reply::Audit(books) => Some((speaker, *books)),
+            Reply::Stats(_)
+            | Reply::Disconnect { .. }
+            | Reply::Claim { .. }
+            | Reply::Trace(_)
+            | Reply::Unknown => None,
+        });
+        let all = std::iter::once((self.inner.me.clone(), own)).chain(others);
+        ClusterBooks::new(all, missing, sight)
     }
 
     /// Ends a session that another node has.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use hiveops_proto::{NodeId, SubscriptionName};
 
+use super::books::{NodeBooks, SubscriptionBooks};
 use super::figures::{NodeFigures, SocketFigures};
 use super::message::{Incarnation, Speaker};
 
@@ -35,4 +36,19 @@ pub(super) fn figures(connections: u64) -> NodeFigures {
         contract_version: "1.0.0".parse().unwrap(),
         uptime_seconds: 1,
     }
+}
+
+/// A node whose books of `tasks` are so much off.
+pub(super) fn books(residual: i64) -> NodeBooks {
+    let tasks = SubscriptionBooks {
+        recipients: 10,
+        caught_up: 1,
+        delivered: 5,
+        coalesced: 2,
+        dropped: BTreeMap::from([("left".to_owned(), 1)]),
+        pending: 2,
+        residual,
+    };
+    let subscriptions = BTreeMap::from([(SubscriptionName::new("tasks").unwrap(), tasks)]);
+    NodeBooks { complete: true, subscriptions }
 }

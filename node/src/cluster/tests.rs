@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use hiveops_proto::{CorrelationId, NodeId};
 use serde_json::{Value, json};
 
-use super::testing::{figures, speaker};
+use super::testing::{books, figures, speaker};
 use super::*;
 use crate::board::testing::catalog;
 use crate::tasks::{TaskKind, Tasks};
@@ -49,6 +49,11 @@ impl Local for Sessions {
 
     fn trace(&self, _: &CorrelationId) -> NodeTrace {
         NodeTrace::empty(Timestamp::from_millis(0))
+    }
+
+    fn books(&self) -> Call<'_, NodeBooks> {
+        let sessions = self.0.lock().len() as i64;
+        Box::pin(async move { books(sessions) })
     }
 
     fn is_draining(&self) -> bool {
@@ -163,6 +168,20 @@ async fn every_node_is_in_the_figures_and_a_silent_one_is_missing() {
     let view = nodes[0].view().await;
     assert_eq!((&view["status"], &view["missing"]), (&json!("partial"), &json!(["n2"])));
     assert_eq!((view["nodes"].as_array().unwrap().len(), nodes[0].open_questions()), (2, 0));
+}
+
+#[tokio::test]
+async fn the_books_of_every_node_are_in_an_audit() {
+    let bench = Bench::new();
+    let nodes = bench.nodes(&["n1", "n2"]).await;
+    nodes[1].hold("a");
+    let audit = async || serde_json::to_value(nodes[0].cluster.audit(books(0)).await).unwrap();
+    let made = audit().await;
+    assert_eq!((&made["status"], &made["residual"]), (&json!("complete"), &json!(1)));
+    let residual = |node: usize| &made["nodes"][node]["subscriptions"]["tasks"]["residual"];
+    assert_eq!((residual(0), residual(1)), (&json!(0), &json!(1)));
+    bench.mute("n2");
+    assert_eq!((&audit().await["status"], &audit().await["missing"]), (&json!("partial"), &json!(["n2"])));
 }
 
 #[tokio::test]

@@ -97,6 +97,7 @@ fn admin(app: &Arc<App>) -> Router {
     Router::new()
         .route(path::WS_BROADCAST, post(routes::broadcast::publish).route_layer(needs(Permission::Broadcast)))
         .route(path::WS_DISCONNECT, post(routes::disconnect::end).route_layer(needs(Permission::Disconnect)))
+        .route(path::AUDIT, get(routes::audit::show).route_layer(needs(Permission::Trace)))
         .route(path::WS_DRAIN, post(routes::drain::begin).route_layer(needs(Permission::Drain)))
         .route(path::TRACE, get(routes::trace::show).route_layer(needs(Permission::Trace)))
         .route_layer(axum::middleware::from_fn_with_state(Arc::clone(app), access::required))

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::frame::SealedFrame;
 use super::outbox::{Outbox, Pushed, Room};
 use super::view::View;
+use crate::catalog::SubId;
 use crate::time::Moment;
 use crate::trace::{Lost, Tally};
 
@@ -52,8 +53,15 @@ impl CatchUp {
         view.between(*seq, u64::MAX).for_each(|tally| tally.lost(why));
     }
 
-    /// Moves what is missing into the outbox as far as there is room.
-    pub(super) fn feed(&mut self, view: &View, outbox: &mut Outbox, room: Room, now: Moment) -> Fed {
+    /// Moves what is missing into the outbox as far as there is room. `fed` hears of each live publication
+    /// among it.
+    pub(super) fn feed(
+        &mut self,
+        view: &View,
+        outbox: &mut Outbox,
+        (room, now): (Room, Moment),
+        fed: &mut impl FnMut(SubId),
+    ) -> Fed {
         loop {
             if outbox.frames() > FEED_FRAMES_MAX || outbox.bytes() > FEED_BYTES_MAX {
                 return Fed::Waiting;
@@ -82,6 +90,7 @@ impl CatchUp {
                         }
                         // What the log has no more of has given way to a later value.
                         view.between(*seq, at).for_each(Tally::coalesced);
+                        fed(view.sub());
                         *seq = at;
                     }
                 }
@@ -127,7 +136,7 @@ mod tests {
         (1..=200).for_each(|seq| view.append(&source.event(seq, 0)));
         let mut catch_up = after(50);
         let mut seen = Vec::new();
-        while catch_up.feed(&view, &mut outbox, ROOM, NOW) == Fed::Waiting {
+        while catch_up.feed(&view, &mut outbox, (ROOM, NOW), &mut |_| ()) == Fed::Waiting {
             assert!(outbox.frames() <= 2 * FEED_FRAMES_MAX);
             seen.extend(drain(&mut outbox));
         }
@@ -142,7 +151,7 @@ mod tests {
         let (mut view, mut outbox) = (source.view(), Outbox::default());
         (1..=20).for_each(|seq| view.append(&source.event(seq, 60_000)));
         assert_eq!(
-            after(0).feed(&view, &mut outbox, Room { frames: 100, bytes: 200_000 }, NOW),
+            after(0).feed(&view, &mut outbox, (Room { frames: 100, bytes: 200_000 }, NOW), &mut |_| ()),
             Fed::Waiting
         );
         assert_eq!(outbox.frames(), 3);
@@ -157,7 +166,7 @@ mod tests {
         let mut catch_up = CatchUp::Frames { frames, next: 0, then: 1 };
         view.append(&source.update(2, "a", 0));
         view.append(&source.event(3, 0));
-        assert_eq!(catch_up.feed(&view, &mut outbox, ROOM, NOW), Fed::Live);
+        assert_eq!(catch_up.feed(&view, &mut outbox, (ROOM, NOW), &mut |_| ()), Fed::Live);
         assert_eq!((outbox.frames(), drain(&mut outbox)), (3, vec![2, 3]));
         assert_eq!(outbox.tail(source.sub), Some(3));
     }
@@ -168,8 +177,8 @@ mod tests {
         let (mut view, mut outbox) = (source.view(), Outbox::default());
         (1..=3).for_each(|seq| view.append(&source.event(seq, 0)));
         view.expire(Timestamp::from_millis(i64::MAX));
-        assert_eq!(after(2).feed(&view, &mut outbox, ROOM, NOW), Fed::Lost);
-        assert_eq!(after(3).feed(&view, &mut outbox, ROOM, NOW), Fed::Live);
+        assert_eq!(after(2).feed(&view, &mut outbox, (ROOM, NOW), &mut |_| ()), Fed::Lost);
+        assert_eq!(after(3).feed(&view, &mut outbox, (ROOM, NOW), &mut |_| ()), Fed::Live);
     }
 
     #[test]
@@ -179,9 +188,9 @@ mod tests {
         view.append(&source.event(1, 5_000));
         view.append(&source.event(2, 5_000));
         let (mut catch_up, room) = (after(0), Room { frames: 8, bytes: 1_000 });
-        assert_eq!(catch_up.feed(&view, &mut outbox, room, NOW), Fed::Waiting);
+        assert_eq!(catch_up.feed(&view, &mut outbox, (room, NOW), &mut |_| ()), Fed::Waiting);
         assert_eq!(drain(&mut outbox), [1]);
-        assert_eq!(catch_up.feed(&view, &mut outbox, room, NOW), Fed::Live);
+        assert_eq!(catch_up.feed(&view, &mut outbox, (room, NOW), &mut |_| ()), Fed::Live);
         assert_eq!(drain(&mut outbox), [2]);
     }
 }

@@ -13,6 +13,7 @@ use hiveops_proto::{CorrelationId, MessageType, ServerFrame, Timestamp};
 use crate::bus::Stored;
 use crate::catalog::SubId;
 use crate::log::{Entry, ValueKey};
+use crate::telemetry::exemplar::{Subject, sampled_trace_id};
 use crate::trace::{Lost, Tally};
 use crate::ws::deflate::deflated;
 use crate::ws::{self, Coding};
@@ -32,6 +33,16 @@ struct Sealed {
     place: Option<Place>,
     /// Where its deliveries are counted; none for what is no publication, or was read with a whole log.
     tally: Option<Arc<Tally>>,
+    /// When it was published, and its trace; none for what is no publication.
+    origin: Option<Origin>,
+}
+
+/// Where a publication comes from, as far as its latency needs it.
+#[derive(Debug, Clone)]
+pub(crate) struct Origin {
+    published: Timestamp,
+    /// Of a sampled trace.
+    trace_id: Option<String>,
 }
 
 /// Where a publication stands in its log.
@@ -48,26 +59,25 @@ pub(crate) struct Place {
 impl SealedFrame {
     /// Seals a frame that belongs to no subscription.
     pub(crate) fn seal(frame: &ServerFrame) -> Self {
-        Self::make(frame, None, None, None)
+        Self::make(frame, (None, None), (None, None))
     }
 
     /// Seals a snapshot or a notice of one subscription: who leaves it needs it no more.
     pub(crate) fn seal_of(sub: SubId, frame: &ServerFrame) -> Self {
-        Self::make(frame, Some(sub), None, None)
+        Self::make(frame, (Some(sub), None), (None, None))
     }
 
     fn make(
         frame: &ServerFrame,
-        sub: Option<SubId>,
-        place: Option<Place>,
-        tally: Option<Arc<Tally>>,
+        (sub, place): (Option<SubId>, Option<Place>),
+        (tally, origin): (Option<Arc<Tally>>, Option<Origin>),
     ) -> Self {
         let text = serde_json::to_vec(frame).expect("frames consist of checked values, which are all JSON");
         let frame_type = MessageType::new(frame.frame_type())
             .expect("the types of frames follow the rule of message types");
         let correlation_id = frame.correlation_id().clone();
         let (bytes, deflated) = (ws::text_frame(&text), Default::default());
-        Self(Arc::new(Sealed { bytes, deflated, frame_type, correlation_id, sub, place, tally }))
+        Self(Arc::new(Sealed { bytes, deflated, frame_type, correlation_id, sub, place, tally, origin }))
     }
 
     /// The form that a session gets. What is for one session only stays plain.
@@ -126,6 +136,22 @@ impl SealedFrame {
     fn owed(&self) -> Option<&Tally> {
         let is_live = self.0.place.as_ref().is_some_and(|place| !place.replayed);
         self.0.tally.as_deref().filter(|_| is_live)
+    }
+
+    /// When it was published; none for what is no publication.
+    pub(crate) fn published(&self) -> Option<Timestamp> {
+        self.0.origin.as_ref().map(|origin| origin.published)
+    }
+
+    /// Whether its trace is sampled.
+    pub(crate) fn is_sampled(&self) -> bool {
+        self.0.origin.as_ref().is_some_and(|origin| origin.trace_id.is_some())
+    }
+
+    /// What an observation of its latency is an example of.
+    pub(crate) fn subject(&self) -> Subject {
+        let trace_id = self.0.origin.as_ref().and_then(|origin| origin.trace_id.clone());
+        Subject::new(self.0.correlation_id.clone(), trace_id)
     }
 }
 
@@ -200,7 +226,9 @@ fn seal(stored: &Stored, replayed: bool, tally: Option<Arc<Tally>>) -> SealedFra
         data: envelope.data.clone(),
     };
     let place = Place { sub: stored.sub, seq: stored.seq, prev_seq, key: stored.key.clone(), replayed };
-    SealedFrame::make(&frame.into(), Some(stored.sub), Some(place), tally)
+    let trace_id = envelope.traceparent.as_deref().and_then(sampled_trace_id).map(str::to_owned);
+    let origin = Origin { published: envelope.timestamp, trace_id };
+    SealedFrame::make(&frame.into(), (Some(stored.sub), Some(place)), (tally, Some(origin)))
 }
 
 impl Entry for Arc<Publication> {

@@ -3,7 +3,9 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hiveops_proto::contract::SUBSCRIPTIONS_MAX;
+use parking_lot::Mutex;
 
+use super::books::Books;
 use crate::catalog::SubId;
 
 /// One shard's figures.
@@ -12,6 +14,8 @@ pub(crate) struct Gauges {
     sessions: AtomicUsize,
     outbox_frames: AtomicUsize,
     joined: Vec<AtomicUsize>,
+    /// As they were when somebody last asked. Held to put them there and to copy them.
+    books: Mutex<Books>,
 }
 
 impl Gauges {
@@ -20,6 +24,7 @@ impl Gauges {
             sessions: AtomicUsize::new(0),
             outbox_frames: AtomicUsize::new(0),
             joined: std::iter::repeat_with(AtomicUsize::default).take(SUBSCRIPTIONS_MAX).collect(),
+            books: Mutex::default(),
         }
     }
 
@@ -35,6 +40,14 @@ impl Gauges {
         if let Some(gauge) = self.joined.get(sub.index()) {
             gauge.store(count, Ordering::Relaxed);
         }
+    }
+
+    pub(super) fn show_books(&self, books: Books) {
+        *self.books.lock() = books;
+    }
+
+    pub(super) fn books(&self) -> Books {
+        self.books.lock().clone()
     }
 
     pub(super) fn sessions(&self) -> usize {

@@ -4,6 +4,7 @@
 //! of every log, so that fanning out and joining take no lock. The rest of the node talks to a shard only
 //! through its mailbox. The hub knows neither the bus nor HTTP.
 
+mod books;
 mod catch_up;
 mod connection;
 #[cfg(feature = "counted")]
@@ -22,12 +23,14 @@ mod wheel;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use hiveops_proto::ConnectionId;
 use hiveops_proto::control::ControlView;
 use hiveops_proto::id::UserId;
 use tokio::sync::{oneshot, watch};
 
+pub(crate) use books::{Account, Books, Dropped};
 pub(crate) use frame::Publication;
 pub(crate) use gauges::Gauges;
 pub(crate) use registry::{Full, Registration, Registry, SessionInfo};
@@ -73,6 +76,14 @@ struct Round<'a> {
 /// The threads of the shards: joined by whoever started them.
 pub(crate) struct Threads {
     handles: Vec<Handle>,
+}
+
+/// The books of all shards, each as of one moment of its own between two fan-outs.
+#[derive(Debug)]
+pub(crate) struct Audit {
+    pub(crate) books: Books,
+    /// Shards whose books are older, because they did not answer in time.
+    pub(crate) unanswered: usize,
 }
 
 /// A shard has stopped taking commands; the node cannot go on without it.
@@ -156,6 +167,23 @@ impl Hub {
         let (reply, found) = oneshot::channel();
         mailbox.send(Command::Disconnect { id: id.clone(), ending, reply }).await?;
         found.await.map_err(|_| Ended)
+    }
+
+    /// Has every shard close its books within a time, and adds them up. One that does not answer is in the sum
+    /// with its last ones, and so is one that has ended.
+    pub(crate) async fn audit(&self, within: Duration) -> Audit {
+        let shards = self.inner.mailboxes.iter().zip(&self.inner.gauges);
+        let asked = shards.map(|(mailbox, gauges)| async move {
+            let answered = tokio::time::timeout(within, mailbox.audit()).await;
+            // An error says that the shard has ended, and its last books are its final ones.
+            (answered.is_ok(), gauges.books())
+        });
+        let mut audit = Audit { books: Books::default(), unanswered: 0 };
+        for (answered, books) in futures_util::future::join_all(asked).await {
+            audit.books.add(&books);
+            audit.unanswered += usize::from(!answered);
+        }
+        audit
     }
 
     /// Ends every session, each in its turn, and then the shards. Called again, it gives those who are left

@@ -85,6 +85,11 @@ impl Item {
     fn sub(&self) -> Option<SubId> {
         self.frame().and_then(SealedFrame::sub)
     }
+
+    /// The subscription that the books count it under: that of a live publication, and of nothing else.
+    pub(crate) fn due(&self) -> Option<SubId> {
+        self.place().filter(|place| !place.replayed).map(|place| place.sub)
+    }
 }
 
 /// How much may wait.
@@ -259,9 +264,12 @@ impl Outbox {
         }
     }
 
-    /// Each value that was replaced since the last time.
-    pub(crate) fn take_replaced(&mut self) -> Vec<SealedFrame> {
-        std::mem::take(&mut self.replaced)
+    /// Counts each value that was replaced since the last time; `counted` hears its subscription.
+    pub(crate) fn count_replaced(&mut self, mut counted: impl FnMut(SubId)) {
+        for frame in std::mem::take(&mut self.replaced) {
+            frame.coalesced();
+            frame.sub().into_iter().for_each(&mut counted);
+        }
     }
 
     /// The bytes of the prepared entries.
@@ -312,21 +320,40 @@ impl Outbox {
     }
 
     /// Takes out the frames of one subscription, snapshots and notices included: the session has left it.
-    /// What is settled stays, because a pong behind it may have said already that it comes. `gone` hears of
-    /// each frame that does not.
-    pub(crate) fn remove(&mut self, sub: SubId, gone: impl Fn(&SealedFrame)) {
-        let (settled, coding, mut index) = (self.pinned, self.coding, 0);
+    /// What is settled stays, because a pong behind it may have said already that it comes. `lost` hears of
+    /// each frame that does not. Returns how many live publications were taken out.
+    pub(crate) fn remove(&mut self, sub: SubId, lost: impl Fn(&SealedFrame)) -> u64 {
+        let (settled, coding, mut index, mut gone) = (self.pinned, self.coding, 0, 0);
         let bytes = &mut self.bytes;
         self.entries.retain(|entry| {
             let keep = index < settled || entry.item.sub() != Some(sub);
             if !keep {
                 *bytes -= entry.item.bytes(coding).len();
-                entry.item.frame().into_iter().for_each(&gone);
+                entry.item.frame().into_iter().for_each(&lost);
+                gone += u64::from(entry.item.due().is_some());
             }
             index += 1;
             keep
         });
         self.cursors.retain(|cursor| cursor.sub != sub);
+        gone
+    }
+
+    /// The subscription of each live publication that waits, one that has begun to leave included.
+    pub(crate) fn due(&self) -> impl Iterator<Item = SubId> {
+        self.entries.iter().filter_map(|entry| entry.item.due())
+    }
+
+    /// Loses a publication, as a mistake would: for the tests of those who must notice.
+    #[cfg(test)]
+    pub(crate) fn lose_one(&mut self) -> bool {
+        let last = self.entries.iter().rposition(|entry| entry.item.due().is_some());
+        let begun = usize::from(self.offset > 0);
+        let Some(index) = last.filter(|index| *index >= begun) else { return false };
+        let lost = self.entries.remove(index);
+        self.pinned -= usize::from(index < self.pinned);
+        self.bytes -= lost.map_or(0, |entry| entry.item.bytes(self.coding).len());
+        true
     }
 
     /// What waits, of publications and anything else that is a frame.

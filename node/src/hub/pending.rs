@@ -5,7 +5,7 @@
 //! and it is fed in once there is room.
 
 use super::catch_up::{CatchUp, Fed};
-use super::frame::{Publication, SealedFrame};
+use super::frame::Publication;
 use super::outbox::{Outbox, Pushed, Room};
 use super::view::View;
 use crate::catalog::{SubId, SubMask};
@@ -80,11 +80,18 @@ impl Pending {
     }
 
     /// Moves what is missing into the outbox as far as there is room, and makes live what lacks nothing.
-    pub(super) fn feed(&mut self, live: &mut SubMask, views: &[View], room: Room, now: Moment) -> Feeding {
+    /// `fed` hears the subscription of each live publication among it.
+    pub(super) fn feed(
+        &mut self,
+        live: &mut SubMask,
+        views: &[View],
+        (room, now): (Room, Moment),
+        mut fed: impl FnMut(SubId),
+    ) -> Feeding {
         let Self { outbox, catching, .. } = self;
         let (before, mut waiting, mut lost) = (outbox.frames(), false, false);
         catching.retain_mut(|(sub, catch_up)| {
-            match catch_up.feed(&views[sub.index()], outbox, room, now) {
+            match catch_up.feed(&views[sub.index()], outbox, (room, now), &mut fed) {
                 Fed::Live => live.insert(*sub),
                 Fed::Waiting => waiting = true,
                 Fed::Lost => lost = true,
@@ -118,11 +125,16 @@ impl Pending {
         self.catching.push((sub, catch_up));
     }
 
-    /// Nothing of the subscription is due any more, for this reason.
-    pub(super) fn forget(&mut self, view: &View, why: Lost) {
+    /// Whether a publication is due to the session now, and not only with what is fed in later.
+    pub(super) fn is_due(&self, live: SubMask, sub: SubId) -> bool {
+        live.contains(sub) || self.catch_up(sub).is_some_and(CatchUp::is_behind)
+    }
+
+    /// Nothing of the subscription is due any more, for this reason. Returns how many live publications waited.
+    pub(super) fn forget(&mut self, view: &View, why: Lost) -> u64 {
         self.catching.iter().filter(|(sub, _)| *sub == view.sub()).for_each(|(_, it)| it.give_up(view, why));
         self.catching.retain(|(sub, _)| *sub != view.sub());
-        self.outbox.remove(view.sub(), |frame| frame.lost(why));
+        self.outbox.remove(view.sub(), |frame| frame.lost(why))
     }
 
     /// The session ends: nothing more is fed in.
@@ -132,10 +144,9 @@ impl Pending {
         }
     }
 
-    /// The connection has ended, with whatever waits.
+    /// The connection has ended, with whatever waits; what was replaced has been counted.
     pub(super) fn abandon(&mut self, views: &[View]) {
         self.forget_all(views, Lost::Closed);
-        self.outbox.take_replaced().iter().for_each(SealedFrame::coalesced);
         self.outbox.frames_left().for_each(|frame| frame.lost(Lost::Closed));
     }
 

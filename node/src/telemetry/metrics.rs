@@ -11,6 +11,10 @@ use prometheus::{
     Opts, Registry, TextEncoder,
 };
 
+use super::exemplar::Exemplar;
+pub(crate) use super::labels::{Discarded, HandshakeRefusal, Refusal, Rejected, SnapshotReason};
+use super::latency::Latency;
+use super::openmetrics;
 use super::quantile::Bucket;
 pub(crate) use super::reason::SpanDropped;
 use crate::admission::AskOutcome;
@@ -18,6 +22,7 @@ use crate::auth::{Denial, LoginRefusal, NoTicket, RefreshOutcome};
 use crate::bus::IntakeSource;
 use crate::cluster::SignalDropped;
 use crate::http::client::Ignored;
+use crate::hub::Dropped;
 use crate::tls::Reload;
 
 /// Seconds; the edges of the delivery objective (0.25) and of its neighbours are exact.
@@ -35,175 +40,6 @@ const FANOUT_SECONDS: &[f64] = &[
 
 /// Sessions that one publication went to.
 const FANOUT: &[f64] = &[0.0, 1.0, 10.0, 100.0, 1_000.0, 10_000.0, 100_000.0];
-
-/// Why a frame that was queued never left.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Discarded {
-    /// The session was ended for backpressure or abuse.
-    Backpressure,
-    /// The connection ended first.
-    Closed,
-}
-
-impl Discarded {
-    pub(crate) const ALL: [Self; 2] = [Self::Backpressure, Self::Closed];
-
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Backpressure => "backpressure",
-            Self::Closed => "closed",
-        }
-    }
-}
-
-/// Why a snapshot was sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum SnapshotReason {
-    /// The session joined without a position, or with one that cannot be continued.
-    Join,
-    /// The log began anew.
-    Epoch,
-}
-
-impl SnapshotReason {
-    pub(crate) const ALL: [Self; 2] = [Self::Join, Self::Epoch];
-
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Join => "join",
-            Self::Epoch => "epoch",
-        }
-    }
-}
-
-/// Why a publication was refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Refusal {
-    Invalid,
-    TooLarge,
-    StateFull,
-    Conflict,
-    Timeout,
-    Unavailable,
-}
-
-impl Refusal {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Invalid, Self::TooLarge, Self::StateFull, Self::Conflict, Self::Timeout, Self::Unavailable];
-
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Invalid => "invalid",
-            Self::TooLarge => "too_large",
-            Self::StateFull => "state_full",
-            Self::Conflict => "conflict",
-            Self::Timeout => "timeout",
-            Self::Unavailable => "unavailable",
-        }
-    }
-}
-
-/// Why a publication from outside was dropped or repaired (CONTRACT sections 6 and 12).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Rejected {
-    /// Larger than a publication may be.
-    TooLarge,
-    /// Not a JSON object.
-    Json,
-    /// No subscription of that name.
-    Subscription,
-    /// The subscription carries no such message type.
-    MessageType,
-    /// The data breaks its schema.
-    Schema,
-    /// The log refused it: a conflict, or no room.
-    Refused,
-    /// The log could not be reached, and whatever handed it in does not keep it.
-    Unavailable,
-    /// It found no room to wait in.
-    Overflow,
-    /// Its correlation id could not be taken over: it got another, and was published.
-    CorrelationId,
-}
-
-impl Rejected {
-    pub(crate) const ALL: [Self; 9] = [
-        Self::TooLarge,
-        Self::Json,
-        Self::Subscription,
-        Self::MessageType,
-        Self::Schema,
-        Self::Refused,
-        Self::Unavailable,
-        Self::Overflow,
-        Self::CorrelationId,
-    ];
-
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::TooLarge => "too_large",
-            Self::Json => "invalid_json",
-            Self::Subscription => "unknown_subscription",
-            Self::MessageType => "unknown_message_type",
-            Self::Schema => "schema",
-            Self::Refused => "refused",
-            Self::Unavailable => "unavailable",
-            Self::Overflow => "overflow",
-            Self::CorrelationId => "correlation_id",
-        }
-    }
-}
-
-/// Why a handshake got no session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum HandshakeRefusal {
-    Malformed,
-    /// No connection by TLS came about, on a node that speaks nothing else.
-    Tls,
-    Timeout,
-    NodeFull,
-    AddressFull,
-    /// Its peer has too many connections that are not a session.
-    AddressWaiting,
-    ClusterFull,
-    /// The node has not borrowed a place, or not for this user, and does not know that there is none.
-    NotLent,
-    UserFull,
-    Rate,
-    Shutdown,
-}
-
-impl HandshakeRefusal {
-    pub(crate) const ALL: [Self; 11] = [
-        Self::Malformed,
-        Self::Tls,
-        Self::Timeout,
-        Self::NodeFull,
-        Self::AddressFull,
-        Self::AddressWaiting,
-        Self::ClusterFull,
-        Self::NotLent,
-        Self::UserFull,
-        Self::Rate,
-        Self::Shutdown,
-    ];
-
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Malformed => "malformed",
-            Self::Tls => "tls",
-            Self::Timeout => "timeout",
-            Self::NodeFull => "node_full",
-            Self::AddressFull => "address_full",
-            Self::AddressWaiting => "address_waiting",
-            Self::ClusterFull => "cluster_full",
-            Self::NotLent => "not_lent",
-            Self::UserFull => "user_full",
-            Self::Rate => "rate",
-            Self::Shutdown => "shutdown",
-        }
-    }
-}
 
 /// Handles to all metrics of one node.
 pub(crate) struct Metrics {
@@ -231,7 +67,12 @@ pub(crate) struct Metrics {
     pub(crate) tls_expires: IntGauge,
     pub(crate) bytes_sent: IntCounter,
     pub(crate) bytes_received: IntCounter,
+    pub(crate) recipients: IntCounterVec,
+    pub(crate) caught_up: IntCounterVec,
+    pub(crate) delivered: IntCounterVec,
     pub(crate) coalesced: IntCounterVec,
+    pub(crate) dropped: IntCounterVec,
+    pub(crate) pending: IntGaugeVec,
     pub(crate) replayed: IntCounter,
     pub(crate) snapshots: IntCounterVec,
     pub(crate) version_mismatches: IntCounter,
@@ -247,7 +88,8 @@ pub(crate) struct Metrics {
     pub(crate) lease_scarce: IntGauge,
     pub(crate) lease_age: Gauge,
     pub(crate) lease_asks: IntCounterVec,
-    pub(crate) delivery: Histogram,
+    pub(crate) delivery: Latency,
+    pub(crate) publish_to_socket: Latency,
     pub(crate) bus_seconds: Histogram,
     pub(crate) outbox_wait: Histogram,
     pub(crate) message_bytes: HistogramVec,
@@ -307,7 +149,8 @@ macro_rules! build {
 
 mod make {
     use super::{
-        Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+        Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+        Latency, Opts,
     };
     use prometheus::Result;
 
@@ -316,6 +159,12 @@ mod make {
     }
     pub(super) fn counters(name: &str, help: &str, label: &str) -> Result<IntCounterVec> {
         IntCounterVec::new(Opts::new(name, help), &[label])
+    }
+    pub(super) fn counters_by(name: &str, help: &str, labels: [&str; 2]) -> Result<IntCounterVec> {
+        IntCounterVec::new(Opts::new(name, help), &labels)
+    }
+    pub(super) fn latency(name: &str, help: &str, edges: &'static [f64]) -> Result<Latency> {
+        Latency::new(name, help, edges)
     }
     pub(super) fn gauge(name: &str, help: &str) -> Result<IntGauge> {
         IntGauge::new(name, help)
@@ -405,7 +254,13 @@ impl Metrics {
     /// Shows the series of these subscriptions before anything happens on them.
     pub(crate) fn declare(&self, subscriptions: &[SubscriptionName]) {
         for name in subscriptions {
-            self.coalesced.with_label_values(&[name.as_str()]);
+            for counter in [&self.recipients, &self.caught_up, &self.delivered, &self.coalesced] {
+                counter.with_label_values(&[name.as_str()]);
+            }
+            for reason in Dropped::ALL {
+                self.dropped.with_label_values(&[name.as_str(), reason.as_str()]);
+            }
+            self.pending.with_label_values(&[name.as_str()]);
             self.subscriptions.with_label_values(&[name.as_str()]);
             self.publications.with_label_values(&[name.as_str()]);
         }
@@ -438,6 +293,11 @@ impl Metrics {
             tls_expires = gauge("hiveops_tls_certificate_expires_seconds", "Until when the certificate in use is good, as seconds since 1970; 0 without one.");
             bytes_sent = counter("hiveops_ws_bytes_sent_total", "Bytes that sockets took.");
             bytes_received = counter("hiveops_ws_bytes_received_total", "Bytes that sockets gave.");
+            recipients = counters("hiveops_ws_publication_recipients_total", "Frames of live publications that became due to a session, by subscription.", "subscription");
+            caught_up = counters("hiveops_ws_publication_caught_up_total", "Those of the recipients that the log fed in for sessions that caught up, by subscription.", "subscription");
+            delivered = counters("hiveops_ws_publication_delivered_total", "Frames of live publications that a socket took whole, by subscription.", "subscription");
+            dropped = counters_by("hiveops_ws_publication_dropped_total", "Frames of live publications that no socket gets, by subscription and reason.", ["subscription", "reason"]);
+            pending = gauges("hiveops_ws_publications_pending", "Frames of live publications that wait in outboxes now, by subscription.", "subscription");
             coalesced = counters("hiveops_ws_coalesced_total", "Updates whose place a later value of their key took, by subscription.", "subscription");
             replayed = counter("hiveops_ws_replayed_total", "Frames sent again because a client asked with since.");
             snapshots = counters("hiveops_ws_snapshots_total", "Snapshots sent, by reason.", "reason");
@@ -454,7 +314,8 @@ impl Metrics {
             lease_scarce = gauge("hiveops_ws_lease_scarce", "1 while nodes want more connections than the limit allows.");
             lease_age = seconds("hiveops_ws_lease_age_seconds", "Since the last ask that control answered was sent; -1 without a lease.");
             lease_asks = counters("hiveops_ws_lease_asks_total", "Asks for a share of the cluster-wide limits, by outcome.", "outcome");
-            delivery = histogram("hiveops_ws_delivery_seconds", "From the node's receipt of a publication to the socket's taking it.", LATENCY);
+            delivery = latency("hiveops_ws_delivery_seconds", "From the node's receipt of a publication to the socket's taking it.", LATENCY);
+            publish_to_socket = latency("hiveops_ws_publish_to_socket_seconds", "From the publication's own timestamp to the socket's taking it, whether it waited or not.", LATENCY);
             bus_seconds = histogram("hiveops_ws_bus_seconds", "From the publication's own timestamp to the node's receipt.", LATENCY);
             outbox_wait = histogram("hiveops_ws_outbox_wait_seconds", "How long frames waited in an outbox.", LATENCY);
             message_bytes = histograms("hiveops_ws_message_bytes", "Size of messages, by direction.", "direction", BYTES);
@@ -499,6 +360,20 @@ impl Metrics {
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         String::from_utf8(text).map_err(|error| prometheus::Error::Msg(error.to_string()))
+    }
+
+    /// The same in the format of OpenMetrics, with examples of latencies.
+    pub(crate) fn render_openmetrics(&self) -> String {
+        openmetrics::encode(&self.registry.gather(), |name| self.examples(name))
+    }
+
+    fn examples(&self, name: &str) -> Vec<Option<Exemplar>> {
+        let latencies = [&self.delivery, &self.publish_to_socket];
+        latencies
+            .into_iter()
+            .find(|latency| latency.name() == name)
+            .map(Latency::examples)
+            .unwrap_or_default()
     }
 }
 

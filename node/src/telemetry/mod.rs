@@ -1,7 +1,11 @@
 //! What operators see: logs and metrics.
 
+pub(crate) mod exemplar;
+mod labels;
+pub(crate) mod latency;
 pub(crate) mod log;
 pub(crate) mod metrics;
+pub(crate) mod openmetrics;
 pub(crate) mod quantile;
 pub(crate) mod reason;
 

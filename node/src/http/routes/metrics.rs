@@ -1,18 +1,28 @@
-//! `GET /metrics` and its older path: the Prometheus text format.
+//! `GET /metrics` and its older path: the Prometheus text format, or OpenMetrics for those who ask for it.
 
 use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use http::HeaderMap;
 use http::header::{self, HeaderValue};
 
 use crate::app::App;
 use crate::http::problem::ApiError;
+use crate::telemetry::openmetrics;
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+const OPENMETRICS: HeaderValue = HeaderValue::from_static(openmetrics::CONTENT_TYPE);
+const BY_ACCEPT: HeaderValue = HeaderValue::from_static("accept");
 
-pub(crate) async fn show(State(app): State<Arc<App>>) -> Result<Response, ApiError> {
+pub(crate) async fn show(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response, ApiError> {
+    app.refresh_books().await;
     app.refresh_gauges();
-    let text = app.metrics.render().map_err(|error| ApiError::internal(&error))?;
-    Ok(([(header::CONTENT_TYPE, TEXT)], text).into_response())
+    let mut accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let (content_type, text) = if accepted.any(openmetrics::is_wanted) {
+        (OPENMETRICS, app.metrics.render_openmetrics())
+    } else {
+        (TEXT, app.metrics.render().map_err(|error| ApiError::internal(&error))?)
+    };
+    Ok(([(header::CONTENT_TYPE, content_type), (header::VARY, BY_ACCEPT)], text).into_response())
 }

@@ -1,5 +1,6 @@
 //! The routes that show and steer the node itself, one per file.
 
+pub(super) mod audit;
 pub(super) mod broadcast;
 pub(super) mod contract;
 pub(super) mod disconnect;

@@ -13,6 +13,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::board::testing::catalog;
+use crate::hub::books::{Books, Dropped};
 use crate::hub::frame::SealedFrame;
 use crate::hub::outbox::{Item, Omission};
 use crate::hub::testing::Source;
@@ -90,6 +91,8 @@ struct Session {
     client: Client,
     /// Of everything that was published.
     tallies: Vec<Arc<Tally>>,
+    /// As the shard keeps them.
+    books: Books,
 }
 
 impl Client {
@@ -158,6 +161,7 @@ impl Session {
             free: 0,
             client: Client::default(),
             tallies: Vec::new(),
+            books: Books::default(),
         }
     }
 
@@ -236,9 +240,18 @@ impl Session {
             return self.flush();
         }
         if let Some(pending) = &mut self.pending {
-            pending.offer(&mut self.live, &publication, self.room, NOW);
+            self.books.due(id, u64::from(pending.is_due(self.live, id)));
+            self.offer(&publication);
         } else if self.live.contains(id) {
+            self.books.due(id, 1);
             self.write(&publication);
+        }
+    }
+
+    fn offer(&mut self, publication: &Publication) {
+        let pending = self.pending.get_or_insert_default();
+        if pending.offer(&mut self.live, publication, self.room, NOW) == Offered::Refused {
+            self.books.dropped(publication.sub(), Dropped::Refused, 1);
         }
     }
 
@@ -248,12 +261,13 @@ impl Session {
         self.free -= written;
         if written == frame.len() {
             frame.left(Instant::now());
+            self.books.delivered(publication.sub(), 1);
             return self.client.take(frame);
         }
-        let pending = self.pending.get_or_insert_default();
         if written == 0 {
-            pending.offer(&mut self.live, publication, self.room, NOW);
+            self.offer(publication);
         } else {
+            let pending = self.pending.get_or_insert_default();
             pending.outbox.push_forced(frame.clone(), NOW);
             pending.outbox.begin_front(written);
         }
@@ -262,7 +276,10 @@ impl Session {
     /// What the shard does when the socket takes more.
     fn flush(&mut self) {
         while let Some(pending) = &mut self.pending {
-            assert!(!pending.feed(&mut self.live, &self.views, self.room, NOW).lost);
+            let books = &mut self.books;
+            let feeding = pending.feed(&mut self.live, &self.views, (self.room, NOW), |sub| books.fed(sub));
+            assert!(!feeding.lost);
+            pending.outbox.count_replaced(|sub| books.coalesced(sub));
             if pending.outbox.is_empty() {
                 assert!(pending.is_done(), "something is missing, and nothing will bring it");
                 self.pending = None;
@@ -274,14 +291,17 @@ impl Session {
             let written = due.min(self.free);
             self.free -= written;
             let client = &mut self.client;
-            pending.outbox.advance(written, |item, _| match item {
-                Item::Frame(frame) => {
-                    frame.left(Instant::now());
-                    client.take(frame);
+            pending.outbox.advance(written, |item, _| {
+                item.due().into_iter().for_each(|sub| books.delivered(sub, 1));
+                match item {
+                    Item::Frame(frame) => {
+                        frame.left(Instant::now());
+                        client.take(frame);
+                    }
+                    Item::Control(_) => client.controls += 1,
                 }
-                Item::Control(_) => client.controls += 1,
             });
-            pending.outbox.take_replaced().iter().for_each(SealedFrame::coalesced);
+            pending.outbox.count_replaced(|sub| books.coalesced(sub));
             if written < due {
                 return;
             }
@@ -293,7 +313,8 @@ impl Session {
         self.live.remove(sub);
         self.joined.remove(sub);
         if let Some(pending) = &mut self.pending {
-            pending.forget(&self.views[sub.index()], Lost::Unsubscribed);
+            let waited = pending.forget(&self.views[sub.index()], Lost::Unsubscribed);
+            self.books.dropped(sub, Dropped::Left, waited);
         }
     }
 
@@ -364,7 +385,7 @@ impl Session {
         let reset = log.source.reset(head, head);
         let view = &mut self.views[id.index()];
         if let Some(pending) = &mut self.pending {
-            pending.forget(view, Lost::Reset);
+            self.books.dropped(id, Dropped::Reset, pending.forget(view, Lost::Reset));
         }
         view.reset(&reset, &entries);
         if self.joined.contains(id) {
@@ -376,7 +397,17 @@ impl Session {
         }
     }
 
-    fn check(&self) {
+    fn check(&mut self) {
+        let books = &mut self.books;
+        if let Some(pending) = &mut self.pending {
+            pending.outbox.count_replaced(|sub| books.coalesced(sub));
+        }
+        let waiting = self.pending.iter().flat_map(|pending| pending.outbox.due());
+        let books = self.books.closed_with(waiting);
+        for log in &self.logs {
+            let account = books.account(log.source.sub);
+            assert_eq!(account.residual(), 0, "{}: {account:?}", log.source.name);
+        }
         let Some(pending) = &self.pending else { return };
         pending.outbox.assert_consistent();
         assert!(!pending.is_done(), "an outbox that is drained is freed");

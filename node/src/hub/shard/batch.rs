@@ -2,7 +2,9 @@
 
 use std::io::IoSlice;
 use std::sync::Arc;
+use std::time::Instant;
 
+use super::local::{Local, Reckoning};
 use crate::catalog::SubMask;
 use crate::hub::frame::Publication;
 use crate::hub::outbox::Room;
@@ -19,6 +21,7 @@ pub(super) struct Batch<'a> {
     /// What was put together last, for each coding.
     parts: [Part<'a>; 1 + Coding::DEFLATED],
     pub(super) now: Moment,
+    pub(super) time: Reckoning,
     pub(super) room: Room,
 }
 
@@ -40,8 +43,42 @@ impl Part<'_> {
 }
 
 impl<'a> Batch<'a> {
-    pub(super) fn new(publications: &'a [Arc<Publication>], now: Moment, room: Room) -> Self {
-        Self { publications, parts: Default::default(), now, room }
+    pub(super) fn new(
+        publications: &'a [Arc<Publication>],
+        (now, time): (Moment, Reckoning),
+        room: Room,
+    ) -> Self {
+        Self { publications, parts: Default::default(), now, time, room }
+    }
+
+    /// Counts what sockets were sent whole by `at`.
+    pub(super) fn delivered(
+        &mut self,
+        of: (SubMask, Coding),
+        at: Instant,
+        sessions: u64,
+        local: &mut Local,
+    ) {
+        if sessions == 0 {
+            return;
+        }
+        let part = self.part(of);
+        local.bytes_sent.inc_by(sessions * part.bytes as u64);
+        local.sent.inc_by(sessions * part.slices.len() as u64);
+        let (subs, coding) = of;
+        for publication in self.due(subs) {
+            if let Some(tally) = publication.tally() {
+                tally.delivered(sessions, at);
+            }
+            let frame = publication.live();
+            let seconds = at.duration_since(publication.received()).as_secs_f64();
+            local.delivery.observe(seconds, sessions, at, frame.is_sampled(), || frame.subject());
+            local.reached(frame, sessions, self.time.age(frame, at), at);
+            let bytes = frame.bytes(coding).len() as f64;
+            for _ in 0..sessions {
+                local.bytes_out.observe(bytes);
+            }
+        }
     }
 
     pub(super) fn subs(&self) -> SubMask {

@@ -8,99 +8,25 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hiveops_proto::{DisconnectReason, SubscriptionName};
-use prometheus::local::{LocalHistogram, LocalIntCounter};
 
 use super::Shard;
 use super::batch::{Batch, Part};
 use super::env::Env;
+use super::local::{Local, Reckoning};
 use super::uring::{self, Sent};
 use crate::catalog::{SubId, SubMask};
+use crate::hub::books::Dropped;
 use crate::hub::catch_up::CatchUp;
 use crate::hub::connection::{Connection, Role};
 use crate::hub::frame::{Publication, SealedFrame};
 use crate::hub::outbox::Room;
 use crate::hub::pending::Offered;
 use crate::session::Event;
-use crate::telemetry::metrics::Metrics;
 use crate::trace::Lost;
 use crate::ws::Coding;
 
 /// Publications of one batch at most: one write takes them all.
 pub(super) const BATCH_MAX: usize = 64;
-
-/// The shard's own counts, added to the node's once per turn.
-pub(super) struct Local {
-    pub(super) sent: LocalIntCounter,
-    pub(super) bytes_sent: LocalIntCounter,
-    pub(super) received: LocalIntCounter,
-    pub(super) bytes_received: LocalIntCounter,
-    delivery: LocalHistogram,
-    /// From the node's receipt of a publication to a shard's beginning with it.
-    wait: LocalHistogram,
-    /// A batch's time in the sends, and all of its other time.
-    send: LocalHistogram,
-    own: LocalHistogram,
-    /// Of the batch that is going out.
-    sending: Duration,
-    pub(super) outbox_wait: LocalHistogram,
-    pub(super) bytes_out: LocalHistogram,
-    pub(super) bytes_in: LocalHistogram,
-}
-
-impl Local {
-    pub(super) fn new(metrics: &Metrics) -> Self {
-        Self {
-            sent: metrics.messages_sent.local(),
-            bytes_sent: metrics.bytes_sent.local(),
-            received: metrics.messages_received.local(),
-            bytes_received: metrics.bytes_received.local(),
-            delivery: metrics.delivery.local(),
-            wait: metrics.fanout.with_label_values(&["wait"]).local(),
-            send: metrics.fanout.with_label_values(&["send"]).local(),
-            own: metrics.fanout.with_label_values(&["own"]).local(),
-            sending: Duration::ZERO,
-            outbox_wait: metrics.outbox_wait.local(),
-            bytes_out: metrics.message_bytes.with_label_values(&["out"]).local(),
-            bytes_in: metrics.message_bytes.with_label_values(&["in"]).local(),
-        }
-    }
-
-    /// Counts what sessions were sent whole by `at`.
-    fn delivered(&self, batch: &mut Batch<'_>, of: (SubMask, Coding), at: Instant, sessions: u64) {
-        if sessions == 0 {
-            return;
-        }
-        let part = batch.part(of);
-        self.bytes_sent.inc_by(sessions * part.bytes as u64);
-        self.sent.inc_by(sessions * part.slices.len() as u64);
-        let (subs, coding) = of;
-        for publication in batch.due(subs) {
-            if let Some(tally) = publication.tally() {
-                tally.delivered(sessions, at);
-            }
-            let seconds = at.duration_since(publication.received()).as_secs_f64();
-            let bytes = publication.live().bytes(coding).len() as f64;
-            for _ in 0..sessions {
-                self.delivery.observe(seconds);
-                self.bytes_out.observe(bytes);
-            }
-        }
-    }
-
-    pub(super) fn flush(&self) {
-        self.sent.flush();
-        self.bytes_sent.flush();
-        self.received.flush();
-        self.bytes_received.flush();
-        self.delivery.flush();
-        self.wait.flush();
-        self.send.flush();
-        self.own.flush();
-        self.outbox_wait.flush();
-        self.bytes_out.flush();
-        self.bytes_in.flush();
-    }
-}
 
 /// Frames that were due to a session, in their order: those that found no room, and between them a mark
 /// for each that did.
@@ -134,6 +60,7 @@ impl Shard {
             return;
         }
         let begun = Instant::now();
+        let time = Reckoning { wall: self.shared.clock.timestamp(), begun };
         for publication in publications {
             self.local.wait.observe(begun.duration_since(publication.received()).as_secs_f64());
         }
@@ -143,7 +70,7 @@ impl Shard {
         let skipped = self.hold_back(&holes);
         self.stamp += 1;
         let room = Room::of(&self.control.limits);
-        let mut batch = Batch::new(publications, self.now(), room);
+        let mut batch = Batch::new(publications, (self.now(), time), room);
         let (subs, mut group, mut refused) = (batch.subs(), Group::default(), Vec::new());
         for sub in subs.iter() {
             for index in 0..self.lists[sub.index()].len() {
@@ -159,9 +86,13 @@ impl Shard {
                     lose(&batch, connection.live);
                     continue;
                 }
-                if connection.pending.is_some() {
+                if let Some(pending) = &connection.pending {
                     // Something waits already, so this waits behind it.
-                    let visit = queue(connection, &batch, batch.publications);
+                    for publication in publications {
+                        let due = pending.is_due(connection.live, publication.sub());
+                        self.local.books.due(publication.sub(), u64::from(due));
+                    }
+                    let visit = queue(connection, &batch, batch.publications, &mut self.local);
                     self.visited(key, visit, &mut refused);
                     continue;
                 }
@@ -202,6 +133,9 @@ impl Shard {
             return;
         }
         let mut sent = std::mem::take(&mut self.sent);
+        for publication in batch.due(group.part.0) {
+            self.local.books.due(publication.sub(), group.keys.len() as u64);
+        }
         let part = batch.part(group.part);
         let all = Sent::Bytes(part.bytes);
         let begun = Instant::now();
@@ -224,9 +158,14 @@ impl Shard {
                 continue;
             }
             let visit = visit(connection, batch, group.part, (sent, at), &mut self.local);
+            if let Visit::Gone = visit {
+                for publication in batch.due(group.part.0) {
+                    self.local.books.dropped(publication.sub(), Dropped::Broken, 1);
+                }
+            }
             self.visited(key, visit, refused);
         }
-        self.local.delivered(batch, group.part, at, whole);
+        batch.delivered(group.part, at, whole, &mut self.local);
         self.sent = sent;
     }
 
@@ -392,7 +331,7 @@ fn visit(
         local.bytes_sent.inc_by(written as u64);
         return keep_rest(connection, batch, (written, at), local);
     }
-    local.delivered(batch, of, at, 1);
+    batch.delivered(of, at, 1, local);
     connection.sent_at = Some(batch.now);
     Visit::Fine
 }
@@ -422,6 +361,7 @@ fn keep_rest(
         if skip >= len {
             skip -= len;
             local.sent.inc();
+            local.reached(frame, 1, batch.time.age(frame, at), at);
             local.bytes_out.observe(len as f64);
             frame.left(at);
             continue;
@@ -433,13 +373,18 @@ fn keep_rest(
             enqueued(publication);
             rest += 1;
         }
-        return queue(connection, batch, &batch.publications[rest..]);
+        return queue(connection, batch, &batch.publications[rest..], local);
     }
     Visit::Fine
 }
 
 /// Something waits already, so this waits behind it.
-fn queue(connection: &mut Connection, batch: &Batch<'_>, publications: &[Arc<Publication>]) -> Visit {
+fn queue(
+    connection: &mut Connection,
+    batch: &Batch<'_>,
+    publications: &[Arc<Publication>],
+    local: &mut Local,
+) -> Visit {
     connection.tell_sent();
     let Connection { live, pending: Some(pending), role: Role::Session(session), .. } = connection else {
         return Visit::Fine;
@@ -449,6 +394,7 @@ fn queue(connection: &mut Connection, batch: &Batch<'_>, publications: &[Arc<Pub
         match pending.offer(live, publication, batch.room, batch.now) {
             Offered::Passed => continue,
             Offered::Refused => {
+                local.books.dropped(publication.sub(), Dropped::Refused, 1);
                 attempts.push(Attempt::Refused(publication.live().clone()));
                 continue;
             }

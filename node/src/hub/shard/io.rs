@@ -8,6 +8,7 @@ use mio::event::Event as Readiness;
 
 use super::Shard;
 use super::env::Env;
+use super::local::Reckoning;
 use crate::hub::connection::{Connection, Role};
 use crate::hub::frame::SealedFrame;
 use crate::hub::outbox::{Item, Omission, Room};
@@ -312,7 +313,8 @@ impl Shard {
         connection.tell_sent();
         let Connection { pending, live, role, .. } = connection;
         let Some(pending) = pending else { return false };
-        let feeding = pending.feed(live, &self.views, room, now);
+        let books = &mut self.local.books;
+        let feeding = pending.feed(live, &self.views, (room, now), |sub| books.fed(sub));
         if feeding.placed
             && let Role::Session(session) = role
         {
@@ -330,7 +332,8 @@ impl Shard {
 
     /// The socket took `written` of the `due` bytes that it was given.
     fn on_written(&mut self, key: u32, written: usize, due: usize) {
-        let (now, at) = (self.shared.clock.moment(), Instant::now());
+        let now = self.shared.clock.moment();
+        let time = Reckoning { wall: self.shared.clock.timestamp(), begun: Instant::now() };
         let local = &mut self.local;
         local.bytes_sent.inc_by(written as u64);
         let Some(connection) = self.connections.get_mut(key as usize) else { return };
@@ -340,7 +343,10 @@ impl Shard {
             if let Item::Frame(frame) = item {
                 local.sent.inc();
                 local.bytes_out.observe(frame.bytes(coding).len() as f64);
-                frame.left(at);
+                frame.left(time.begun);
+                if item.due().is_some() {
+                    local.reached(frame, 1, time.age(frame, time.begun), time.begun);
+                }
             }
             local.outbox_wait.observe(now.millis_since(queued_at) as f64 / 1_000.0);
         });
@@ -359,12 +365,7 @@ impl Shard {
     pub(super) fn recount(&mut self, key: u32) {
         let Some(connection) = self.connections.get_mut(key as usize) else { return };
         let Some(pending) = connection.pending.as_mut() else { return };
-        for frame in pending.outbox.take_replaced() {
-            frame.coalesced();
-            let Some(sub) = frame.sub() else { continue };
-            let subscription = self.catalog.name(sub).as_str();
-            self.shared.metrics.coalesced.with_label_values(&[subscription]).inc();
-        }
+        pending.outbox.count_replaced(|sub| self.local.books.coalesced(sub));
         self.outbox_frames = self.outbox_frames + pending.outbox.frames() - pending.counted;
         pending.counted = pending.outbox.frames();
         if !pending.is_done() {

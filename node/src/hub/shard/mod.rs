@@ -3,12 +3,14 @@
 //! Nothing is locked on the way from the mailbox to a socket. Decisions are made by the pure parts
 //! (session, outbox, catch-up, wheel, codec); this is the thin shell around them.
 
+mod audit;
 mod batch;
 mod drain;
 mod env;
 mod fan_out;
 mod io;
 mod lease;
+mod local;
 mod sessions;
 mod uring;
 
@@ -155,6 +157,11 @@ pub(crate) enum Command {
         /// Whether there was such a session.
         reply: oneshot::Sender<bool>,
     },
+    /// Close the books as of now, show them, and say that it is done.
+    Audit(oneshot::Sender<()>),
+    /// Lose a frame that waits, as a mistake would.
+    #[cfg(test)]
+    Lose(oneshot::Sender<bool>),
     /// A later one takes the place of an earlier one for those who are left.
     Stop(Stop, Turn),
 }
@@ -250,7 +257,7 @@ struct Shard {
     /// The era of the budget that was looked at last.
     era: Era,
     stopping: Option<Stopping>,
-    local: fan_out::Local,
+    local: local::Local,
     /// Sends to many sockets at once, where the kernel lets it.
     ring: Option<uring::Ring>,
     /// What became of the sends of a group; kept for its room.
@@ -287,7 +294,7 @@ pub(super) fn start(index: usize, shared: Arc<Shared>) -> Result<Handle, ShardEr
         expired_at: now,
         era: Era::default(),
         stopping: None,
-        local: fan_out::Local::new(&shared.metrics),
+        local: local::Local::new(&shared.metrics),
         ring: None,
         sent: Vec::new(),
         shared,
@@ -334,6 +341,7 @@ impl Shard {
             self.sweep();
             self.show_gauges();
             if self.is_finished() {
+                self.close_books();
                 return Ok(());
             }
         }
@@ -422,6 +430,15 @@ impl Shard {
                 // Who asked may have gone away meanwhile.
                 let _ = reply.send(found);
             }
+            Command::Audit(reply) => {
+                self.show_books();
+                // Who asked may have waited long enough.
+                let _ = reply.send(());
+            }
+            #[cfg(test)]
+            Command::Lose(reply) => {
+                let _ = reply.send(self.lose_one());
+            }
             Command::Stop(stop, turn) => self.begin_stop(stop, turn),
         }
     }
@@ -436,7 +453,7 @@ impl Shard {
     fn show_gauges(&mut self) {
         self.gauges.set_outbox_frames(self.outbox_frames);
         self.gauges.set_sessions(self.sessions);
-        self.local.flush();
+        self.local.flush(|| self.shared.clock.timestamp());
     }
 
     fn is_finished(&self) -> bool {

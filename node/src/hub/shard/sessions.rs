@@ -12,6 +12,7 @@ use super::fan_out::{Attempt, Attempts};
 use super::{Admission, EXPIRE_EVERY_MS, Intent, Refused, Shard, Stop, Stopping};
 use crate::bus::Reset;
 use crate::catalog::{Catalog, SubId, SubMask};
+use crate::hub::books::Dropped;
 use crate::hub::catch_up::CatchUp;
 use crate::hub::connection::{Connection, Role};
 use crate::hub::frame::{Publication, SealedFrame};
@@ -196,7 +197,8 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(key as usize) else { return };
         connection.live.remove(sub);
         if let Some(pending) = connection.pending.as_mut() {
-            pending.forget(&self.views[sub.index()], Lost::Unsubscribed);
+            let waited = pending.forget(&self.views[sub.index()], Lost::Unsubscribed);
+            self.local.books.dropped(sub, Dropped::Left, waited);
         }
         let Some(at) = connection.places.iter().position(|(joined, _)| *joined == sub) else { return };
         let (_, place) = connection.places.swap_remove(at);
@@ -289,6 +291,9 @@ impl Shard {
         let gone = pending.outbox.clear();
         let frames = gone.iter().filter_map(Item::frame);
         frames.for_each(|frame| frame.lost(Lost::Backpressure));
+        for sub in gone.iter().filter_map(Item::due) {
+            self.local.books.dropped(sub, Dropped::Backpressure, 1);
+        }
         self.shared.metrics.discarded.with_label_values(&[reason.as_str()]).inc_by(gone.len() as u64);
     }
 
@@ -299,6 +304,8 @@ impl Shard {
         self.end_session(key, reason);
         let Some(mut connection) = self.connections.try_remove(key as usize) else { return };
         if let Some(pending) = &mut connection.pending {
+            pending.outbox.count_replaced(|sub| self.local.books.coalesced(sub));
+            pending.outbox.due().for_each(|sub| self.local.books.dropped(sub, Dropped::Closed, 1));
             pending.abandon(&self.views);
             let label = [Discarded::Closed.as_str()];
             let left = pending.outbox.frames() as u64;
@@ -390,7 +397,8 @@ impl Shard {
         for key in &sessions {
             let pending = self.connections.get_mut(*key as usize).and_then(|it| it.pending.as_mut());
             if let Some(pending) = pending {
-                pending.forget(&self.views[index], Lost::Reset);
+                let waited = pending.forget(&self.views[index], Lost::Reset);
+                self.local.books.dropped(reset.sub, Dropped::Reset, waited);
             }
         }
         self.views[index].reset(reset, entries);

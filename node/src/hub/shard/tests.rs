@@ -682,3 +682,5 @@ on_both! {
     a_shard_that_panics_is_noticed_and_leaves_nobody_registered
     a_shard_that_stood_still_ends_who_has_lost_its_place_before_it_serves_anybody
 }
+
+mod books;

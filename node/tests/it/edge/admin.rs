@@ -9,12 +9,13 @@ const ADMIN: (&str, &str) = ("HIVEOPS_ADMIN_LISTEN", "127.0.0.1:0");
 const TOKEN: &str = "a-token-of-some-length";
 const AUTH: [(&str, &str); 2] = [("WS_AUTH_REQUIRED", "true"), ("WS_AUTH_TOKEN", TOKEN)];
 
-const MOVED: [(&str, &str); 5] = [
+const MOVED: [(&str, &str); 6] = [
     ("GET", "/metrics"),
     ("GET", "/api/dashboard/metrics/websockets"),
     ("POST", "/api/dashboard/websocket/broadcast?subscription=tasks&message_type=task_event"),
     ("POST", "/api/dashboard/websocket/disconnect/c1"),
     ("POST", "/api/dashboard/websocket/drain"),
+    ("GET", "/api/dashboard/audit"),
 ];
 
 fn bearer(call: Call) -> Call {
@@ -46,6 +47,7 @@ async fn what_has_moved_works_on_the_other_listener() {
     assert_eq!(socket.wait_for("task_event").await["data"], json!({"n": 1}));
     assert_eq!(node.admin_call("POST", MOVED[3].1).send().await.status, 200);
     assert_eq!(socket.wait_for("disconnect_notice").await["reason"], "admin");
+    assert_eq!(node.admin_call("GET", MOVED[5].1).send().await.ok()["cluster"]["residual"], 0);
     assert!(node.admin_call("POST", MOVED[4].1).send().await.status < 300);
     node.ended().await;
 }
