@@ -12,9 +12,10 @@ use crate::harness::{Place, Ran, hiveops, nobody};
 use crate::running::Running;
 use crate::wire::{Http, Socket};
 
-const SENT: &str = "hiveops_ws_messages_sent_total";
+const DELIVERED: &str = "hiveops_ws_publication_delivered_total";
+const DROPPED: &str = "hiveops_ws_publication_dropped_total";
 const CONNECTIONS: &str = "hiveops_ws_connections_total";
-const LATENCY: &str = "hiveops_ws_delivery_seconds";
+const LATENCY: &str = "hiveops_ws_publish_to_socket_seconds";
 
 /// What a node has counted when it is scraped.
 #[derive(Clone, Copy, Default)]
@@ -43,10 +44,10 @@ impl Counted {
                 format!("hiveops_ws_handshakes_refused_total{{reason=\"{reason}\"}} {count}\n")
             });
         format!(
-            "# TYPE {SENT} counter\n{SENT} {sent}\n\
-             hiveops_ws_messages_send_failures_total {failed}\n\
-             hiveops_ws_messages_discarded_total{{reason=\"backpressure\"}} 0\n\
-             hiveops_ws_messages_discarded_total{{reason=\"closed\"}} 99999\n\
+            "# TYPE {DELIVERED} counter\n{DELIVERED}{{subscription=\"tasks\"}} {sent}\n\
+             {DROPPED}{{subscription=\"tasks\",reason=\"refused\"}} {failed}\n\
+             {DROPPED}{{subscription=\"tasks\",reason=\"backpressure\"}} 0\n\
+             {DROPPED}{{subscription=\"tasks\",reason=\"closed\"}} 99999\n\
              hiveops_ws_coalesced_total{{subscription=\"tasks\"}} 0\n\
              {CONNECTIONS} {established}\n\
              {LATENCY}_bucket{{le=\"0.1\"}} 0\n{LATENCY}_bucket{{le=\"0.25\"}} {within}\n\

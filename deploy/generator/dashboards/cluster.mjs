@@ -40,14 +40,13 @@ export function cluster() {
         graph('Publications per subscription', 'cps', [
           ['max by (subscription) (rate(hiveops_bus_publications_total{job=~"$job"}[$__rate_interval]))', '{{subscription}}'],
         ]),
-        graph('From the publication to the socket', 's', QUANTILES.map(([q, name]) => [quantile(q, 'hiveops_ws_delivery_seconds'), name])),
+        graph('From the publication to the socket', 's', QUANTILES.map(([q, name]) => [quantile(q, 'hiveops_ws_publish_to_socket_seconds'), name])),
         graph('Frames to clients, by node', 'cps', [
           [rate('hiveops_ws_messages_sent_total', 'instance'), `frames, ${NODE}`],
         ]),
         graph('What clients do not get as it was sent', 'cps', [
           [rate('hiveops_ws_coalesced_total'), 'coalesced: a later value took its place'],
-          [rate('hiveops_ws_messages_send_failures_total'), 'no room'],
-          [rate('hiveops_ws_messages_discarded_total', 'reason'), 'discarded, {{reason}}'],
+          [rate('hiveops_ws_publication_dropped_total', 'reason'), 'dropped, {{reason}}'],
         ]),
         graph('Frames that wait', 'short', [[sum('hiveops_ws_outbox_frames', 'instance'), NODE]]),
         graph('Publications that were refused', 'cps', [[rate('hiveops_bus_publications_refused_total', 'reason'), '{{reason}}']]),

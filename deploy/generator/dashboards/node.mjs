@@ -35,6 +35,16 @@ export function node() {
         graph('From receipt to the socket', 's', QUANTILES.map(([q, name]) => [quantile(q, 'hiveops_ws_delivery_seconds'), name]), {
           what: 'Of frames that did not wait in an outbox.',
         }),
+        graph('From the publication to the socket', 's', QUANTILES.map(([q, name]) => [quantile(q, 'hiveops_ws_publish_to_socket_seconds'), name]), {
+          what: 'Of every live publication, whether it waited or not; over the clocks of two nodes.',
+        }),
+        graph('What became of publications', 'cps', [
+          [rate('hiveops_ws_publication_recipients_total'), 'due'],
+          [rate('hiveops_ws_publication_caught_up_total'), 'of them fed in by the log'],
+          [rate('hiveops_ws_publication_delivered_total'), 'delivered'],
+          [rate('hiveops_ws_publication_dropped_total', 'reason'), 'dropped, {{reason}}'],
+        ], { what: 'In frames: one publication for one session is one.' }),
+        graph('Publications that wait', 'short', [[sum('hiveops_ws_publications_pending', 'subscription'), '{{subscription}}']]),
         graph('How long frames wait in outboxes', 's', QUANTILES.map(([q, name]) => [quantile(q, 'hiveops_ws_outbox_wait_seconds'), name]), {
           empty: 'no frame has to wait',
         }),

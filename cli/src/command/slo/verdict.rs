@@ -150,7 +150,7 @@ mod tests {
     }
 
     fn latency(within: u64, count: u64) -> String {
-        let name = "hiveops_ws_delivery_seconds";
+        let name = "hiveops_ws_publish_to_socket_seconds";
         format!(
             "{name}_bucket{{le=\"0.1\"}} 0\n{name}_bucket{{le=\"0.25\"}} {within}\n{name}_count {count}\n"
         )
@@ -195,7 +195,8 @@ mod tests {
         };
         assert_eq!(why(judged(&latency(0, 0), "latency")), "nothing happened that it counts");
         assert!(
-            why(judged("a_total 1\n", "latency")).contains("does not export `hiveops_ws_delivery_seconds`")
+            why(judged("a_total 1\n", "latency"))
+                .contains("does not export `hiveops_ws_publish_to_socket_seconds`")
         );
         let other = latency(1, 1).replace("0.25", "0.2");
         assert!(why(judged(&other, "latency")).contains("no bucket that ends at 0.25"));
