@@ -40,7 +40,7 @@ export function cluster() {
         graph('Publications per subscription', 'cps', [
           ['max by (subscription) (rate(hiveops_bus_publications_total{job=~"$job"}[$__rate_interval]))', '{{subscription}}'],
         ]),
-        graph('From the publication to the socket', 's', QUANTILES.map(([q, name]) => [quantile(q, 'hiveops_ws_publish_to_socket_seconds'), name])),
+        graph('From the publication to the socket', 's', QUANTILES.map(([q, name]) => [quantile(q, 'hiveops_ws_publish_to_socket_seconds'), name]), { exemplars: true }),
         graph('Frames to clients, by node', 'cps', [
           [rate('hiveops_ws_messages_sent_total', 'instance'), `frames, ${NODE}`],
         ]),

@@ -45,7 +45,7 @@ export function load(file) {
         ]),
       ]],
       ['Latency', [
-        graph('From the publication to the socket', 's', QUANTILES.map(([q, name]) => [quantile(q, 'hiveops_ws_publish_to_socket_seconds'), name])),
+        graph('From the publication to the socket', 's', QUANTILES.map(([q, name]) => [quantile(q, 'hiveops_ws_publish_to_socket_seconds'), name]), { exemplars: true }),
         graph('From receipt to the socket', 's', QUANTILES.map(([q, name]) => [quantile(q, 'hiveops_ws_delivery_seconds'), name])),
         graph('Over the bus', 's', QUANTILES.map(([q, name]) => [quantile(q, 'hiveops_ws_bus_seconds'), name])),
         graph('In outboxes', 's', QUANTILES.map(([q, name]) => [quantile(q, 'hiveops_ws_outbox_wait_seconds'), name]), { empty: 'no frame has to wait' }),

@@ -37,6 +37,7 @@ export function node() {
         }),
         graph('From the publication to the socket', 's', QUANTILES.map(([q, name]) => [quantile(q, 'hiveops_ws_publish_to_socket_seconds'), name]), {
           what: 'Of every live publication, whether it waited or not; over the clocks of two nodes.',
+          exemplars: true,
         }),
         graph('What became of publications', 'cps', [
           [rate('hiveops_ws_publication_recipients_total'), 'due'],

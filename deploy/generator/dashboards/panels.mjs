@@ -39,9 +39,12 @@ export function over(selector) {
   };
 }
 
-/** Lines over time. `queries` are pairs of an expression and what its lines are called. */
-export function graph(title, unit, queries, { what, empty, max } = {}) {
-  const panel = filled(new GraphBuilder(), title, unit, queries, { what, empty })
+/**
+ * Lines over time. `queries` are pairs of an expression and what its lines are called; with `exemplars` the
+ * examples that nodes show beside a latency are points that name a trace and a publication.
+ */
+export function graph(title, unit, queries, { what, empty, max, exemplars } = {}) {
+  const panel = filled(new GraphBuilder(), title, unit, queries, { what, empty, exemplars })
     .span(GRAPH_WIDTH)
     .height(GRAPH_HEIGHT)
     .fillOpacity(8)
@@ -56,11 +59,11 @@ export function stat(title, unit, expr, { what, empty, steps, legend = '' } = {}
   return panel.thresholds(new ThresholdsConfigBuilder().mode(ThresholdsMode.Absolute).steps(steps));
 }
 
-function filled(panel, title, unit, queries, { what, empty }) {
+function filled(panel, title, unit, queries, { what, empty, exemplars = false }) {
   const description = [what, empty === undefined ? undefined : `Empty as long as ${empty}.`].filter((text) => text !== undefined);
   panel.title(title).unit(unit).datasource(DATASOURCE).description(description.join(' '));
   queries.forEach(([expr, legend], at) => {
-    panel.withTarget(new DataqueryBuilder().refId(String.fromCharCode(65 + at)).datasource(DATASOURCE).expr(expr).legendFormat(legend).range());
+    panel.withTarget(new DataqueryBuilder().refId(String.fromCharCode(65 + at)).datasource(DATASOURCE).expr(expr).legendFormat(legend).exemplar(exemplars).range());
   });
   return panel;
 }
