@@ -77,7 +77,17 @@ export function node() {
           [rate('hiveops_ws_auth_outage_kept_total'), 'kept beyond their end while control was away'],
         ]),
         graph('Clients of another contract version', 'cps', [[rate('hiveops_ws_client_version_mismatch_total'), 'told so']]),
+        graph('Certificates taken over', 'short', [[rate('hiveops_tls_reloads_total', 'outcome'), '{{outcome}}']]),
+        graph('Until the certificate in use ends', 's', [
+          ['min by (instance) (hiveops_tls_certificate_expires_seconds{job=~"$job",instance=~"$instance"} > 0) - time()', NODE],
+        ], { empty: 'the node does not end TLS' }),
         graph('Forwarded addresses that were ignored', 'cps', [[rate('hiveops_http_forwarded_for_ignored_total', 'reason'), '{{reason}}']]),
+      ]],
+      ['Spans', [
+        graph('Exported', 'cps', [[rate('hiveops_trace_spans_exported_total', 'instance'), NODE]]),
+        graph('Dropped', 'cps', [[rate('hiveops_trace_spans_dropped_total', 'reason'), '{{reason}}']], {
+          what: 'Nothing of a delivery waits for them.',
+        }),
       ]],
     ],
   });
