@@ -130,7 +130,15 @@ impl EmbeddedBus {
                 drop(end);
             })
             .map_err(StoreError::Thread)?;
-        Ok(Self { commands, stopping, ended, writer: Some(writer), in_memory, deadline: CALL_TIMEOUT, durable })
+        Ok(Self {
+            commands,
+            stopping,
+            ended,
+            writer: Some(writer),
+            in_memory,
+            deadline: CALL_TIMEOUT,
+            durable,
+        })
     }
 
     /// Appends on the caller's own thread when the logs are in memory and nobody has them; else gives the
