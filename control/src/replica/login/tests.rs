@@ -335,7 +335,7 @@ async fn what_is_done_to_a_user_ends_logins_or_is_in_the_next_token() {
             alone.ada().await;
             let bob = alone.add("bob@example.org").await;
             let grant = alone.log_in("bob@example.org", PASSWORD).await.unwrap();
-            let promoted = Action::SetRole { user: bob.clone(), role: Role::Operator };
+            let promoted = Action::SetRole { user: bob.clone(), role: Role::Operator, narrows: true };
             alone.service.propose(None, promoted).await.unwrap();
             let (_, renewed) = alone.refresh(&grant.refresh_token).await;
             let renewed = renewed.unwrap();
