@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::ask::{Asked, DECISION, Refused, Told, no_quorum};
 use super::service::Service;
-use crate::auth::{self, Denial, DenialReason, Issue, RefreshOutcome, RefreshToken, seed_of};
+use crate::auth::{self, Denial, DenialReason, Issue, LogoutOutcome, RefreshOutcome, RefreshToken, seed_of};
 use crate::raft::Standing;
 use crate::state::{Account, Action, NewFamily, Refreshed, Reply, Secret};
 
@@ -141,11 +141,13 @@ impl Service {
             self.group.catch_up(deadline).await?;
             // Whoever makes names up writes nothing into the log.
             if !is_known() {
-                return Ok(Told::Done);
+                return Ok(Told::NotLoggedOut(LogoutOutcome::NoLogin));
             }
         }
         match self.decide(standing, None, Action::RevokeFamily { family }, deadline).await {
-            Err(Asked::Refused(refused)) if refused.kind == ProblemKind::NotFound => Ok(Told::Done),
+            Err(Asked::Refused(refused)) if refused.kind == ProblemKind::NotFound => {
+                Ok(Told::NotLoggedOut(LogoutOutcome::NoLogin))
+            }
             decided => decided.map(|_| Told::Done),
         }
     }
@@ -157,11 +159,15 @@ impl Service {
         token: &Secret,
         deadline: Instant,
     ) -> Result<Told, Asked> {
-        let Some(token) = RefreshToken::parse(token.reveal()) else { return Ok(Told::Done) };
-        match self.seed_for(&token, deadline).await? {
-            Some(_) => self.log_out(standing, token.family().clone(), deadline).await,
-            None => Ok(Told::Done),
+        let Some(token) = RefreshToken::parse(token.reveal()) else {
+            return Ok(Told::NotLoggedOut(LogoutOutcome::Invalid));
+        };
+        if self.seed_for(&token, deadline).await?.is_some() {
+            return self.log_out(standing, token.family().clone(), deadline).await;
         }
+        let is_there = self.plane.read(|state| state.family(token.family()).is_some());
+        let why = if is_there { LogoutOutcome::Invalid } else { LogoutOutcome::NoLogin };
+        Ok(Told::NotLoggedOut(why))
     }
 
     /// The seed of the login that a token was given out in; nothing when a quorum knows of no such login, or the
