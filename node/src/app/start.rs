@@ -34,8 +34,8 @@ use crate::publisher::Publisher;
 use crate::tasks::{TaskKind, Tasks};
 use crate::telemetry::metrics::Metrics;
 use crate::time::Clock;
-use crate::trace::{Traces, export};
 use crate::tls::{Keeper, LoadError};
+use crate::trace::{Traces, export};
 
 /// Connections that the kernel may hold before the accept loop takes them.
 const BACKLOG: i32 = 4_096;
@@ -169,8 +169,7 @@ async fn assemble(
     let view = link.view();
     let catalog = Catalog::compile(view.contract.current.clone())?;
     let metrics = Metrics::new(catalog.names())?;
-    let certificate = certificate(&config, &metrics)?;
-    let tasks = Tasks::new(stopped);
+    let (certificate, tasks) = (certificate(&config, &metrics)?, Tasks::new(stopped));
     let bus = open_bus::open(&config, catalog.names(), clock, &tasks, START_TIMEOUT).await?;
     let traces = traces(&config, &catalog, clock, &metrics, &tasks)?;
     let (cluster, answering) = local::cluster(&config, &bus, clock, &metrics);

@@ -266,6 +266,7 @@ impl Metrics {
         }
     }
 
+    #[expect(clippy::too_many_lines, reason = "a table: one entry for each metric")]
     fn register() -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
         let mut maker = Maker { registry: registry.clone(), mistake: None };

@@ -134,7 +134,10 @@ mod tests {
     fn a_node_that_ends_tls_gives_none_that_goes_over_a_plain_connection() {
         let tls = TlsFiles { cert: "cert.pem".into(), key: "key.pem".into(), not_after: 0 };
         for host in ["localhost:8000", "127.0.0.1:8000", "ops.example"] {
-            assert!(over((Profile::Dev, Some(&tls)), host).iter().all(|cookie| cookie.ends_with("; Secure")), "{host}");
+            assert!(
+                over((Profile::Dev, Some(&tls)), host).iter().all(|cookie| cookie.ends_with("; Secure")),
+                "{host}"
+            );
         }
     }
 

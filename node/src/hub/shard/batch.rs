@@ -52,13 +52,7 @@ impl<'a> Batch<'a> {
     }
 
     /// Counts what sockets were sent whole by `at`.
-    pub(super) fn delivered(
-        &mut self,
-        of: (SubMask, Coding),
-        at: Instant,
-        sessions: u64,
-        local: &mut Local,
-    ) {
+    pub(super) fn delivered(&mut self, of: (SubMask, Coding), at: Instant, sessions: u64, local: &mut Local) {
         if sessions == 0 {
             return;
         }
