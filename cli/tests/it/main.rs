@@ -24,6 +24,8 @@ mod dev;
 #[cfg(test)]
 mod dev_cluster;
 #[cfg(test)]
+mod doctor;
+#[cfg(test)]
 mod drain;
 #[cfg(test)]
 mod harness;

@@ -132,7 +132,8 @@ fn watched(args: &Args) -> anyhow::Result<Vec<Watched>> {
     let urls: BTreeSet<String> =
         args.url.iter().map(|url| url.trim().trim_end_matches('/').to_owned()).collect();
     let nodes = urls.into_iter().map(|url| {
-        let api = Arc::new(Api::new(Target { url: url.clone(), ca: args.ca.clone(), token: args.token.clone() })?);
+        let api =
+            Arc::new(Api::new(Target { url: url.clone(), ca: args.ca.clone(), token: args.token.clone() })?);
         Ok(Watched { url, api, tally: Tally::default(), node_id: None, error: None })
     });
     nodes.collect()
