@@ -17,6 +17,8 @@ use crate::output::Usage;
 /// Longer than the node's own deadline for the bus, so that its answer is the one people see.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// An answer has some KiB, figures of a large cluster included.
+const ANSWER_BYTES_MAX: usize = 16 << 20;
 /// What of an answer that is no problem document is worth showing.
 const EXCERPT_CHARS: usize = 200;
 
@@ -115,7 +117,7 @@ impl Api {
     pub(crate) async fn call(&self, request: RequestBuilder) -> Result<Value, Error> {
         let request = request.build().map_err(|error| self.failed(error))?;
         let url = request.url().to_string();
-        let (status, body) = self.exchange(request).await?;
+        let (status, body) = self.exchange(request, ANSWER_BYTES_MAX).await?;
         if let Ok(problem) = serde_json::from_str::<Problem>(&body)
             && !status.is_success()
         {
@@ -139,30 +141,29 @@ impl Api {
     /// The body of a page that is no JSON, such as the metrics; `bytes_max` at most.
     pub(crate) async fn text(&self, path: &str, bytes_max: usize) -> Result<String, Error> {
         let request = self.request(Method::GET, path).header(ACCEPT, "text/plain; version=0.0.4");
-        let (status, text) = self.exchange(request.build().map_err(|error| self.failed(error))?).await?;
-        let url = format!("{}{path}", self.url);
-        if text.len() > bytes_max {
-            return Err(Error::TooLong { url, bytes_max });
-        }
+        let request = request.build().map_err(|error| self.failed(error))?;
+        let url = request.url().to_string();
+        let (status, text) = self.exchange(request, bytes_max).await?;
         if status.is_success() {
             return Ok(text);
         }
         Err(Error::Unexpected { url, status, excerpt: text.chars().take(EXCERPT_CHARS).collect() })
     }
 
-    async fn exchange(&self, request: Request) -> Result<(StatusCode, String), Error> {
+    async fn exchange(&self, request: Request, bytes_max: usize) -> Result<(StatusCode, String), Error> {
+        let url = request.url().to_string();
         if let Some(trust) = &self.trust {
-            let answer = https::exchange(trust, request, (CONNECT_TIMEOUT, ANSWER_TIMEOUT)).await;
+            let answer = https::exchange(trust, request, (CONNECT_TIMEOUT, ANSWER_TIMEOUT), bytes_max).await;
             return answer.map_err(|failed| match failed {
                 Failed::Connecting(source) => Error::Unreachable { url: self.url.clone(), source },
                 Failed::Asking(source) => Error::NoAnswer { url: self.url.clone(), source },
+                Failed::TooLong => Error::TooLong { url, bytes_max },
             });
         }
         let mut response = self.http.execute(request).await.map_err(|error| self.failed(error))?;
         let (status, mut body) = (response.status(), Vec::new());
         while let Some(chunk) = response.chunk().await.map_err(|error| self.failed(error))? {
-            if body.len() + chunk.len() > https::ANSWER_BYTES_MAX {
-                let (url, bytes_max) = (self.url.clone(), https::ANSWER_BYTES_MAX);
+            if body.len() + chunk.len() > bytes_max {
                 return Err(Error::TooLong { url, bytes_max });
             }
             body.extend_from_slice(&chunk);

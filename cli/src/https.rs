@@ -5,7 +5,7 @@ use std::error::Error as StdError;
 use std::time::Duration;
 
 use hiveops_client::Trust;
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper::header::{HOST, HeaderValue};
@@ -17,9 +17,6 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::pki_types::ServerName;
 
-/// An answer has some KiB, figures of a large cluster included.
-pub(crate) const ANSWER_BYTES_MAX: usize = 16 << 20;
-
 pub(crate) type Cause = Box<dyn StdError + Send + Sync>;
 
 /// Where an exchange ended.
@@ -28,6 +25,8 @@ pub(crate) enum Failed {
     Connecting(Cause),
     /// After that.
     Asking(Cause),
+    /// With an answer that is longer than it may be.
+    TooLong,
 }
 
 /// Sends a request and reads its whole answer.
@@ -35,11 +34,14 @@ pub(crate) async fn exchange(
     trust: &Trust,
     request: Request,
     (connecting, answering): (Duration, Duration),
+    bytes_max: usize,
 ) -> Result<(StatusCode, String), Failed> {
     let stream = timeout(connecting, connect(trust, request.url())).await;
     let stream = stream.map_err(|late| Failed::Connecting(late.into()))?.map_err(Failed::Connecting)?;
-    let answer = timeout(answering, ask(stream, request)).await;
-    answer.map_err(|late| Failed::Asking(late.into()))?.map_err(Failed::Asking)
+    let answer = timeout(answering, ask(stream, request, bytes_max)).await;
+    answer
+        .map_err(|late| Failed::Asking(late.into()))?
+        .map_err(|cause| if cause.is::<LengthLimitError>() { Failed::TooLong } else { Failed::Asking(cause) })
 }
 
 async fn connect(trust: &Trust, url: &Url) -> Result<TlsStream<TcpStream>, Cause> {
@@ -50,12 +52,16 @@ async fn connect(trust: &Trust, url: &Url) -> Result<TlsStream<TcpStream>, Cause
     Ok(TlsConnector::from(trust.config()).connect(name, socket).await?)
 }
 
-async fn ask(stream: TlsStream<TcpStream>, request: Request) -> Result<(StatusCode, String), Cause> {
+async fn ask(
+    stream: TlsStream<TcpStream>,
+    request: Request,
+    bytes_max: usize,
+) -> Result<(StatusCode, String), Cause> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let answer = async {
         let response = sender.send_request(translated(&request)?).await?;
         let status = response.status();
-        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await?;
+        let body = Limited::new(response.into_body(), bytes_max).collect().await?;
         Ok((status, String::from_utf8_lossy(&body.to_bytes()).into_owned()))
     };
     let (mut answer, mut connection) = (std::pin::pin!(answer), std::pin::pin!(connection));

@@ -12,7 +12,7 @@ use prometheus::{
     TextEncoder,
 };
 
-use crate::auth::{DenialReason, RefreshOutcome};
+use crate::auth::{DenialReason, LogoutOutcome, RefreshOutcome};
 use crate::raft::{Counts, Undecided};
 use crate::replica::service::Service;
 use crate::state::{KeyState, NodeLease, Outcome, PublicKey};
@@ -77,6 +77,7 @@ pub(crate) struct Metrics {
     pub(crate) logins: IntCounter,
     logins_denied: IntCounterVec,
     refreshes: IntCounterVec,
+    logouts: IntCounterVec,
     term: IntGauge,
     is_leader: IntGauge,
     quorum: IntGauge,
@@ -117,6 +118,9 @@ impl Metrics {
         }
         for outcome in RefreshOutcome::ALL {
             metrics.refreshes.with_label_values(&[outcome.as_str()]);
+        }
+        for outcome in LogoutOutcome::ALL {
+            metrics.logouts.with_label_values(&[outcome.as_str()]);
         }
         metrics
     }
@@ -163,6 +167,11 @@ impl Metrics {
             refreshes: counters(
                 "hiveops_auth_refresh_total",
                 "Uses of refresh tokens that were asked for here, by outcome.",
+                "outcome",
+            ),
+            logouts: counters(
+                "hiveops_auth_logout_total",
+                "Logouts that were asked for here, by outcome.",
                 "outcome",
             ),
             term: gauge("hiveops_control_term", "The term."),
@@ -212,6 +221,11 @@ impl Metrics {
     /// Somebody used a refresh token.
     pub(crate) fn refreshed(&self, outcome: RefreshOutcome) {
         self.refreshes.with_label_values(&[outcome.as_str()]).inc();
+    }
+
+    /// Somebody asked for the end of a login.
+    pub(crate) fn logged_out(&self, outcome: LogoutOutcome) {
+        self.logouts.with_label_values(&[outcome.as_str()]).inc();
     }
 
     /// Everything in the Prometheus text format.
@@ -273,6 +287,7 @@ mod tests {
         metrics.proposed(ProposalOutcome::Done, Duration::from_millis(900));
         metrics.login_denied(DenialReason::Busy);
         metrics.refreshed(RefreshOutcome::InGrace);
+        metrics.logged_out(LogoutOutcome::Invalid);
         let mut text = Vec::new();
         TextEncoder::new().encode(&metrics.registry.gather(), &mut text).unwrap();
         let text = String::from_utf8(text).unwrap();
@@ -287,6 +302,8 @@ mod tests {
             "hiveops_auth_denied_total{reason=\"wrong_password\"} 0",
             "hiveops_auth_refresh_total{outcome=\"in_grace\"} 1",
             "hiveops_auth_refresh_total{outcome=\"reused\"} 0",
+            "hiveops_auth_logout_total{outcome=\"invalid\"} 1",
+            "hiveops_auth_logout_total{outcome=\"ended\"} 0",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is missing: {text}");
         }

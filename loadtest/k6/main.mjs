@@ -9,7 +9,7 @@ import { Contract } from './contract.mjs';
 import { rateLimited, report } from './metrics.mjs';
 import { Model } from './model.mjs';
 import { objectivesOf } from './objectives.mjs';
-import { planOf, scenariosOf, streamName, streamsOf, thresholdsOf } from './plan.mjs';
+import { latencyOf, planOf, scenariosOf, streamName, streamsOf, thresholdsOf } from './plan.mjs';
 import { compileFrames } from './schema.mjs';
 import { followSlowly } from './slow.mjs';
 import { resultOf, textOf } from './summary.mjs';
@@ -18,13 +18,14 @@ import { mustBeReady, publish as publishOne, remove } from './target.mjs';
 const objectives = objectivesOf(JSON.parse(open('../../deploy/slo/objectives.json')));
 const checkFrame = compileFrames(JSON.parse(open('../../schemas/ws_messages.schema.json')), 'ServerFrame');
 const plan = planOf({ mode: __ENV.LOAD_MODE || 'smoke', duration: __ENV.LOAD_DURATION, only: __ENV.LOAD_ONLY });
+const latency = latencyOf(__ENV.LOAD_LATENCY);
 
 /** What a name, JSON and the ids take of a publication. */
 const OVERHEAD_BYTES = 150;
 
 export const options = {
   scenarios: scenariosOf(plan),
-  thresholds: thresholdsOf(plan, objectives),
+  thresholds: thresholdsOf(plan, objectives, latency),
   summaryTrendStats: ['count', 'med', 'p(95)', 'p(99)', 'max'],
   setupTimeout: '20s',
   teardownTimeout: '30s',
@@ -111,7 +112,7 @@ export function teardown({ run }) {
 }
 
 export function handleSummary(data) {
-  const result = resultOf(data, plan, objectives);
+  const result = resultOf(data, plan, objectives, latency);
   const summary = { stdout: textOf(result) };
   if (__ENV.LOAD_RESULT) summary[__ENV.LOAD_RESULT] = `${JSON.stringify(result, null, 2)}\n`;
   return summary;

@@ -16,8 +16,8 @@ const MEANINGS = {
 
 const NAME = /^([a-z_]+)(?:\{([a-z]+):([a-z_]+)\})?$/;
 
-/** `{mode, ok, seconds, objectives, failed, violations, loads}`. */
-export function resultOf({ metrics, state }, plan, objectives) {
+/** `{mode, ok, seconds, objectives, latency, failed, violations, loads}`. */
+export function resultOf({ metrics, state }, plan, objectives, latency = 'enforce') {
   const failed = failuresOf(metrics, plan);
   const violations = {};
   for (const reason of Object.keys(REASONS)) {
@@ -26,7 +26,7 @@ export function resultOf({ metrics, state }, plan, objectives) {
   }
   const loads = Object.fromEntries(Object.entries(plan.loads).map(([name, load]) => [name, loadOf(metrics, name, load)]));
   const seconds = Math.round(state.testRunDurationMs / 100) / 10;
-  return { mode: plan.mode, ok: failed.length === 0, seconds, objectives, failed, violations, loads };
+  return { mode: plan.mode, ok: failed.length === 0, seconds, objectives, latency, failed, violations, loads };
 }
 
 function failuresOf(metrics, plan) {
@@ -96,7 +96,7 @@ const COLUMNS = [
 ];
 
 /** The result as a table, what else happened, and everything that failed. */
-export function textOf({ mode, ok, seconds, objectives, failed, violations, loads }) {
+export function textOf({ mode, ok, seconds, objectives, latency: enforced, failed, violations, loads }) {
   const rows = [COLUMNS.map(([title]) => title)];
   for (const [name, load] of Object.entries(loads)) rows.push(COLUMNS.map(([, cell]) => String(cell(name, load))));
   const widths = COLUMNS.map((_, at) => Math.max(...rows.map((row) => row[at].length)));
@@ -110,7 +110,7 @@ export function textOf({ mode, ok, seconds, objectives, failed, violations, load
   }
   const { delivery, handshake, latency } = objectives;
   lines.push(
-    `objectives: delivery ${percent(delivery)}, handshakes ${percent(handshake)}, p${latency.percent} within ${latency.ms} ms`,
+    `objectives: delivery ${percent(delivery)}, handshakes ${percent(handshake)}, p${latency.percent} within ${latency.ms} ms${enforced === 'report' ? ' (reported, not enforced)' : ''}`,
     `load run ${mode}: ${ok ? 'passed' : isAborted ? 'FAILED and ended' : 'FAILED'} after ${seconds} s`,
     '',
   );

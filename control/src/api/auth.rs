@@ -16,7 +16,7 @@ use http::header::CACHE_CONTROL;
 use super::problem::Problem;
 use super::public::unexpected;
 use super::{App, json_unquoted};
-use crate::auth::{Denial, DenialReason, RefreshOutcome};
+use crate::auth::{Denial, DenialReason, LogoutOutcome, RefreshOutcome};
 use crate::replica::ask::{Ask, Refused, Told};
 use crate::state::Secret;
 
@@ -126,9 +126,23 @@ pub(crate) async fn logout(
             return Err(Problem::new(ProblemKind::InvalidData, format!("the body must be {shape}")));
         }
     };
-    app.service.ask(ask).await?;
-    tracing::info!(correlation_id = %correlation_id, "logged out");
-    Ok(Json(LoggedOut { success: true }))
+    let (outcome, answer) = match app.service.ask(ask).await {
+        Ok(Told::Done) => (LogoutOutcome::Ended, Ok(Json(LoggedOut { success: true }))),
+        Ok(Told::NotLoggedOut(why)) => (why, Ok(Json(LoggedOut { success: true }))),
+        Ok(other) => (LogoutOutcome::Unavailable, Err(unexpected(&other))),
+        Err(refused) => (LogoutOutcome::Unavailable, Err(Problem::from(refused))),
+    };
+    app.service.metrics.logged_out(outcome);
+    match outcome {
+        LogoutOutcome::Ended => tracing::info!(correlation_id = %correlation_id, "logged out"),
+        LogoutOutcome::NoLogin | LogoutOutcome::Invalid => {
+            tracing::info!(correlation_id = %correlation_id, reason = %outcome, "logout ignored");
+        }
+        LogoutOutcome::Unavailable => {
+            tracing::warn!(correlation_id = %correlation_id, reason = %outcome, "logout not possible");
+        }
+    }
+    answer
 }
 
 fn granted(grant: Grant) -> Response {

@@ -54,7 +54,7 @@ pub(crate) async fn set_role(
 ) -> Result<Json<User>, Problem> {
     let id = named(&id)?;
     let RoleRequest { role } = json(body).await?;
-    let action = Action::SetRole { user: id.clone(), role };
+    let action = Action::SetRole { user: id.clone(), role, narrows: true };
     app.service.propose(request(&headers)?, action).await?;
     tracing::info!(correlation_id = %correlation_id, user = %id, role = %role, "user has another role");
     user(app.service.ask(Ask::User { id }).await?)

@@ -103,6 +103,39 @@ impl RefreshOutcome {
     }
 }
 
+/// What became of a logout. Whoever asked is not told which: that there is no such login is what they want.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum LogoutOutcome {
+    /// The login has ended by it.
+    Ended,
+    /// There was no such login any more, or never.
+    NoLogin,
+    /// The refresh token is none, or none of that login, which goes on.
+    Invalid,
+    /// There is no quorum.
+    Unavailable,
+}
+
+impl LogoutOutcome {
+    pub(crate) const ALL: [Self; 4] = [Self::Ended, Self::NoLogin, Self::Invalid, Self::Unavailable];
+
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Ended => "ended",
+            Self::NoLogin => "no_login",
+            Self::Invalid => "invalid",
+            Self::Unavailable => "unavailable",
+        }
+    }
+}
+
+impl fmt::Display for LogoutOutcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
 impl fmt::Display for RefreshOutcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())

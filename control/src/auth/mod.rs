@@ -13,7 +13,7 @@ use hiveops_proto::Timestamp;
 use parking_lot::Mutex;
 
 pub(crate) use access_token::{Issue, sign};
-pub(crate) use denial::{Denial, DenialReason, RefreshOutcome};
+pub(crate) use denial::{Denial, DenialReason, LogoutOutcome, RefreshOutcome};
 pub(crate) use hashing::{Busy, Hashing, NotHashed};
 pub use password::{Password, WrongLength};
 pub(crate) use refresh_token::{RefreshToken, seed_of};

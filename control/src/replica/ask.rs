@@ -10,7 +10,7 @@ use hiveops_proto::http::ProblemKind;
 use hiveops_proto::id::{FamilyId, IdempotencyKey, UserId};
 use serde::{Deserialize, Serialize};
 
-use crate::auth::{Denial, RefreshOutcome};
+use crate::auth::{Denial, LogoutOutcome, RefreshOutcome};
 use crate::raft::Undecided;
 use crate::state::{
     Action, LimitChange, PublicKey, Push, Pushed, Refusal, RefusalCode, Reply, Rotation, Secret,
@@ -106,6 +106,8 @@ pub(crate) enum Told {
     Refreshed(RefreshOutcome, Option<Box<Grant>>),
     User(Box<User>),
     Users(Vec<User>),
+    /// A logout that ended nothing; one that did is [`Told::Done`].
+    NotLoggedOut(LogoutOutcome),
     Done,
 }
 

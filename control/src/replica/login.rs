@@ -13,9 +13,9 @@ use tokio::time::{Instant, timeout_at};
 
 use super::ask::{Asked, DECISION, Refused, Told, no_quorum};
 use super::service::Service;
-use crate::auth::{self, Denial, DenialReason, Issue, RefreshOutcome, RefreshToken, seed_of};
+use crate::auth::{self, Denial, DenialReason, Issue, LogoutOutcome, RefreshOutcome, RefreshToken, seed_of};
 use crate::raft::Standing;
-use crate::state::{Account, Action, Family, NewFamily, Refreshed, Reply, Secret};
+use crate::state::{Account, Action, NewFamily, Refreshed, Reply, Secret};
 
 /// Left of the patience when a hash is there, so that a decision can follow.
 const HASHED_BEFORE: Duration = DECISION;
@@ -45,8 +45,8 @@ impl Service {
             Err(reason) => return denied(reason.into()),
         };
         let family = FamilyId::new(&self.chance.name().to_string()).map_err(internal)?;
-        let token = RefreshToken::first(family.clone(), self.chance.bytes().map_err(internal)?);
         let seed = seed_of(self.chance.bytes().map_err(internal)?);
+        let token = RefreshToken::first(family.clone(), self.chance.bytes().map_err(internal)?, &seed);
         let Account { user, generation, .. } = account;
         let new = NewFamily { id: family, user: user.id, seed, token: token.hash() };
         let action = Action::OpenFamily { family: new, generation };
@@ -141,11 +141,13 @@ impl Service {
             self.group.catch_up(deadline).await?;
             // Whoever makes names up writes nothing into the log.
             if !is_known() {
-                return Ok(Told::Done);
+                return Ok(Told::NotLoggedOut(LogoutOutcome::NoLogin));
             }
         }
         match self.decide(standing, None, Action::RevokeFamily { family }, deadline).await {
-            Err(Asked::Refused(refused)) if refused.kind == ProblemKind::NotFound => Ok(Told::Done),
+            Err(Asked::Refused(refused)) if refused.kind == ProblemKind::NotFound => {
+                Ok(Told::NotLoggedOut(LogoutOutcome::NoLogin))
+            }
             decided => decided.map(|_| Told::Done),
         }
     }
@@ -157,27 +159,32 @@ impl Service {
         token: &Secret,
         deadline: Instant,
     ) -> Result<Told, Asked> {
-        let Some(token) = RefreshToken::parse(token.reveal()) else { return Ok(Told::Done) };
-        match self.seed_for(&token, deadline).await? {
-            Some(_) => self.log_out(standing, token.family().clone(), deadline).await,
-            None => Ok(Told::Done),
+        let Some(token) = RefreshToken::parse(token.reveal()) else {
+            return Ok(Told::NotLoggedOut(LogoutOutcome::Invalid));
+        };
+        if self.seed_for(&token, deadline).await?.is_some() {
+            return self.log_out(standing, token.family().clone(), deadline).await;
         }
+        let is_there = self.plane.read(|state| state.family(token.family()).is_some());
+        let why = if is_there { LogoutOutcome::Invalid } else { LogoutOutcome::NoLogin };
+        Ok(Told::NotLoggedOut(why))
     }
 
-    /// The seed of the login that a token was given out in; nothing when a quorum knows of no such login or of no
-    /// such token in it. So whoever makes tokens up, or knows only the name of a login, writes nothing into the
+    /// The seed of the login that a token was given out in; nothing when a quorum knows of no such login, or the
+    /// token is none of it. So whoever makes tokens up, or knows only the name of a login, writes nothing into the
     /// log and ends nobody's login.
     async fn seed_for(&self, token: &RefreshToken, deadline: Instant) -> Result<Option<Secret>, Asked> {
-        let known = || self.plane.read(|state| state.family(token.family()).cloned());
-        let is_one = |family: &Family| token.leads_to(&family.seed, |hash| family.keeps(hash));
-        let before = known();
-        if let Some(family) = before.as_ref().filter(|family| is_one(family)) {
-            return Ok(Some(family.seed.clone()));
-        }
-        self.group.catch_up(deadline).await?;
-        // What has not changed was looked through already.
-        let family = known().filter(|family| Some(family) != before.as_ref() && is_one(family));
-        Ok(family.map(|family| family.seed))
+        let known =
+            || self.plane.read(|state| state.family(token.family()).map(|family| family.seed.clone()));
+        let seed = match known() {
+            Some(seed) => Some(seed),
+            None => {
+                self.group.catch_up(deadline).await?;
+                known()
+            }
+        };
+        // A login keeps its seed: what the token is not by the one that is known, it is by none.
+        Ok(seed.filter(|seed| token.is_of(seed)))
     }
 
     /// What the owner of a refresh token gets; nothing when the login, or its user's being let in, has ended.

@@ -18,7 +18,8 @@ use super::net::within;
 use super::world::World;
 use crate::replica::ask::Decided;
 use crate::state::{
-    Action, NewFamily, NewKey, NewUser, Overlap, Refreshed, Reply, Rotation, Secret, TokenHash,
+    Action, NewFamily, NewKey, NewUser, Overlap, PUBLISH_WAIT_MS, RETIRE_WAIT_MS, Refreshed, Reply, Rotation,
+    Secret, TokenHash,
 };
 
 /// Clients have numbers that no replica has.
@@ -147,7 +148,13 @@ impl Client {
         let new = NewKey { kid, private: Secret::new("private"), x: "A".repeat(43) };
         let urgent = self.chance.in_thousand(500);
         let rotation = if urgent { Rotation::Urgent } else { Rotation::Overlapping };
-        let action = Action::RotateKey { key: new, rotation, overlap: Overlap::default() };
+        // Leaders that were told different times.
+        let overlap = if key.ends_with(['0', '2', '4', '6', '8']) {
+            Overlap { publish_ms: PUBLISH_WAIT_MS / 20, retire_ms: RETIRE_WAIT_MS / 20 }
+        } else {
+            Overlap::default()
+        };
+        let action = Action::RotateKey { key: new, rotation, overlap };
         self.command(key, &action, "another key").await;
     }
 

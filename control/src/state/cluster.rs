@@ -120,9 +120,12 @@ impl Cluster {
             Action::AddUser(new) => self.add_user(*new, now),
             Action::BootstrapAdmin(_) if !self.users.is_empty() => Ok(Effect::nothing()),
             Action::BootstrapAdmin(new) => self.add_user(NewUser { role: Role::SuperAdmin, ..*new }, now),
-            Action::SetRole { user, role } => {
+            Action::SetRole { user, role, narrows } => {
                 let credentials = self.users.set_role(&user, role)?;
-                self.credentials(&user, credentials, now)
+                match credentials {
+                    Credentials::Renew if !narrows => self.end_access_tokens(&user, now),
+                    credentials => self.credentials(&user, credentials, now),
+                }
             }
             Action::EnableUser { user } => Ok(Effect::inside_if(self.users.enable(&user)?)),
             Action::DisableUser { user } => {
@@ -180,6 +183,13 @@ impl Cluster {
                 self.revocations.user(user.clone(), generation, now);
             }
         }
+        Ok(Effect::view(Reply::Empty))
+    }
+
+    /// What another role meant before sessions could go on with it: logins stay, access tokens and sockets do not.
+    fn end_access_tokens(&mut self, user: &UserId, now: Timestamp) -> Decision {
+        let generation = self.users.account(user)?.generation;
+        self.revocations.user(user.clone(), generation, now);
         Ok(Effect::view(Reply::Empty))
     }
 

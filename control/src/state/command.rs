@@ -111,6 +111,10 @@ pub enum Action {
         user: UserId,
         /// The role.
         role: Role,
+        /// Whether sessions go on with what the role allows. In commands of before there was a choice they end;
+        /// those have to make the state that they made then.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        narrows: bool,
     },
     /// Let a user in again.
     EnableUser {

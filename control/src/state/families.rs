@@ -47,21 +47,15 @@ pub struct NewFamily {
 pub struct Family {
     /// Whose it is.
     pub user: UserId,
-    /// The token that replaces a presented one is to be the HMAC-SHA-256 of the presented one under this
-    /// seed: requests that run in parallel then all arrive at, and answer, the same new token.
+    /// The key of the HMAC-SHA-256 that makes the token which replaces a presented one, so that requests that run
+    /// in parallel all arrive at, and answer, the same new token; and of the mark by which the leader knows a token
+    /// of the login, however old.
     pub seed: Secret,
     current: TokenHash,
     /// The token before, and when it was replaced.
     parent: Option<(TokenHash, Timestamp)>,
     /// When the login ends however it is used.
     ends: Timestamp,
-}
-
-impl Family {
-    /// Whether it is the newest token, or the one that it replaced.
-    pub(crate) fn keeps(&self, token: &TokenHash) -> bool {
-        self.current == *token || self.parent.as_ref().is_some_and(|(parent, _)| parent == token)
-    }
 }
 
 /// What using a refresh token led to.
@@ -136,8 +130,8 @@ impl Families {
             Some((parent, replaced)) if parent == presented && now <= replaced.plus_millis(GRACE_MS) => {
                 Ok(Refreshed::InGrace)
             }
-            // An older token. One that never was has no business here: the leader tells the two apart, because
-            // it has the token and not only its hash.
+            // An older token. One that never was has no business here: the leader tells the two apart by the mark
+            // of the token, of which there is only the hash here.
             _ => {
                 self.remove(id);
                 Ok(Refreshed::Reused)

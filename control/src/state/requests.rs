@@ -66,6 +66,11 @@ pub(crate) fn fingerprint(action: &Action) -> String {
         Action::AddUser(new) => {
             serde_json::to_string(&("add_user", new.email.to_lowercase(), &new.full_name, new.role))
         }
+        // Nor is it what somebody asked for whether the binary that took it in already lets sessions go on.
+        Action::SetRole { user, role, narrows: _ } => {
+            let asked = Action::SetRole { user: user.clone(), role: *role, narrows: false };
+            serde_json::to_string(&asked)
+        }
         Action::SetPassword { user, password_hash: _ } => serde_json::to_string(&("set_password", user)),
         action => serde_json::to_string(action),
     };

@@ -167,7 +167,7 @@ fn changed(below_generation: u64, role: Role, since_generation: u64) -> Vec<Revo
 #[test]
 fn sockets_may_go_on_with_another_role_since_nothing_else_has_changed() {
     let mut replica = Replica::new();
-    let set = |role| Action::SetRole { user: user(1), role };
+    let set = |role| Action::SetRole { user: user(1), role, narrows: true };
     replica.done(set(Role::Operator));
     replica.done(set(Role::Developer));
     assert_eq!(replica.revoked(), changed(2, Role::Developer, 0), "one role after the other");
@@ -184,7 +184,7 @@ fn a_role_a_password_or_a_ban_makes_older_tokens_bad() {
     let mut replica = Replica::new();
     let below =
         |below_generation| vec![RevokedSubject::User { user: user(1), below_generation, changed_role: None }];
-    replica.done(Action::SetRole { user: user(1), role: Role::Operator });
+    replica.done(Action::SetRole { user: user(1), role: Role::Operator, narrows: true });
     assert_eq!(replica.revoked(), changed(1, Role::Operator, 0));
     assert!(replica.state.family(&family(1)).is_some(), "another role does not end the login");
     replica.done(Action::SetPassword { user: user(1), password_hash: Secret::new("$argon2id$") });
@@ -290,6 +290,47 @@ fn a_command_or_a_snapshot_of_another_language_is_called_that() {
     assert!(error.to_string().contains("snapshot format 9"), "{error}");
 }
 
+/// What a binary of before `overlap` and `narrows` has written, to the letter.
+#[test]
+fn a_log_and_a_snapshot_of_before_make_what_they_made_then() {
+    let old = |action: Value| -> Action {
+        let command = json!({"v": 1, "at": "1970-01-01T00:00:01.000Z", "action": action});
+        let read: Command = serde_json::from_value(command.clone()).unwrap();
+        assert_eq!(serde_json::to_value(&read).unwrap(), command, "nor is it written in another way");
+        read.action
+    };
+    let mut replica = Replica::new();
+    let x = "A".repeat(43);
+    for kid in ["k1", "k2"] {
+        let key = json!({"kid": kid, "private": "S3CRET", "x": x});
+        let action = old(json!({"rotate_key": {"key": key, "rotation": "overlapping"}}));
+        let Reply::Rotation { sign_from, .. } = replica.done(action) else { panic!("another reply") };
+        let wait = if kid == "k1" { 0 } else { PUBLISH_WAIT_MS };
+        assert_eq!(sign_from, replica.state.clock().plus_millis(wait));
+    }
+    replica.done(old(json!({"set_role": {"user": "u1", "role": "operator"}})));
+    let below =
+        |below_generation| vec![RevokedSubject::User { user: user(1), below_generation, changed_role: None }];
+    assert_eq!(replica.revoked(), below(1), "sockets ended then");
+    assert!(replica.state.family(&family(1)).is_some(), "and logins went on");
+    let mut snapshot: Value = serde_json::from_slice(&replica.state.snapshot()).unwrap();
+    let revocations = snapshot["state"]["cluster"]["revocations"].as_object_mut().unwrap();
+    assert!(revocations.remove("roles").is_some());
+    replica.state = State::restore(snapshot.to_string().as_bytes()).unwrap();
+    assert_eq!(replica.revoked(), below(1));
+    replica.done(Action::SetRole { user: user(1), role: Role::Viewer, narrows: true });
+    assert_eq!(replica.revoked(), changed(2, Role::Viewer, 1), "not those of the role before");
+}
+
+/// Who repeats a request at a leader of another binary gets the first answer.
+#[test]
+fn the_marker_of_a_role_is_none_of_what_was_asked_for() {
+    let mut replica = Replica::new();
+    let set = |narrows| Action::SetRole { user: user(1), role: Role::Operator, narrows };
+    let first = replica.apply_as(Some("r1"), set(false));
+    assert_eq!(replica.apply_as(Some("r1"), set(true)), first);
+}
+
 /// A contract document of some version, with more or fewer subscriptions.
 fn document(minor: u64, extra: usize) -> String {
     let mut contract: Value = serde_json::from_str(hiveops_proto::CONTRACT).unwrap();
@@ -317,6 +358,10 @@ fn action() -> impl Strategy<Value = Action> {
     let ask = (node.clone(), 1_u64..3, 0_u64..20, wanted(30_u64), users)
         .prop_map(|(node, incarnation, seq, total, users)| LeaseAsk { node, incarnation, seq, total, users });
     let rotation = prop::sample::select(vec![Rotation::Overlapping, Rotation::Overlapping, Rotation::Urgent]);
+    let overlap = prop_oneof![
+        Just(Overlap::default()),
+        (1_u64..60_000, 1_u64..700_000).prop_map(|(publish_ms, retire_ms)| Overlap { publish_ms, retire_ms }),
+    ];
     prop_oneof![
         1 => Just(init("c1")),
         1 => Just(init("c2")),
@@ -326,12 +371,13 @@ fn action() -> impl Strategy<Value = Action> {
             let push = Push { document, label: None, migration_note: None, supported: None };
             Action::PushContract(Box::new(push))
         }),
-        3 => (0_usize..20, rotation).prop_map(|(key, rotation)| {
-            Action::RotateKey { key: new_key(key), rotation, overlap: Overlap::default() }
+        3 => (0_usize..20, rotation, overlap).prop_map(|(key, rotation, overlap)| {
+            Action::RotateKey { key: new_key(key), rotation, overlap }
         }),
         4 => (0_usize..4, prop::sample::select(Role::ALL))
             .prop_map(|(number, role)| Action::AddUser(new_user(number, role))),
-        2 => (who(), prop::sample::select(Role::ALL)).prop_map(|(user, role)| Action::SetRole { user, role }),
+        2 => (who(), prop::sample::select(Role::ALL), any::<bool>())
+            .prop_map(|(user, role, narrows)| Action::SetRole { user, role, narrows }),
         1 => who().prop_map(|user| Action::DisableUser { user }),
         1 => who().prop_map(|user| Action::EnableUser { user }),
         1 => who().prop_map(|user| Action::RevokeUser { user }),

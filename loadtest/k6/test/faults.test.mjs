@@ -37,11 +37,11 @@ after(async () => {
   if (scratch !== undefined) rmSync(scratch, { recursive: true });
 });
 
-/** Runs loads of the short run through a proxy with this fault. */
-async function run(loads, fault) {
+/** Runs loads of the short run through a proxy with this fault. How fast the machine is concerns the latency alone. */
+async function run(loads, fault, latency = 'report') {
   const proxy = await Proxy.start(node.url, fault);
   const result = join(scratch, 'result.json');
-  const settings = { URL: proxy.url, PUBLISH_URL: node.url, LOADS: loads, LOAD_RESULT: result, K6: k6 };
+  const settings = { URL: proxy.url, PUBLISH_URL: node.url, LOADS: loads, LOAD_RESULT: result, LATENCY: latency, K6: k6 };
   const child = spawn(`${root}scripts/ws-load`, ['smoke'], { env: { ...process.env, ...settings }, timeout: RUN_MAX_MS });
   let output = '';
   for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk) => (output += chunk));
@@ -96,7 +96,7 @@ for (const [reason, [what, change]] of Object.entries(breaches)) {
 }
 
 test('frames that come 400 ms late: latency', async () => {
-  const ran = await run('steady_fanout', { delayMs: 400 });
+  const ran = await run('steady_fanout', { delayMs: 400 }, 'enforce');
   assert.notEqual(ran.status, 0, ran.output);
   assert.deepEqual(reasons(ran), ['latency'], ran.output);
   assert.ok(ran.result.loads.steady_fanout.publish_to_socket_ms.p50 >= 400, ran.output);

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { objectivesOf } from '../objectives.mjs';
-import { planOf, scenariosOf, thresholdsOf } from '../plan.mjs';
+import { latencyOf, planOf, scenariosOf, thresholdsOf } from '../plan.mjs';
 import { resultOf, textOf } from '../summary.mjs';
 
 const file = JSON.parse(readFileSync(new URL('../../../deploy/slo/objectives.json', import.meta.url), 'utf8'));
@@ -39,6 +39,20 @@ test('the thresholds are the objectives of the file', () => {
   const broken = structuredClone(file);
   delete broken.objectives.delivery.target;
   assert.throws(() => objectivesOf(broken), /an objective is missing/);
+});
+
+test('where latency is only reported, everything else is held to its threshold', () => {
+  const plan = planOf({ mode: 'smoke' });
+  const enforced = thresholdsOf(plan, objectives, latencyOf(''));
+  const reported = thresholdsOf(plan, objectives, latencyOf('report'));
+  const isLatency = (key) => key.startsWith('load_publish_to_socket_ms');
+  assert.deepEqual(Object.keys(reported), Object.keys(enforced), 'k6 sums up what has a threshold');
+  for (const [key, thresholds] of Object.entries(reported)) {
+    assert.deepEqual(thresholds, isLatency(key) ? ['max>=0'] : enforced[key], key);
+  }
+  assert.throws(() => latencyOf('ignore'), /enforce or report/);
+  const state = { testRunDurationMs: 8_040 };
+  assert.match(textOf(resultOf({ metrics: {}, state }, plan, objectives, 'report')), /250 ms \(reported, not enforced\)/);
 });
 
 test('every load has its scenarios', () => {

@@ -126,7 +126,8 @@ mod tests {
         let (one, other) = (authority.issue(&["a"]).unwrap(), authority.issue(&["b"]).unwrap());
         let (certificate, key) = (Some(&*one.certificate), Some(&*one.key));
         let not_der = "-----BEGIN CERTIFICATE-----\naGVsbG8=\n-----END CERTIFICATE-----\n";
-        let cases: [(Option<&str>, Option<&str>, &[(&str, &str)]); 7] = [
+        type Case<'a> = (Option<&'a str>, Option<&'a str>, &'a [(&'a str, &'a str)]);
+        let cases: [Case<'_>; 7] = [
             (None, None, &[(CERT, "cannot be read"), (KEY, "cannot be read")]),
             (None, key, &[(CERT, "cannot be read")]),
             (Some(""), key, &[(CERT, "no certificate in it")]),

@@ -9,7 +9,8 @@ use super::{Action, Ending, Session, World, error_frame};
 use crate::auth::{Denial, Principal, Standing, Vouched, end_of};
 use crate::time::Moment;
 
-/// How long before its end a client is told: two tries to reach the node that renews it.
+/// How long before its end a client is told: two tries to reach the node that renews it. Half of what is left when
+/// that is less: a client that renews when it is told would be told again at once, and so on.
 const NOTICE_MS: u64 = 60_000;
 
 /// Between two looks whether control is back.
@@ -29,8 +30,7 @@ pub(super) struct Credential {
 #[derive(Debug)]
 struct Expiry {
     at: Timestamp,
-    /// By the clock that only runs forwards: when the client is to be told. What is good for less than that
-    /// from the start is told at once.
+    /// By the clock that only runs forwards: when the client is to be told.
     notice: Moment,
     /// The leeway included.
     good_until: Moment,
@@ -65,7 +65,7 @@ impl Credential {
             let at = end_of(claims);
             let left_ms = at.millis_since(timestamp);
             let good_ms = at.plus_millis(TOKEN_LEEWAY_MS).millis_since(timestamp);
-            let notice = now.plus_millis(left_ms.saturating_sub(NOTICE_MS));
+            let notice = now.plus_millis(left_ms.saturating_sub(NOTICE_MS).max(left_ms / 2));
             Expiry { at, notice, good_until: now.plus_millis(good_ms), stage: Stage::Fresh }
         });
         Self { principal, expiry }

@@ -16,14 +16,16 @@ async fn trace(node: &Node, id: &str) -> Value {
 }
 
 /// The trace, once nothing of its publications is waiting any more and each of so many nodes has it.
-async fn settled(node: &Node, id: &str, nodes: u64) -> Value {
+/// Once all shards have been through their sessions, and nothing waits.
+async fn settled(node: &Node, id: &str, (nodes, recipients): (u64, u64)) -> Value {
     let mut seen = Value::Null;
     until("the end of all deliveries", async || {
         seen = trace(node, id).await;
         let publications = seen["publications"].as_array().unwrap();
         !publications.is_empty()
             && publications.iter().all(|publication| {
-                publication["totals"]["nodes"] == nodes && publication["totals"]["pending"] == 0
+                let totals = &publication["totals"];
+                totals["nodes"] == nodes && totals["recipients"] == recipients && totals["pending"] == 0
             })
     })
     .await;
@@ -43,7 +45,7 @@ async fn an_update_is_found_with_its_publisher_and_its_deliveries() {
     publish(&node, "order-7", &json!({"id": "b"})).await;
     let again = publish(&node, "order-7", &json!({"id": "a"})).await;
     assert_eq!((&again["duplicate"], &again["seq"]), (&json!(true), &first["seq"]));
-    let seen = settled(&node, "order-7", 1).await;
+    let seen = settled(&node, "order-7", (1, 2)).await;
     assert_eq!(
         (&seen["result"], &seen["cluster"]),
         (&json!("found"), &json!({"status": "complete", "missing": []}))
@@ -76,7 +78,7 @@ async fn a_session_that_ends_or_comes_back_is_counted_for_what_it_is() {
     let node = Node::start(&[]).await;
     let joined = Socket::joined(&node, "dashboard?subscriptions=tasks").await;
     let first = publish(&node, "before", &json!({"id": "a"})).await;
-    settled(&node, "before", 1).await;
+    settled(&node, "before", (1, 1)).await;
     drop(joined);
     node.shows("/api/dashboard/websocket/stats", "/websocket_stats/active_connections", &json!(0)).await;
     publish(&node, "missed", &json!({"id": "b"})).await;
@@ -157,7 +159,7 @@ async fn any_node_tells_of_all_nodes_and_names_one_that_does_not_answer() {
     let _three = Socket::joined(&n2, "tasks").await;
     publish(&n1, "order-8", &json!({"id": "a"})).await;
     for node in [&n2, &n1] {
-        let seen = settled(node, "order-8", 2).await;
+        let seen = settled(node, "order-8", (2, 3)).await;
         let publication = &seen["publications"][0];
         assert_eq!(publication["accepted"][0]["node_id"], "n1");
         let each: Vec<_> = publication["deliveries"]

@@ -91,6 +91,17 @@ fn logging_out_at_one_node_closes_the_sockets_of_that_login_at_both() {
         revoked(begun, sockets);
         denied(house.try_refresh(1, &login.refresh), (401, "invalid_refresh_token"));
         others.iter_mut().for_each(goes_on);
+        // Once more ends nothing, is answered alike, and is called what it is.
+        let again = house.post(0, "/api/v1/auth/logout", &json!({"refresh_token": login.refresh}));
+        assert_eq!(again, (200, json!({"success": true})));
     }
+    let ignored = house.logged("logout ignored");
+    assert_eq!(ignored.len(), 2);
+    assert!(ignored.iter().all(|line| line["reason"] == "no_login" && line["correlation_id"].is_string()));
+    let logouts = |outcome: &str| {
+        let series = format!("hiveops_auth_logout_total{{outcome=\"{outcome}\"}}");
+        figure(&house.whole.control, 1, &series)
+    };
+    assert_eq!((logouts("ended"), logouts("no_login"), logouts("invalid")), (2.0, 2.0, 0.0));
     house.check_nothing_leaked();
 }

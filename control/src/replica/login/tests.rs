@@ -1,11 +1,14 @@
 //! A replica that is its whole cluster, asked as the API asks it.
 
+use std::collections::BTreeMap;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures_util::future::join_all;
 use hiveops_proto::access::{AccessClaims, ChangedRole, RevokedSubject, Role, User};
-use hiveops_proto::id::UserId;
-use hiveops_proto::{Contract, Limits};
+use hiveops_proto::control::{DeprecationPolicy, Revision};
+use hiveops_proto::id::{ClusterId, UserId};
+use hiveops_proto::{Contract, Limits, Timestamp};
 use tempfile::TempDir;
 
 use super::*;
@@ -17,6 +20,7 @@ use crate::replica::ask::Ask;
 use crate::replica::plane::Plane;
 use crate::replica::service::Outside;
 use crate::replica::take_part;
+use crate::state::{Command, Init, LEASE_MS, NewUser, Outcome, State};
 use crate::storage::Directory;
 use crate::wire::Link;
 
@@ -45,7 +49,7 @@ impl Alone {
             tokens: TokenTimes::default(),
             secret: None,
             first_admin: Some(admin),
-            start: Start::new(Limits::default(), std::collections::BTreeMap::new(), &contract),
+            start: Start::new(Limits::default(), BTreeMap::new(), &contract),
         };
         let directory = Directory::open(kept.path(), 1).unwrap();
         let link = Link::new(&config, None).unwrap();
@@ -81,6 +85,14 @@ impl Alone {
         match self.ask(Ask::Refresh { token: Secret::new(token) }).await {
             Told::Refreshed(outcome, grant) => (outcome, grant.map(|grant| *grant)),
             other => panic!("a refresh was answered with {other:?}"),
+        }
+    }
+
+    async fn log_out(&self, ask: Ask) -> LogoutOutcome {
+        match self.ask(ask).await {
+            Told::Done => LogoutOutcome::Ended,
+            Told::NotLoggedOut(why) => why,
+            other => panic!("a logout was answered with {other:?}"),
         }
     }
 
@@ -212,15 +224,73 @@ async fn a_token_that_nobody_was_given_writes_nothing_into_the_log() {
         .run(async {
             alone.ada().await;
             let entries = alone.entries();
-            let made_up = RefreshToken::first(FamilyId::new("made-up").unwrap(), [1; 32]).text();
+            let made_up =
+                RefreshToken::first(FamilyId::new("made-up").unwrap(), [1; 32], &seed_of([2; 32])).text();
             for token in ["", "nonsense", &made_up] {
                 assert_eq!(alone.refresh(token).await, (RefreshOutcome::Invalid, None), "{token}");
             }
             let family = FamilyId::new("made-up").unwrap();
-            assert!(matches!(alone.ask(Ask::Logout { family }).await, Told::Done));
+            assert_eq!(alone.log_out(Ask::Logout { family }).await, LogoutOutcome::NoLogin);
+            let by = Ask::LogoutBy { token: Secret::new(&made_up) };
+            assert_eq!(alone.log_out(by).await, LogoutOutcome::NoLogin);
             assert_eq!(alone.entries(), entries);
         })
         .await;
+}
+
+fn apply(state: &mut State, action: Action) -> Reply {
+    let revision = Revision { term: 1, index: state.applied().index + 1 };
+    let at = Timestamp::default().plus_millis(revision.index * 60_000);
+    match state.apply(revision, Command::new(at, None, action)) {
+        Outcome::Done { reply, .. } => reply,
+        Outcome::Refused(refusal) => panic!("refused: {refusal}"),
+    }
+}
+
+/// As the leader uses a token: by its mark it is the login's, and then the log decides.
+fn used(state: &mut State, token: &RefreshToken) -> (Refreshed, RefreshToken) {
+    let family = token.family().clone();
+    let seed = state.family(&family).unwrap().seed.clone();
+    assert!(token.is_of(&seed), "the login's own token is not known");
+    let next = token.successor(&seed);
+    let action = Action::RefreshFamily { family, presented: token.hash(), next: next.hash() };
+    match apply(state, action) {
+        Reply::Refreshed { refreshed, .. } => (refreshed, next),
+        other => panic!("a refresh was answered with {other:?}"),
+    }
+}
+
+/// A thief refreshes on and on; then the owner comes back with the token that was stolen.
+#[test]
+fn the_first_token_ends_its_login_also_after_thousands_of_uses() {
+    let mut state = State::new();
+    let init = Init {
+        cluster_id: ClusterId::new("c1").unwrap(),
+        limits: Limits::default(),
+        sources: BTreeMap::new(),
+        contract: hiveops_proto::CONTRACT.to_owned(),
+        deprecation_policy: DeprecationPolicy::default(),
+        schema_digest: "sha256:00".to_owned(),
+        lease_ms: LEASE_MS,
+    };
+    apply(&mut state, Action::Init(Box::new(init)));
+    let (user, id) = (UserId::new("u1").unwrap(), FamilyId::new("f1").unwrap());
+    let (email, full_name) = ("ada@example.org".to_owned(), "Ada".to_owned());
+    let password_hash = Secret::new("$argon2id$");
+    let new = NewUser { id: user.clone(), email, full_name, role: Role::Viewer, password_hash };
+    apply(&mut state, Action::AddUser(Box::new(new)));
+    let seed = seed_of([1; 32]);
+    let first = RefreshToken::first(id.clone(), [2; 32], &seed);
+    let family = NewFamily { id: id.clone(), user, seed, token: first.hash() };
+    apply(&mut state, Action::OpenFamily { family, generation: 0 });
+    let mut newest = first.clone();
+    for number in 0..6_000 {
+        let (refreshed, next) = used(&mut state, &newest);
+        assert_eq!(refreshed, Refreshed::Rotated, "use {number}");
+        newest = next;
+    }
+    assert_eq!(used(&mut state, &first).0, Refreshed::Reused);
+    assert!(state.family(&id).is_none());
 }
 
 /// The name of a login is in its access tokens, and in logs.
@@ -231,18 +301,18 @@ async fn whoever_knows_only_the_name_of_a_login_ends_nothing() {
         .run(async {
             alone.ada().await;
             let grant = alone.log_in("ada@example.org", PASSWORD).await.unwrap();
-            let forged = RefreshToken::first(claims(&grant).sid, [1; 32]).text();
+            let forged = RefreshToken::first(claims(&grant).sid, [1; 32], &seed_of([2; 32])).text();
             let entries = alone.entries();
             assert_eq!(alone.refresh(&forged).await, (RefreshOutcome::Invalid, None));
             let by = |token: &str| Ask::LogoutBy { token: Secret::new(token) };
             for token in [forged.as_str(), "nonsense"] {
-                assert!(matches!(alone.ask(by(token)).await, Told::Done));
+                assert_eq!(alone.log_out(by(token)).await, LogoutOutcome::Invalid);
             }
             assert_eq!((alone.entries(), alone.revoked()), (entries, vec![]));
             let (_, second) = alone.refresh(&grant.refresh_token).await;
             let (_, third) = alone.refresh(&second.unwrap().refresh_token).await;
             // One that was replaced long ago is the login's own all the same.
-            assert!(matches!(alone.ask(by(&grant.refresh_token)).await, Told::Done));
+            assert_eq!(alone.log_out(by(&grant.refresh_token)).await, LogoutOutcome::Ended);
             assert_eq!(alone.revoked(), [RevokedSubject::Family { family: claims(&grant).sid }]);
             assert_eq!(alone.refresh(&third.unwrap().refresh_token).await, (RefreshOutcome::Invalid, None));
         })
@@ -257,9 +327,9 @@ async fn logging_out_ends_the_login_and_its_access_tokens_and_can_be_repeated() 
             alone.ada().await;
             let grant = alone.log_in("ada@example.org", PASSWORD).await.unwrap();
             let family = claims(&grant).sid;
-            for _ in 0..2 {
+            for outcome in [LogoutOutcome::Ended, LogoutOutcome::NoLogin] {
                 let family = family.clone();
-                assert!(matches!(alone.ask(Ask::Logout { family }).await, Told::Done));
+                assert_eq!(alone.log_out(Ask::Logout { family }).await, outcome);
             }
             assert_eq!(alone.revoked(), [RevokedSubject::Family { family }]);
             assert_eq!(alone.refresh(&grant.refresh_token).await, (RefreshOutcome::Invalid, None));
@@ -275,7 +345,7 @@ async fn what_is_done_to_a_user_ends_logins_or_is_in_the_next_token() {
             alone.ada().await;
             let bob = alone.add("bob@example.org").await;
             let grant = alone.log_in("bob@example.org", PASSWORD).await.unwrap();
-            let promoted = Action::SetRole { user: bob.clone(), role: Role::Operator };
+            let promoted = Action::SetRole { user: bob.clone(), role: Role::Operator, narrows: true };
             alone.service.propose(None, promoted).await.unwrap();
             let (_, renewed) = alone.refresh(&grant.refresh_token).await;
             let renewed = renewed.unwrap();

@@ -79,6 +79,22 @@ fn what_has_begun_late_ends_when_it_would_have_ended() {
     assert_eq!(handle(&mut session, world.at(30_000), Event::Tick).len(), 3);
 }
 
+/// Else a client that renews when it is told would renew without end.
+#[test]
+fn of_a_short_credential_half_is_over_before_the_client_is_told_also_after_a_renewal() {
+    for (good_seconds, told_ms) in [(10, 5_000), (40, 20_000), (60, 30_000), (90, 45_000), (150, 90_000)] {
+        let mut world = world();
+        let short = |from: u64| token("ada", Role::Viewer, from + good_seconds);
+        world.tokens.insert("next".to_owned(), short(told_ms / 1_000));
+        let (mut session, _) = opened_by(&world, testing::user(short(0)), &[]);
+        check(&mut session, world.at(told_ms - 1), Event::Tick, &[]);
+        check(&mut session, world.at(told_ms), Event::Tick, &["auth_expiring"]);
+        check(&mut session, &world, Event::Text(&refresh("next")), &["refreshed", "auth_refreshed"]);
+        check(&mut session, world.at(2 * told_ms - 1), Event::Tick, &[]);
+        check(&mut session, world.at(2 * told_ms), Event::Tick, &["auth_expiring"]);
+    }
+}
+
 #[test]
 fn what_is_renewed_in_time_goes_on_and_is_told_again() {
     let world = world();
