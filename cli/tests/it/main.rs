@@ -47,6 +47,7 @@ mod running;
 mod slo;
 #[cfg(test)]
 mod tidy;
+#[cfg(test)]
 mod tls;
 #[cfg(test)]
 mod tools;
