@@ -5,6 +5,7 @@ use std::time::Duration;
 use hiveops_proto::control::ControlStatus;
 use hiveops_proto::http::Problem;
 use hiveops_proto::path::{CONTROL_STATUS, IDEMPOTENCY_HEADER};
+use reqwest::header::DATE;
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
@@ -95,6 +96,15 @@ impl ControlApi {
 
     pub(crate) async fn status(&self) -> anyhow::Result<ControlStatus> {
         Ok(serde_json::from_value(self.call(Method::GET, CONTROL_STATUS, None).await?)?)
+    }
+
+    /// What time the first replica shows on its answer, as HTTP writes it. Any answer has it, a refusal too.
+    pub(crate) async fn date(&self) -> Option<String> {
+        let url = self.urls.first()?;
+        let request = self.http.get(format!("{url}{CONTROL_STATUS}?local=true"));
+        let request = self.secret.iter().fold(request, |request, secret| request.bearer_auth(secret));
+        let response = request.send().await.ok()?;
+        response.headers().get(DATE)?.to_str().ok().map(str::to_owned)
     }
 
     /// Makes a call at the first replica that answers; `null` when it succeeds without a word. The call has

@@ -24,6 +24,8 @@ mod dev;
 #[cfg(test)]
 mod dev_cluster;
 #[cfg(test)]
+mod doctor;
+#[cfg(test)]
 mod drain;
 #[cfg(test)]
 mod harness;
@@ -45,6 +47,7 @@ mod running;
 mod slo;
 #[cfg(test)]
 mod tidy;
+#[cfg(test)]
 mod tls;
 #[cfg(test)]
 mod tools;

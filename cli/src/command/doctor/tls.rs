@@ -1,33 +1,35 @@
-//! Whether the node's certificate is good for long enough, and its key read by nobody else.
+//! Whether the node's certificate is good for long enough.
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use hiveops_node::config::{Profile, TlsFiles};
+use hiveops_node::config::TlsFiles;
 
-use super::{Finding, credential};
+use super::{Check, Finding};
 
-/// Who renews certificates by a program does so a month before their end; a week before, somebody should look.
-const DAYS_LEFT_MIN: u64 = 7;
+/// Who renews certificates by a program does so a month before their end; two weeks before, somebody should look.
+const DAYS_LEFT_MIN: u64 = 14;
 const DAY_SECONDS: u64 = 24 * 3_600;
 
-pub(super) fn check(files: &TlsFiles, profile: Profile) -> Vec<Finding> {
+pub(super) fn check(files: Option<&TlsFiles>) -> Finding {
+    let Some(files) = files else {
+        let hint = "set HIVEOPS_TLS_CERT and HIVEOPS_TLS_KEY, or let a proxy in front speak TLS";
+        return Finding::skip(Check::TlsCertificate, "the node speaks plain HTTP", hint);
+    };
     // What is asked is whether it is good now, on this machine's clock; nothing is decided by it.
-    let now = UNIX_EPOCH.elapsed().unwrap_or(Duration::ZERO).as_secs();
-    let mut findings = vec![expiry(files, now)];
-    findings.extend(credential::file("tls_key", &files.key, profile));
-    findings
+    expiry(files, UNIX_EPOCH.elapsed().unwrap_or(Duration::ZERO).as_secs())
 }
 
 fn expiry(files: &TlsFiles, now: u64) -> Finding {
+    let check = Check::TlsCertificate;
     let shown = files.cert.display();
     let fix = "renew it; the node takes the new files over by itself";
     let days = files.not_after.saturating_sub(now) / DAY_SECONDS;
     match files.not_after {
-        end if end <= now => Finding::fail("certificate", format!("{shown} is good no more"), fix),
+        end if end <= now => Finding::fail(check, format!("{shown} is good no more"), fix),
         _ if days < DAYS_LEFT_MIN => {
-            Finding::warn("certificate", format!("{shown} is good for {days} more days"), fix)
+            Finding::warn(check, format!("{shown} is good for {days} more days"), fix)
         }
-        _ => Finding::ok("certificate", format!("{shown} is good for {days} more days")),
+        _ => Finding::ok(check, format!("{shown} is good for {days} more days")),
     }
 }
 
@@ -43,7 +45,7 @@ mod tests {
             expiry(&files, 100 * DAY_SECONDS).level
         };
         assert_eq!(
-            [level(0), level(1), level(6), level(7)],
+            [level(0), level(1), level(13), level(14)],
             [Level::Fail, Level::Warn, Level::Warn, Level::Ok]
         );
     }

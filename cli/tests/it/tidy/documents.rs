@@ -101,6 +101,31 @@ fn the_readme_names_the_two_commands_and_every_subcommand() {
 }
 
 #[test]
+fn the_operations_page_lists_every_check_of_the_doctor_and_each_leads_to_a_heading() {
+    let ran = hiveops(&["doctor", "--output", "json", "--listen", "127.0.0.1:0"]);
+    let report: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
+    let checks: Vec<(&str, &str)> = report["checks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|check| (check["id"].as_str().unwrap(), check["docs"].as_str().unwrap()))
+        .collect();
+    assert!(checks.len() > 15, "the checks were not found: {}", ran.out);
+    let page = read("docs/operations.md");
+    let section = page.split("\n## ").find(|section| section.starts_with("hiveops doctor\n")).unwrap();
+    let rows = section.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
+    let listed: Vec<&str> = rows.map(|(id, _)| id).filter(|id| id.contains('.')).collect();
+    let ids: Vec<&str> = checks.iter().map(|(id, _)| *id).collect();
+    assert_eq!(listed, ids, "docs/operations.md and the report differ, or are in another order");
+    let dead = checks.iter().filter(|(_, docs)| {
+        let (file, anchor) = docs.split_once('#').unwrap();
+        !read(file).lines().any(|line| heading(line).is_some_and(|heading| heading == anchor))
+    });
+    let dead: Vec<String> = dead.map(|(id, docs)| format!("{id}: {docs}")).collect();
+    check("checks of the doctor that lead to no heading", &dead);
+}
+
+#[test]
 fn every_link_between_documents_leads_somewhere() {
     let broken = sources(&[".md"]).into_iter().flat_map(|page| {
         let directory = root().join(&page.name).parent().unwrap().to_owned();
@@ -139,6 +164,13 @@ fn names(text: &str, before: &str) -> BTreeSet<String> {
         format!("hiveops_{}", &rest[..end])
     });
     names.collect()
+}
+
+/// The anchor that a heading gets, when the line is one: lower case, without punctuation, dashes for spaces.
+fn heading(line: &str) -> Option<String> {
+    let text = line.strip_prefix('#')?.trim_start_matches('#').strip_prefix(' ')?;
+    let kept = text.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+    Some(kept.collect::<String>().to_lowercase().replace(' ', "-"))
 }
 
 /// The targets of inline links.
