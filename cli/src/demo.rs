@@ -72,7 +72,7 @@ struct Office {
 
 impl Office {
     async fn open(&mut self) {
-        if let Some(account) = &self.account {
+        if let Some(account) = &mut self.account {
             account.prepare().await;
             account.log_in(&mut self.api).await;
         }
@@ -81,7 +81,7 @@ impl Office {
     /// Makes a call, with a new token when the old one has ended. Returns the status of a refusal.
     async fn send(&mut self, call: Call) -> Option<StatusCode> {
         let refused = send(&self.api, &call).await;
-        match &self.account {
+        match &mut self.account {
             Some(account) if refused == Some(StatusCode::UNAUTHORIZED) => {
                 account.log_in(&mut self.api).await;
                 send(&self.api, &call).await
@@ -174,7 +174,7 @@ async fn send(api: &Api, call: &Call) -> Option<StatusCode> {
     let error = api.call(request).await.err()?;
     let status = error.status();
     match status {
-        // A directory from an earlier run holds the crew and its tasks already; a token ends every ten minutes.
+        // A directory from an earlier run holds the crew and its tasks already; a token ends after minutes.
         Some(StatusCode::CONFLICT | StatusCode::NOT_FOUND | StatusCode::UNAUTHORIZED) => {
             tracing::debug!(error = %error, path = call.path, "simulated call refused");
         }

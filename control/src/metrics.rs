@@ -125,13 +125,13 @@ impl Metrics {
         metrics
     }
 
-    #[expect(clippy::too_many_lines, reason = "a table: one entry for each metric")]
     fn register() -> Self {
         let registry = Registry::new();
         let counter = |name: &str, help: &str| add(&registry, IntCounter::new(name, help));
         let counters = |name: &str, help: &str, label: &str| {
             add(&registry, IntCounterVec::new(Opts::new(name, help), &[label]))
         };
+        let outcomes = |name: &str, help: &str| counters(name, help, "outcome");
         let gauge = |name: &str, help: &str| add(&registry, IntGauge::new(name, help));
         let gauges = |name: &str, help: &str, label: &str| {
             add(&registry, IntGaugeVec::new(Opts::new(name, help), &[label]))
@@ -144,10 +144,9 @@ impl Metrics {
                 "hiveops_control_leader_changes_total",
                 "Leaders that this replica has come to know, itself included.",
             ),
-            proposals: counters(
+            proposals: outcomes(
                 "hiveops_control_proposals_total",
                 "Commands that this replica brought before the others as their leader, by outcome.",
-                "outcome",
             ),
             proposal_seconds: histogram(
                 "hiveops_control_proposal_seconds",
@@ -165,16 +164,11 @@ impl Metrics {
                 "Logins that were asked for here and denied, by reason.",
                 "reason",
             ),
-            refreshes: counters(
+            refreshes: outcomes(
                 "hiveops_auth_refresh_total",
                 "Uses of refresh tokens that were asked for here, by outcome.",
-                "outcome",
             ),
-            logouts: counters(
-                "hiveops_auth_logout_total",
-                "Logouts that were asked for here, by outcome.",
-                "outcome",
-            ),
+            logouts: outcomes("hiveops_auth_logout_total", "Logouts that were asked for here, by outcome."),
             term: gauge("hiveops_control_term", "The term."),
             is_leader: gauge("hiveops_control_is_leader", "1 while this replica leads."),
             quorum: gauge(

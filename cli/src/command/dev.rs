@@ -65,7 +65,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let banner = Banner::new(&config, args.demo, beside.replica.is_some());
     let token = config.auth.token.as_ref().map(Secret::expose).map(str::to_owned);
     let tls = config.tls.clone();
-    let account = if args.demo { account(&config, config.control.clone())? } else { None };
+    let account = if args.demo { demo_account(&config, &beside)? } else { None };
     let (address_known, address) = oneshot::channel();
     let ready = |listening: Listening, overridden: &[Overridden]| {
         // Nobody listens without --demo, and nobody reads when standard output is closed.
@@ -82,6 +82,17 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
     };
     serve(config, beside, ready, simulation)
+}
+
+/// The user of the simulated agents. It is made in no control plane but the one of this process: in another one it
+/// would be a user that nobody there has asked for.
+fn demo_account(config: &Config, beside: &Beside) -> anyhow::Result<Option<demo::Account>> {
+    if Asks::of(&config.auth) == Asks::Login && beside.replica.is_none() {
+        let text = "the simulated agents need a user, which --demo makes only in a control plane that it starts: \
+                    leave --demo or HIVEOPS_CONTROL out";
+        return Err(Usage(text.to_owned()).into());
+    }
+    account(config, config.control.clone())
 }
 
 /// The user of the simulated agents, where nodes ask for access tokens.

@@ -19,12 +19,16 @@ use super::house::{ADA, Carrier, House, Login, goes_on, revoked};
 use crate::control::cluster::call;
 
 const HANDSHAKES: usize = 1_000;
-/// By each key while both are good.
-const IN_OVERLAP: usize = 200;
+/// By each key while both are good, which is 25 s.
+const IN_OVERLAP: usize = 100;
+/// So many that all of them are enough, however few the machine manages while a rotation's clock runs.
+const BEFORE: usize = HANDSHAKES - 2 * IN_OVERLAP;
+/// The login is refreshed after as many: they take far less than the 55 s for which its token is good.
+const BETWEEN_REFRESHES: usize = 100;
 const CLIENTS: usize = 4;
 const PATH: &str = "dashboard?subscriptions=tasks";
-/// A rotation takes 18 s here.
-const ROTATED_WITHIN: Duration = Duration::from_secs(60);
+/// A rotation takes 31 s here, and what comes before it as long as the machine needs.
+const ROTATED_WITHIN: Duration = Duration::from_secs(240);
 const INVALID: (u16, &str) = (4401, "credential_invalid");
 
 /// The keys that a node publishes.
@@ -115,7 +119,6 @@ fn a_whole_rotation_during_a_thousand_handshakes_refuses_none_and_then_the_old_k
     let house = House::in_a_hurry(2);
     house.add(ADA, "viewer");
     let login = house.log_in(0, ADA);
-    let mut sockets = house.everywhere(&login);
     let storm = Storm {
         house: &house,
         old_kid: kid(&login.access),
@@ -129,14 +132,22 @@ fn a_whole_rotation_during_a_thousand_handshakes_refuses_none_and_then_the_old_k
         let clients: Vec<_> = (0..CLIENTS).map(|number| scope.spawn(move || storm.client(number))).collect();
         // A client that has failed says why; waiting for more would hide it.
         let failed = || clients.iter().any(|client| client.is_finished());
-        let wait = |what: &str, holds: &dyn Fn() -> bool| wait_for(what, || holds() || failed()).unwrap();
-        wait("the storm", &|| storm.opened(|_, _| true) >= HANDSHAKES / 10);
+        let wait = |what: &str, holds: &dyn Fn() -> bool| {
+            wait_for_some(what, ROTATED_WITHIN, || Ok((holds() || failed()).then_some(()))).unwrap();
+        };
+        // The last refresh is just before the rotation, so that its token outlives the key by a good while.
+        let mut old = login;
+        for count in (BETWEEN_REFRESHES..=BEFORE).step_by(BETWEEN_REFRESHES) {
+            wait("the storm", &|| storm.opened(|_, _| true) >= count);
+            old = house.refresh(0, &old.refresh);
+            assert_eq!(kid(&old.access), storm.old_kid);
+            storm.tokens.lock().unwrap()[0] = old.access.clone();
+        }
+        let mut sockets = house.everywhere(&old);
         house.run(&["keys", "rotate"]);
         storm.next(Phase::Published);
-        // As young as the old key's tokens can be for sure.
-        let old = house.refresh(0, &login.refresh);
-        assert_eq!(kid(&old.access), storm.old_kid);
-        storm.tokens.lock().unwrap()[0] = old.access.clone();
+        wait("the new key everywhere", &|| (0..2).all(|node| kids(&house, node).len() == 2));
+        wait("sessions since", &|| storm.opened(|phase, _| phase == Phase::Published) >= CLIENTS);
         wait("the new key to sign", &|| another_signs(&house, &storm.old_kid));
         let new = house.refresh(1, &old.refresh);
         assert_ne!(kid(&new.access), storm.old_kid);
@@ -160,7 +171,7 @@ fn a_whole_rotation_during_a_thousand_handshakes_refuses_none_and_then_the_old_k
     for (phase, token) in [(Phase::Before, 0), (Phase::Published, 0), (Phase::Both, 0), (Phase::Both, 1)] {
         assert!(counts.contains_key(&(phase, token)), "{phase:?} {token}: {counts:?}");
     }
-    // Its token would be good for half a minute still, by the leeway; it is the key that is gone.
+    // Its token would be good for some twenty seconds still, by the leeway; it is the key that is gone.
     for node in 0..2 {
         let open = |login: &Login| house.try_socket(node, PATH, &Carrier::Header.headers(&login.access));
         assert_eq!(open(&old).err(), Some((INVALID.0, INVALID.1.to_owned())));
