@@ -102,6 +102,7 @@ export function bus() {
           [replicas.rate('hiveops_auth_denied_total', 'reason'), 'denied, {{reason}}'],
         ]),
         graph('Refresh tokens', 'cps', [[replicas.rate('hiveops_auth_refresh_total', 'outcome'), '{{outcome}}']]),
+        graph('Logouts', 'cps', [[replicas.rate('hiveops_auth_logout_total', 'outcome'), '{{outcome}}']]),
       ]],
     ],
   });
