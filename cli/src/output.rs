@@ -28,6 +28,15 @@ pub(crate) fn json(value: &serde_json::Value) -> io::Result<()> {
     line(format_args!("{value:#}"))
 }
 
+/// A member of an answer as people read it: text without its quotes, and a word where there is none.
+pub(crate) fn shown(value: Option<&serde_json::Value>) -> String {
+    match value {
+        Some(serde_json::Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+        None => "unknown".to_owned(),
+    }
+}
+
 pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
     let io = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>());
     io.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)

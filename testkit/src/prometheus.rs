@@ -1,11 +1,12 @@
-//! A real `prometheus`, which scrapes and evaluates what its configuration says.
+//! A real `prometheus`, which scrapes and evaluates what its configuration says, and its `promtool`.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::port::Port;
 use crate::program::PROMETHEUS;
@@ -42,6 +43,22 @@ impl Prometheus {
     pub fn output(&self) -> String {
         self.server.output()
     }
+}
+
+/// Fails with what `promtool` says of a page of metrics, if it says anything.
+pub fn check_metrics(page: &str) -> Result<()> {
+    let mut promtool = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("promtool is missing; install it with: scripts/install prometheus")?;
+    promtool.stdin.take().context("promtool reads nothing")?.write_all(page.as_bytes())?;
+    let output = promtool.wait_with_output()?;
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success() && said.is_empty(), "{said}");
+    Ok(())
 }
 
 fn is_ready(addr: SocketAddr) -> Result<()> {

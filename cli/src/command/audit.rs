@@ -12,7 +12,7 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep_until};
 
 use crate::api::{Api, Target};
-use crate::output;
+use crate::output::{self, shown};
 use crate::serve::small_runtime;
 
 /// Time between two looks at books that do not add up, or lack somebody's.
@@ -108,11 +108,11 @@ fn table(books: &Value) -> Vec<String> {
     let list = |value: Option<&Value>| value.and_then(Value::as_array).cloned().unwrap_or_default();
     let cluster = books.get("cluster");
     for node in list(cluster.and_then(|cluster| cluster.get("nodes"))) {
-        let id = text(node.get("node_id"));
+        let id = shown(node.get("node_id"));
         for (name, books) in node.get("subscriptions").and_then(Value::as_object).into_iter().flatten() {
             let cells = COLUMNS.map(|column| match column {
                 "dropped" => dropped(books).to_string(),
-                _ => text(books.get(column)),
+                _ => shown(books.get(column)),
             });
             lines.push(row(&id, name, &cells));
             lines.extend(reasons(books).map(|reasons| format!("{:<20} dropped: {reasons}", "")));
@@ -122,7 +122,7 @@ fn table(books: &Value) -> Vec<String> {
         }
     }
     let missing = list(cluster.and_then(|cluster| cluster.get("missing")));
-    lines.extend(missing.iter().map(|id| format!("{}: no answer", text(Some(id)))));
+    lines.extend(missing.iter().map(|id| format!("{}: no answer", shown(Some(id)))));
     lines.push(match verdict(books) {
         Verdict::Even => "residual 0: everything that was due is accounted for".to_owned(),
         Verdict::Residual(frames) => format!("residual {frames}"),
@@ -148,14 +148,6 @@ fn reasons(books: &Value) -> Option<String> {
         .map(|(reason, count)| format!("{reason} {count}"))
         .collect();
     (!some.is_empty()).then(|| some.join(", "))
-}
-
-fn text(value: Option<&Value>) -> String {
-    match value {
-        Some(Value::String(text)) => text.clone(),
-        Some(other) => other.to_string(),
-        None => "unknown".to_owned(),
-    }
 }
 
 #[cfg(test)]

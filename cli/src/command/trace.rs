@@ -7,7 +7,7 @@ use hiveops_proto::path::TRACE;
 use serde_json::Value;
 
 use crate::api::{Api, Target};
-use crate::output;
+use crate::output::{self, shown};
 use crate::serve::small_runtime;
 
 /// Which update, and how to print.
@@ -185,11 +185,7 @@ fn list<'a>(value: &'a Value, pointer: &str) -> impl Iterator<Item = &'a Value> 
 }
 
 fn text(value: &Value, pointer: &str) -> String {
-    match value.pointer(pointer) {
-        Some(Value::String(text)) => text.clone(),
-        Some(other) => other.to_string(),
-        None => "unknown".to_owned(),
-    }
+    shown(value.pointer(pointer))
 }
 
 #[cfg(test)]

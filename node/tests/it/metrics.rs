@@ -5,9 +5,8 @@ mod attack;
 mod exemplars;
 
 use std::collections::BTreeSet;
-use std::io::Write as _;
-use std::process::{Command, Stdio};
 
+use hiveops_testkit::prometheus::check_metrics;
 use serde_json::json;
 
 use crate::harness::{Node, Socket};
@@ -42,17 +41,7 @@ fn families(text: &str) -> BTreeSet<String> {
 async fn promtool_finds_nothing_to_complain_about() {
     let node = busy().await;
     let text = scrape(&node, "text/plain").await.text;
-    let mut promtool = Command::new("promtool")
-        .args(["check", "metrics"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("promtool is there: scripts/install prometheus");
-    promtool.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
-    let output = promtool.wait_with_output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && said.is_empty(), "{said}");
+    check_metrics(&text).unwrap();
 }
 
 #[tokio::test]

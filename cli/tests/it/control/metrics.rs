@@ -1,9 +1,9 @@
 //! What a replica exports: every name that the page lists and no other, and figures that move.
 
 use std::collections::BTreeSet;
-use std::io::{BufReader, Read as _, Write as _};
-use std::process::{Command, Stdio};
+use std::io::{BufReader, Read as _};
 
+use hiveops_testkit::prometheus::check_metrics;
 use hiveops_testkit::wait::wait_for;
 
 use super::cluster::{Cluster, call, head, send};
@@ -27,20 +27,6 @@ pub(crate) fn figure(cluster: &Cluster, id: usize, series: &str) -> f64 {
     line.unwrap_or_else(|| panic!("{series} is missing: {text}")).parse().unwrap()
 }
 
-fn promtool_likes(text: &str) {
-    let mut promtool = Command::new("promtool")
-        .args(["check", "metrics"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("promtool is there: scripts/install prometheus");
-    promtool.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
-    let output = promtool.wait_with_output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && said.is_empty(), "{said}");
-}
-
 #[test]
 fn a_replica_exports_what_the_page_lists_and_no_more() {
     let mut cluster = Cluster::new(3);
@@ -58,7 +44,7 @@ fn a_replica_exports_what_the_page_lists_and_no_more() {
     .unwrap();
     let (status, refused) = scrape(&cluster, 1, &[]);
     assert_eq!(status, 401, "{refused}");
-    promtool_likes(&text);
+    check_metrics(&text).unwrap();
     let exported: BTreeSet<&str> =
         text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
     let page = include_str!("../../../../docs/metrics.md");
