@@ -28,8 +28,12 @@ impl Gauges {
         }
     }
 
-    pub(super) fn set_sessions(&self, count: usize) {
-        self.sessions.store(count, Ordering::Relaxed);
+    pub(super) fn add_sessions(&self, count: usize) {
+        self.sessions.fetch_add(count, Ordering::Relaxed);
+    }
+
+    pub(super) fn take_sessions(&self, count: usize) {
+        self.sessions.fetch_sub(count, Ordering::Relaxed);
     }
 
     pub(super) fn set_outbox_frames(&self, count: usize) {

@@ -252,7 +252,6 @@ struct Shard {
     /// Connections that only need to be removed.
     doomed: Vec<u32>,
     outbox_frames: usize,
-    sessions: usize,
     expired_at: Moment,
     /// The era of the budget that was looked at last.
     era: Era,
@@ -290,7 +289,6 @@ pub(super) fn start(index: usize, shared: Arc<Shared>) -> Result<Handle, ShardEr
         again: Vec::new(),
         doomed: Vec::new(),
         outbox_frames: 0,
-        sessions: 0,
         expired_at: now,
         era: Era::default(),
         stopping: None,
@@ -452,7 +450,6 @@ impl Shard {
 
     fn show_gauges(&mut self) {
         self.gauges.set_outbox_frames(self.outbox_frames);
-        self.gauges.set_sessions(self.sessions);
         self.local.flush(|| self.shared.clock.timestamp());
     }
 

@@ -43,7 +43,8 @@ impl Shard {
         self.generation = self.generation.wrapping_add(1);
         let refused = if let Intent::Refuse(refused) = &intent { Some(*refused) } else { None };
         let (role, registration, actions) = self.begin(intent);
-        self.sessions += usize::from(registration.is_some());
+        // Shown at once: whoever deals with the sessions of the node finds each that has heard of itself.
+        self.gauges.add_sessions(usize::from(registration.is_some()));
         self.connections.insert(Connection {
             socket,
             parser: Parser::new(),
@@ -314,7 +315,7 @@ impl Shard {
         }
         // The kernel forgets a closed socket by itself; an error here changes nothing.
         let _ = self.poll.registry().deregister(connection.socket.source());
-        self.sessions -= usize::from(connection.registration.is_some());
+        self.gauges.take_sessions(usize::from(connection.registration.is_some()));
         drop(connection);
         if self.connections.is_empty() {
             // After a storm the slab gives its memory back.

@@ -333,6 +333,19 @@ async fn what_came_with_the_handshake_is_answered(io_uring: bool) {
     bench.stop().await;
 }
 
+/// A stop deals out turns by how many sessions each shard has.
+async fn a_session_that_has_heard_of_itself_is_counted(io_uring: bool) {
+    let bench = Bench::start(io_uring, Limits::default());
+    let request = text(&json!({"type": "request_data", "data_type": "system_health"}));
+    let mut peer = bench.open_with("me", &[], &request).await;
+    // The shard has not come to the end of its turn.
+    bench.held.recv_timeout(PATIENCE).unwrap();
+    peer.read().text("connection_established");
+    assert_eq!(bench.sessions(), 1);
+    bench.release.send(()).unwrap();
+    bench.stop().await;
+}
+
 async fn who_is_admitted_while_the_shard_stops_is_told(io_uring: bool) {
     let bench = Bench::start(io_uring, Limits::default());
     let mut other = bench.joined("other", &[]).await;
@@ -667,6 +680,7 @@ on_both! {
     a_compressed_message_is_inflated_unless_it_is_dropped_for_its_rate
     the_end_of_a_peer_is_noticed_when_it_comes_with_its_last_bytes
     what_came_with_the_handshake_is_answered
+    a_session_that_has_heard_of_itself_is_counted
     who_is_admitted_while_the_shard_stops_is_told
     until_its_turn_comes_a_session_is_served_and_a_second_stop_is_quick
     who_leaves_before_its_turn_holds_up_nobody
