@@ -315,8 +315,10 @@ impl Shard {
         }
         // The kernel forgets a closed socket by itself; an error here changes nothing.
         let _ = self.poll.registry().deregister(connection.socket.source());
-        self.gauges.take_sessions(usize::from(connection.registration.is_some()));
+        let counted = usize::from(connection.registration.is_some());
+        // Its name and its place are free before it is seen to have gone.
         drop(connection);
+        self.gauges.take_sessions(counted);
         if self.connections.is_empty() {
             // After a storm the slab gives its memory back.
             self.connections.shrink_to_fit();
