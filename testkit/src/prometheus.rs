@@ -17,6 +17,9 @@ const READY_TIMEOUT: Duration = Duration::from_secs(2);
 /// Of the answer to it.
 const READY_BYTES_MAX: u64 = 4_096;
 
+/// It keeps examples of what it scrapes only when it is told to.
+const EXEMPLARS: &str = "--enable-feature=exemplar-storage";
+
 /// A server with a store of its own, which goes with it.
 #[derive(Debug)]
 pub struct Prometheus {
@@ -29,7 +32,7 @@ impl Prometheus {
         let port = Port::claim()?;
         let file = format!("--config.file={CONFIG}");
         let listen = format!("--web.listen-address={}", port.addr());
-        let args = [file.as_str(), &listen, "--storage.tsdb.path=data", "--log.level=warn"];
+        let args = [file.as_str(), &listen, "--storage.tsdb.path=data", "--log.level=warn", EXEMPLARS];
         let mut server = Server::start(PROMETHEUS, &args, port, |_: &Path, _| Ok(config.to_owned()))?;
         server.wait_ready(is_ready)?;
         Ok(Self { server })

@@ -14,9 +14,6 @@ use crate::plan::{NodeKill, Scale, node_kills};
 use crate::report::{Fault, Report};
 use crate::watchers::{AWAY, Standing};
 
-/// Clients of a node that died must have everything again within this time, 99 of 100.
-const RECOVERY_P99: Duration = Duration::from_secs(2);
-
 /// A node dies when its sessions have been there for so long. Sooner, its clients would rightly take it for
 /// one that accepts connections and serves nobody, and stay away for longer.
 const SETTLED_AFTER: Duration = Duration::from_secs(1);
@@ -29,6 +26,15 @@ fn kills(scale: Scale) -> usize {
     match scale {
         Scale::Short => 50,
         Scale::Long => 1_000,
+    }
+}
+
+/// Clients of a node that died must have everything again within this time, 99 of 100. The long form holds
+/// what is promised; the short one is a test among others on a busy machine, and looks for who is stuck.
+fn recovery_p99(scale: Scale) -> Duration {
+    match scale {
+        Scale::Short => Duration::from_secs(10),
+        Scale::Long => Duration::from_secs(2),
     }
 }
 
@@ -48,7 +54,7 @@ pub fn kill_nodes(setup: &Setup) -> Result<Report> {
         Ok(Done { faults, down: Duration::ZERO, more: Map::new(), races: Vec::new() })
     };
     run("kill_nodes", setup, &setup.cluster(), size, act, |report, history| {
-        report.require_p99_below(RECOVERY_P99);
+        report.require_p99_below(recovery_p99(setup.scale));
         let returned_home = history.watchers.iter().flat_map(|watcher| &watcher.absences);
         let returned_home = returned_home.filter(|absence| absence.from_node == absence.to_node).count();
         report.require(returned_home == 0, || format!("{returned_home} came back to the node that had died"));

@@ -24,9 +24,6 @@ const DRAIN: Duration = Duration::from_secs(6);
 /// In which reconnects are counted.
 const WINDOW: Duration = Duration::from_secs(1);
 
-/// Reconnects may come this much faster than sessions leave.
-const RUSH_MAX: f64 = 1.5;
-
 /// How long a node may take to end beyond its drain.
 const END_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -44,6 +41,16 @@ struct Return {
     announced: f64,
     knocked: usize,
     let_in: usize,
+}
+
+/// Reconnects may come this much faster than sessions leave. In the short form, a test among others on a busy
+/// machine, clients that had to wait for the processor knock together; without the hints all would come at
+/// once, six times as fast.
+fn rush_max(scale: Scale) -> f64 {
+    match scale {
+        Scale::Short => 3.0,
+        Scale::Long => 1.5,
+    }
 }
 
 pub fn rolling_restart(setup: &Setup) -> Result<Report> {
@@ -65,14 +72,14 @@ pub fn rolling_restart(setup: &Setup) -> Result<Report> {
         Ok(Done { faults, down: Duration::ZERO, more: Map::new(), races: Vec::new() })
     };
     run("rolling_restart", setup, &options, size, act, |report, history| {
-        judge(report, history, &drains.borrow());
+        judge(report, history, &drains.borrow(), rush_max(setup.scale));
     })
 }
 
-fn judge(report: &mut Report, history: &History, drains: &[Drain]) {
+fn judge(report: &mut Report, history: &History, drains: &[Drain], rush_max: f64) {
     let returns: Vec<Return> = drains.iter().map(|drain| came_back(history, drain)).collect();
     for (number, Return { announced, knocked, .. }) in returns.iter().enumerate() {
-        report.require(*knocked as f64 <= announced * RUSH_MAX, || {
+        report.require(*knocked as f64 <= announced * rush_max, || {
             format!(
                 "restart {number}: {knocked} came back within {WINDOW:?}, and {announced:.0} were announced"
             )

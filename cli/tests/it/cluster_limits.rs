@@ -26,7 +26,7 @@ const TOTAL: &str = "max_connections_total";
 
 /// A session of a node that reads nothing but its own subscription.
 fn session(url: &str) -> Socket {
-    let mut socket = Socket::connect(url, "dashboard?subscriptions=tasks", None);
+    let mut socket = Socket::with_a_place(url, "dashboard?subscriptions=tasks");
     socket.wait_for("snapshot");
     socket
 }
@@ -74,12 +74,13 @@ fn three_hundred_clients_get_exactly_a_hundred_places_while_the_leader_and_a_nod
     let ((), took) = timed(|| crowd.await_live(100, LENT_AGAIN_WITHIN));
     println!("100 again {took:?} after the leader and a node were killed");
 
-    // One goes away in order: its budget is there at once. It is back, and changes nothing.
+    // One goes away in order, and its budget is there at once, as `control/leases.rs` looks at; the clients
+    // need their time to come for it. It is back, and changes nothing.
     fleet.start_node(2);
     fleet.node(1).signal(Signal::TERM);
     crowd.lost_node(1);
     assert_eq!(fleet.node(1).ended().code(), Some(0));
-    let ((), took) = timed(|| crowd.await_live(100, LEASE));
+    let ((), took) = timed(|| crowd.await_live(100, LENT_AGAIN_WITHIN));
     println!("100 again {took:?} after a node had ended in order");
     crowd.stop();
     assert_eq!(crowd.most(), 100, "never more at once");
@@ -105,7 +106,8 @@ fn without_control_a_node_admits_what_it_holds_and_loses_all_after_a_lease_but_n
     assert_eq!(Socket::refused(capped.url(0), "dashboard"), (1013, "connection_limit".to_owned()));
     let ((), took) = timed(|| counted.iter_mut().for_each(|socket| assert_ended(socket, "lease_lost")));
     println!("lost {took:?} after control was gone");
-    assert!(took < LEASE + Duration::from_secs(2), "{took:?}");
+    // What a node needs besides is far less than a second; the rest is for a busy machine.
+    assert!(took < LEASE + Duration::from_secs(8), "{took:?}");
     assert_eq!(Socket::refused(capped.url(0), "dashboard"), (1013, "connection_limit".to_owned()));
     let lost = metric(capped.url(0), "hiveops_ws_disconnections_total{reason=\"lease_lost\"}");
     assert_eq!((lost, metric(capped.url(0), "hiveops_ws_lease_held")), (3.0, 0.0));

@@ -22,6 +22,9 @@ const PUBLISHERS: u64 = 4;
 const KEYS: u64 = 5;
 /// Acknowledgements before the kill. What a cycle publishes must fit into one replay, of 300 frames.
 const ACKS: std::ops::Range<u64> = 10..120;
+/// Publications of one publisher in a cycle: more than the acknowledgements before the kill, and those of the
+/// two that publish events fit into one replay, however long the kill takes to come.
+const PUBLICATIONS_MAX: u64 = 140;
 /// The kill comes at most this long after the last acknowledgement that was waited for, so that it falls
 /// into every phase of a batch.
 const DELAY_MAX_MICROS: u64 = 3_000;
@@ -61,13 +64,13 @@ struct Expected {
     before: BTreeMap<String, (String, u64)>,
 }
 
-/// Publishes until the connection ends, one after the other.
+/// Publishes until the connection ends or it was enough, one after the other.
 fn publisher(url: &str, cycle: u64, number: u64, acked: SyncSender<Acked>) -> JoinHandle<()> {
     let mut http = Http::connect(url);
     std::thread::spawn(move || {
         let updates = number % 2 == 1;
         let (subscription, message_type) = if updates { UPDATES } else { EVENTS };
-        for n in 0_u64.. {
+        for n in 0..PUBLICATIONS_MAX {
             let key = format!("{cycle}-{number}-{n}");
             let id = format!("k{number}-{}", n % KEYS);
             let data = json!({"id": id, "from": key, "pad": "x".repeat(100)});

@@ -4,7 +4,7 @@
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 
-use hiveops_testkit::wait::PATIENCE;
+use hiveops_testkit::wait::{PATIENCE, wait_for_some};
 use serde_json::Value;
 use tokio_tungstenite::tungstenite::{self, Message, WebSocket};
 
@@ -126,6 +126,18 @@ impl Socket {
     /// The same with a credential.
     pub(crate) fn try_connect_as(url: &str, path: &str, token: Option<&str>) -> Result<Self, (u16, String)> {
         Self::connect(url, path, token).opened()
+    }
+
+    /// A place that is there. A handshake waits 250 ms for control to lend it, and one that is late is told
+    /// 1013, like one for which there is none: that is worth another try.
+    #[track_caller]
+    pub(crate) fn with_a_place(url: &str, path: &str) -> Self {
+        let socket = wait_for_some("a place", PATIENCE, || match Self::try_connect(url, path) {
+            Ok(socket) => Ok(Some(socket)),
+            Err((1013, _)) => Ok(None),
+            Err(closed) => panic!("{closed:?}"),
+        });
+        socket.unwrap()
     }
 
     /// The session of a new socket, or the code and the reason that it was closed with.

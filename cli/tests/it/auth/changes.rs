@@ -6,8 +6,9 @@ use serde_json::json;
 
 use super::house::{ADA, BOB, Carrier, House, denied, goes_on, revoked};
 
-/// What a change may take until it is in force on every node.
-const CHANGED_WITHIN: Duration = Duration::from_secs(5);
+/// What a change may take until it is in force on every node, from before the command is started. Well below
+/// a second is usual; this is for a busy machine.
+const CHANGED_WITHIN: Duration = Duration::from_secs(15);
 
 #[test]
 fn a_disabled_user_is_out_on_every_node_and_in_again_once_enabled() {

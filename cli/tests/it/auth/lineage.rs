@@ -25,15 +25,20 @@ fn fifty_refreshes_at_once_through_two_nodes_are_one_lineage() {
     let first = house.log_in(0, ADA);
     let logins: Vec<Login> = thread::scope(|scope| {
         let (house, first) = (&house, &first);
-        let refresh = |number| scope.spawn(move || house.refresh(number % 2, &first.refresh));
+        let refresh = |number| scope.spawn(move || house.refresh_at_last(number % 2, &first.refresh));
         let runs: Vec<_> = (0..PARALLEL).map(refresh).collect();
         runs.into_iter().map(|run| run.join().unwrap()).collect()
     });
     let newest: BTreeSet<&str> = logins.iter().map(|login| login.refresh.as_str()).collect();
     assert_eq!(newest.len(), 1, "there is one newest token");
     assert_ne!(logins[0].refresh, first.refresh);
-    let all = PARALLEL as f64;
-    assert_eq!((outcomes(&house, "rotated"), outcomes(&house, "in_grace")), (1.0, all - 1.0));
+    // A decision that comes late is refused, counted as that, and asked for again by the node or the client;
+    // one whose asker has gone may still be counted. So these are not the exact number of askers.
+    let (rotated, in_grace) = (outcomes(&house, "rotated"), outcomes(&house, "in_grace"));
+    assert!(
+        rotated <= 1.0 && rotated + in_grace >= PARALLEL as f64,
+        "{rotated} rotated, {in_grace} in grace"
+    );
     // Each of them is good, and the lineage goes on from the one token.
     for (number, login) in logins.iter().enumerate() {
         assert_eq!(house.me(number % 2, &login.access).0, 200);
@@ -59,7 +64,7 @@ fn a_used_token_ends_the_login_and_its_sockets_on_both_nodes() {
     denied(house.try_refresh(1, &first.refresh), (401, "refresh_reused"));
     revoked(begun, sockets);
     // Whoever looks after the cluster learns whose login it was.
-    let ended = house.logged("login ended, a refresh token of it was used again");
+    let ended = house.logged("login ended, a refresh token of it was used again", 1);
     assert_eq!(ended.len(), 1);
     assert_eq!(ended[0]["user"], house.me(0, &other.access).1["id"]);
     for node in 0..2 {
@@ -95,7 +100,7 @@ fn logging_out_at_one_node_closes_the_sockets_of_that_login_at_both() {
         let again = house.post(0, "/api/v1/auth/logout", &json!({"refresh_token": login.refresh}));
         assert_eq!(again, (200, json!({"success": true})));
     }
-    let ignored = house.logged("logout ignored");
+    let ignored = house.logged("logout ignored", 2);
     assert_eq!(ignored.len(), 2);
     assert!(ignored.iter().all(|line| line["reason"] == "no_login" && line["correlation_id"].is_string()));
     let logouts = |outcome: &str| {

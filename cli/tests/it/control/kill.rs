@@ -14,8 +14,9 @@ use serde_json::Value;
 use super::cluster::{Cluster, call};
 
 const KILLS: usize = 100;
-/// The gap in which nothing is acknowledged, at the 99th percentile.
-const GAP_P99_MAX: Duration = Duration::from_secs(3);
+/// The gap in which nothing is acknowledged, at the 99th percentile. An election takes about a second, and
+/// what it took is printed; this is for a busy machine, on which one may have to be repeated.
+const GAP_P99_MAX: Duration = Duration::from_secs(10);
 /// Limits that stand alone, so that any value goes.
 const LIMITS: [&str; 2] = ["idle_disconnect_seconds", "auth_outage_grace_seconds"];
 const FIRST: u64 = 1_000;

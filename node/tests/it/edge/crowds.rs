@@ -58,7 +58,8 @@ async fn a_storm_of_five_hundred_is_served_while_three_hundred_of_it_say_nothing
 
 #[tokio::test]
 async fn silent_and_slow_connections_end_at_the_deadline_while_a_hundred_handshakes_succeed() {
-    let node = Node::start(&[("WS_HANDSHAKE_TIMEOUT_SECONDS", "2")]).await;
+    // Long enough for a hundred handshakes of a busy machine.
+    let node = Node::start(&[("WS_HANDSHAKE_TIMEOUT_SECONDS", "6")]).await;
     let begun = Instant::now();
     let (crowd, attempts) = tokio::join!(crowd(&node, 100), attempts(&node, 100, &[]));
     let sessions = admitted(attempts);
@@ -67,7 +68,7 @@ async fn silent_and_slow_connections_end_at_the_deadline_while_a_hundred_handsha
         let mut answer = Vec::new();
         // A reset is an end as well.
         let _ = soon("the end", stream.read_to_end(&mut answer)).await;
-        assert!(begun.elapsed() >= Duration::from_millis(1_990), "too early");
+        assert!(begun.elapsed() >= Duration::from_millis(5_990), "too early");
         assert!(!answer.starts_with(b"HTTP/1.1 101"));
     });
     join_all(ends).await;

@@ -1,9 +1,6 @@
 //! Examples of latencies, as the node writes them and as a real Prometheus keeps them.
 
-use std::net::TcpListener;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-
+use hiveops_testkit::prometheus::Prometheus;
 use serde_json::{Value, json};
 
 use super::{OPENMETRICS, scrape};
@@ -43,58 +40,23 @@ async fn an_example_names_the_trace_when_it_is_sampled_and_else_the_correlation_
     }
 }
 
-/// A Prometheus that scrapes one node; ended when it is dropped.
-struct Prometheus {
-    process: Child,
-    url: String,
-    _dir: tempfile::TempDir,
+/// A Prometheus that scrapes one node every second.
+async fn scraping(node: &Node) -> Prometheus {
+    let config = format!(
+        "global: {{ scrape_interval: 1s, scrape_timeout: 1s }}\nscrape_configs:\n  - job_name: hiveops\n    static_configs: [{{ targets: ['{}'] }}]\n",
+        node.address
+    );
+    // It waits until it is ready, and the node answers it meanwhile.
+    let started = tokio::task::spawn_blocking(move || Prometheus::start(&config));
+    started.await.unwrap().expect("a prometheus: scripts/install prometheus")
 }
 
-impl Prometheus {
-    fn start(node: &Node) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let config = format!(
-            "global: {{ scrape_interval: 100ms, scrape_timeout: 100ms }}\nscrape_configs:\n  - job_name: hiveops\n    static_configs: [{{ targets: ['{}'] }}]\n",
-            node.address
-        );
-        std::fs::write(dir.path().join("prometheus.yml"), config).unwrap();
-        // It takes no port 0; one that was just free is still free.
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let process = Command::new(program())
-            .arg("--config.file=prometheus.yml")
-            .arg("--storage.tsdb.path=data")
-            .arg("--enable-feature=exemplar-storage")
-            .arg(format!("--web.listen-address={address}"))
-            .current_dir(dir.path())
-            .stdout(Stdio::null())
-            .stderr(std::fs::File::create(dir.path().join("log")).unwrap())
-            .spawn()
-            .expect("prometheus is there: scripts/install prometheus");
-        Self { process, url: format!("http://{address}"), _dir: dir }
-    }
-
-    /// The data of an answer; none while it does not answer.
-    async fn ask(&self, path: &str, query: &[(&str, &str)]) -> Option<Value> {
-        let client = reqwest::Client::builder().no_proxy().build().unwrap();
-        let asked = client.get(format!("{}{path}", self.url)).query(query).send();
-        let answer: Value = soon("an answer", asked).await.ok()?.json().await.ok()?;
-        Some(answer["data"].clone())
-    }
-}
-
-impl Drop for Prometheus {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-/// Not in everybody's PATH.
-fn program() -> &'static str {
-    ["/usr/bin/prometheus", "/usr/local/bin/prometheus"]
-        .into_iter()
-        .find(|path| Path::new(path).exists())
-        .unwrap_or("prometheus")
+/// The data of an answer; none while it does not answer.
+async fn ask(prometheus: &Prometheus, path: &str, query: &[(&str, &str)]) -> Value {
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let asked = client.get(format!("http://{}{path}", prometheus.addr())).query(query).send();
+    let Ok(answer) = soon("an answer", asked).await else { return Value::Null };
+    answer.json::<Value>().await.map_or(Value::Null, |answer| answer["data"].clone())
 }
 
 #[tokio::test]
@@ -102,20 +64,29 @@ async fn a_prometheus_scrapes_openmetrics_and_keeps_the_examples() {
     let node = Node::start(&[]).await;
     let mut socket = Socket::joined(&node, "dashboard?subscriptions=tasks").await;
     publish(&node, &mut socket, "update-8", "01").await;
-    let prometheus = Prometheus::start(&node);
+    let prometheus = scraping(&node).await;
     let query = format!("{HISTOGRAM}_bucket");
     until("the examples", async || {
         let range = [("query", query.as_str()), ("start", "0"), ("end", "4102444800")];
-        let found = prometheus.ask("/api/v1/query_exemplars", &range).await;
-        let found = found.map(|data| data.to_string()).unwrap_or_default();
+        let found = ask(&prometheus, "/api/v1/query_exemplars", &range).await.to_string();
         found.contains(&format!(r#""trace_id":"{TRACE}""#)) && found.contains("update-8")
     })
     .await;
-    let targets = prometheus.ask("/api/v1/targets", &[]).await.unwrap();
-    assert_eq!(targets["activeTargets"][0]["health"], "up", "{targets:#}");
+    // Each of these is of the last scrape, and one that a busy machine did not answer in time is followed by
+    // another.
+    until("a target that is up", async || {
+        ask(&prometheus, "/api/v1/targets", &[]).await["activeTargets"][0]["health"] == "up"
+    })
+    .await;
     // A counter has the name that the text format gives it, and the type that OpenMetrics says.
-    let up = prometheus.ask("/api/v1/query", &[("query", "hiveops_ws_connections_total")]).await.unwrap();
-    assert_eq!(up["result"][0]["value"][1], "1", "{up:#}");
-    let metadata = prometheus.ask("/api/v1/targets/metadata", &[("metric", HISTOGRAM)]).await.unwrap();
-    assert_eq!((&metadata[0]["type"], &metadata[0]["unit"]), (&json!("histogram"), &json!("seconds")));
+    until("a counter by its name", async || {
+        let found = ask(&prometheus, "/api/v1/query", &[("query", "hiveops_ws_connections_total")]).await;
+        found["result"][0]["value"][1] == "1"
+    })
+    .await;
+    until("the type and the unit", async || {
+        let found = ask(&prometheus, "/api/v1/targets/metadata", &[("metric", HISTOGRAM)]).await;
+        (&found[0]["type"], &found[0]["unit"]) == (&json!("histogram"), &json!("seconds"))
+    })
+    .await;
 }
