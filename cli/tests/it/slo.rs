@@ -269,6 +269,30 @@ fn a_node_that_cannot_be_read_and_an_objective_without_data_have_codes_of_their_
 }
 
 #[test]
+fn a_cluster_is_whole_only_when_every_node_says_whom_it_sees() {
+    let auth = [("WS_AUTH_REQUIRED", "true"), ("WS_AUTH_TOKEN", "a-token-of-some-length")];
+    let whole = ["--since-start", "--objective", "control_view", "--whole-cluster"];
+    let (node, _) = Running::node(&Place::new(), &["--admin-listen", "127.0.0.1:0"], &auth);
+    let ready = node.err.wait(|line| line.contains("\"message\":\"node is ready\""));
+    let ready: Value = serde_json::from_str(&ready).unwrap();
+    let admin = format!("http://{}", ready["admin_address"].as_str().unwrap());
+    let (code, report) = check(&[&admin], &[&whole[..], &["--token", auth[1].1]].concat());
+    assert_eq!(code, Some(0), "{report:#}");
+    assert_eq!(report["nodes"][0]["stats_error"], Value::Null, "{report:#}");
+    // Without the credential nothing is learned of the cluster; its metrics can be read.
+    let (code, report) = check(&[&admin], &whole);
+    assert_eq!((code, report["verdict"].as_str()), (Some(3), Some("unread")), "{report:#}");
+    assert_eq!(report["nodes"][0]["error"], Value::Null, "{report:#}");
+    let ran = hiveops(&[&["slo", "check", "--url", &admin], &whole[..]].concat());
+    let line = format!("does not say which nodes there are: {admin}: ");
+    assert!(ran.out.contains(&line) && ran.out.contains("401"), "{}{}", ran.out, ran.err);
+    assert_eq!(check(&[&admin], &whole[..3]).0, Some(0), "nobody asked whether it is whole");
+    // What is no node says nothing either.
+    let exporter = Exporter::start(&healthy());
+    assert_eq!(check(&[&exporter.url], &whole).0, Some(3));
+}
+
+#[test]
 fn what_makes_no_sense_is_refused_before_anything_is_read() {
     let place = Place::new();
     std::fs::write(place.dir.path().join("wrong.json"), "{\"version\": 2, \"objectives\": {}}").unwrap();

@@ -18,7 +18,7 @@ use super::objectives::Objectives;
 use super::report::{Asked, NodeRead, Report};
 use super::tally::{Begin, Tally};
 use super::verdict::{is_wanted, judge};
-use crate::api::{Api, Target};
+use crate::api::{self, Api, Target};
 use crate::output::{self, Usage};
 use crate::serve::small_runtime;
 
@@ -62,7 +62,8 @@ pub(crate) struct Args {
     /// An objective that nothing happened for is no reason to fail
     #[arg(long)]
     allow_no_data: bool,
-    /// A node of the cluster that is not among the addresses counts as one that could not be read
+    /// A node of the cluster that is not among the addresses counts as one that could not be read, and so does one
+    /// that does not say whom it sees
     #[arg(long)]
     whole_cluster: bool,
     /// How to print
@@ -89,7 +90,8 @@ struct Watched {
     url: String,
     api: Arc<Api>,
     tally: Tally,
-    node_id: Option<String>,
+    /// As `stats` has it, or why it did not say.
+    node_id: Result<String, String>,
     /// Of the last scrape.
     error: Option<String>,
 }
@@ -134,19 +136,26 @@ fn watched(args: &Args) -> anyhow::Result<Vec<Watched>> {
     let nodes = urls.into_iter().map(|url| {
         let api =
             Arc::new(Api::new(Target { url: url.clone(), ca: args.ca.clone(), token: args.token.clone() })?);
-        Ok(Watched { url, api, tally: Tally::default(), node_id: None, error: None })
+        let node_id = Err("was not asked".to_owned());
+        Ok(Watched { url, api, tally: Tally::default(), node_id, error: None })
     });
     nodes.collect()
 }
 
 /// Asks each node who it is and whom it sees, and gives the nodes that nobody named. A node that does not
-/// say (a credential is missing, or only its metrics can be reached) is read all the same.
+/// say (a credential is missing) is read all the same, and the report knows that it was silent.
 async fn cluster(nodes: &mut [Watched]) -> anyhow::Result<Vec<String>> {
     let (mut named, mut there) = (BTreeSet::new(), BTreeSet::new());
     for (at, answer) in
-        ask(nodes, |api| async move { api.get(WS_STATS).await.map_err(|error| error.to_string()) }).await
+        ask(nodes, |api| async move { api.get(WS_STATS).await.map_err(in_a_line) }).await
     {
-        let Ok(stats) = answer else { continue };
+        let stats = match answer {
+            Ok(stats) => stats,
+            Err(why) => {
+                nodes[at].node_id = Err(why);
+                continue;
+            }
+        };
         let ids = |pointer: &str, member: &str| -> Vec<String> {
             let list = stats.pointer(pointer).and_then(Value::as_array).into_iter().flatten();
             list.filter_map(|one| if member.is_empty() { one.as_str() } else { one[member].as_str() })
@@ -155,17 +164,25 @@ async fn cluster(nodes: &mut [Watched]) -> anyhow::Result<Vec<String>> {
         };
         there.extend(ids("/cluster/nodes", "node_id"));
         there.extend(ids("/cluster/missing", ""));
-        if let Some(id) = stats.get("node_id").and_then(Value::as_str) {
-            if !named.insert(id.to_owned()) {
-                let text = format!(
-                    "two addresses of --url lead to the node `{id}`; name each node once, and no balancer"
-                );
-                return Err(Usage(text).into());
-            }
-            nodes[at].node_id = Some(id.to_owned());
+        let Some(id) = stats.get("node_id").and_then(Value::as_str) else {
+            nodes[at].node_id = Err("its answer has no node_id".to_owned());
+            continue;
+        };
+        if !named.insert(id.to_owned()) {
+            let text = format!(
+                "two addresses of --url lead to the node `{id}`; name each node once, and no balancer"
+            );
+            return Err(Usage(text).into());
         }
+        nodes[at].node_id = Ok(id.to_owned());
     }
     Ok(there.difference(&named).cloned().collect())
+}
+
+/// With its causes, and without the lines below it that a problem document has.
+fn in_a_line(error: api::Error) -> String {
+    let text = format!("{:#}", anyhow::Error::from(error));
+    text.lines().next().unwrap_or_default().to_owned()
 }
 
 /// Scrapes every node until the window is over; once, when there is none.
@@ -186,7 +203,7 @@ async fn watch(nodes: &mut [Watched], objectives: &Objectives, window: Option<Du
 
 async fn scrape(nodes: &mut [Watched], objectives: &Objectives, begin: Begin) {
     let page = |api: Arc<Api>| async move {
-        api.text(METRICS, PAGE_BYTES_MAX).await.map_err(|error| format!("{:#}", anyhow::Error::from(error)))
+        api.text(METRICS, PAGE_BYTES_MAX).await.map_err(in_a_line)
     };
     for (at, answer) in ask(nodes, page).await {
         let samples = answer.and_then(|page| {

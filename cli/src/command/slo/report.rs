@@ -49,8 +49,8 @@ pub(super) struct Asked {
 #[derive(Debug)]
 pub(super) struct NodeRead {
     pub(super) url: String,
-    /// None where `stats` did not say.
-    pub(super) node_id: Option<String>,
+    /// As `stats` has it, or why it did not say; whom else it sees is not known then either.
+    pub(super) node_id: Result<String, String>,
     pub(super) resets: u64,
     pub(super) error: Option<String>,
 }
@@ -69,7 +69,7 @@ impl Report {
     /// A budget that burns is certain even when a node could not be read; that none burns is not.
     pub(super) fn overall(&self) -> Overall {
         let unread = self.nodes.iter().any(|node| node.error.is_some())
-            || self.asked.whole_cluster && !self.not_named.is_empty();
+            || self.asked.whole_cluster && !self.is_whole();
         let no_data = self.judged.iter().any(|one| matches!(one.outcome, Outcome::NoData(_)));
         if self.judged.iter().any(|one| self.verdict(one) == Overall::Burning) {
             Overall::Burning
@@ -82,6 +82,12 @@ impl Report {
         }
     }
 
+    /// Whether every node of the cluster is among those that were named. One that did not say whom it sees may be
+    /// in a cluster of many.
+    fn is_whole(&self) -> bool {
+        self.not_named.is_empty() && self.nodes.iter().all(|node| node.node_id.is_ok())
+    }
+
     fn verdict(&self, judged: &Judged) -> Overall {
         match &judged.outcome {
             Outcome::NoData(_) => Overall::NoData,
@@ -92,7 +98,13 @@ impl Report {
 
     pub(super) fn json(&self) -> Value {
         let nodes = self.nodes.iter().map(|node| {
-            json!({"url": node.url, "node_id": node.node_id, "resets": node.resets, "error": node.error})
+            json!({
+                "url": node.url,
+                "node_id": node.node_id.as_ref().ok(),
+                "stats_error": node.node_id.as_ref().err(),
+                "resets": node.resets,
+                "error": node.error,
+            })
         });
         let objectives = self.judged.iter().map(|one| {
             let mut shown = json!({
@@ -143,6 +155,10 @@ impl Report {
         if !self.not_named.is_empty() {
             lines.push(format!("not named with --url, so not read: {}", self.not_named.join(", ")));
         }
+        if self.asked.whole_cluster {
+            let mute = self.nodes.iter().filter_map(|node| Some((&node.url, node.node_id.as_ref().err()?)));
+            lines.extend(mute.map(|(url, why)| format!("does not say which nodes there are: {url}: {why}")));
+        }
         lines
     }
 
@@ -186,7 +202,7 @@ mod tests {
         });
         let node = NodeRead {
             url: "http://n1".to_owned(),
-            node_id: None,
+            node_id: Ok("n1".to_owned()),
             resets: 0,
             error: error.map(str::to_owned),
         };
@@ -225,6 +241,21 @@ mod tests {
         assert_eq!(report.overall(), Overall::Holds);
         report.asked.whole_cluster = true;
         assert_eq!(report.overall(), Overall::Unread);
+        report.not_named.clear();
+        assert_eq!(report.overall(), Overall::Holds);
+    }
+
+    #[test]
+    fn a_node_that_does_not_say_whom_it_sees_leaves_open_whether_the_cluster_is_whole() {
+        let mut report = report(vec![measured(0.0, 0.0)], None);
+        report.nodes[0].node_id = Err("asks for a credential".to_owned());
+        assert_eq!(report.overall(), Overall::Holds);
+        assert!(!report.lines().iter().any(|line| line.contains("does not say")), "nobody asked");
+        report.asked.whole_cluster = true;
+        assert_eq!(report.overall(), Overall::Unread);
+        let line = "does not say which nodes there are: http://n1: asks for a credential";
+        assert_eq!(report.lines().last().unwrap(), line);
+        assert_eq!(report.json()["nodes"][0]["stats_error"], "asks for a credential");
     }
 
     #[test]
