@@ -67,9 +67,13 @@ struct Exporter {
 
 impl Exporter {
     fn start(pages: &[Counted]) -> Self {
+        Self::of(pages.iter().map(|page| page.page()).collect())
+    }
+
+    /// The same with pages that need not be a node's.
+    fn of(pages: Vec<String>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let pages: Vec<String> = pages.iter().map(|page| page.page()).collect();
         let over = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&over);
         let thread = std::thread::spawn(move || {
@@ -266,6 +270,24 @@ fn a_node_that_cannot_be_read_and_an_objective_without_data_have_codes_of_their_
     assert_eq!((code, report["verdict"].as_str()), (Some(4), Some("no_data")), "{report:#}");
     assert_eq!(check(&[&quiet.url], &["--window", "1s", "--allow-no-data"]).0, Some(0));
     assert_eq!(check(&[&quiet.url], &["--window", "1s", "--objective", "control_view"]).0, Some(0));
+}
+
+#[test]
+fn a_page_of_something_else_is_no_expected_silence_and_hides_no_burn() {
+    let other = || Exporter::of(vec!["# TYPE up gauge\nup 1\n".to_owned()]);
+    let odd = other();
+    let (code, report) = check(&[&odd.url], &["--window", "1s", "--allow-no-data"]);
+    assert_eq!((code, report["verdict"].as_str()), (Some(4), Some("no_data")), "{report:#}");
+    let detail = objective(&report, "delivery")["detail"].as_str().unwrap();
+    assert!(detail.contains(&format!("does not export `{DROPPED}`")), "{detail}");
+    let mut pages = healthy();
+    pages.iter_mut().zip(0..).for_each(|(page, at)| page.failed += 10 * at);
+    let (burning, odd) = (Exporter::start(&pages), other());
+    let (code, report) = check(&[&odd.url, &burning.url], &["--window", "2s", "--allow-no-data"]);
+    assert_eq!(code, Some(1), "{report:#}");
+    let delivery = objective(&report, "delivery");
+    assert_eq!((delivery["verdict"].as_str(), delivery["bad"].as_f64()), (Some("burning"), Some(20.0)));
+    assert_eq!(objective(&report, "latency")["verdict"], "no_data", "it is not known of both");
 }
 
 #[test]

@@ -59,7 +59,7 @@ pub(crate) struct Args {
     /// Another file with objectives, in the form of deploy/slo/objectives.json
     #[arg(long, value_name = "FILE")]
     objectives: Option<PathBuf>,
-    /// An objective that nothing happened for is no reason to fail
+    /// An objective that nothing happened for is no reason to fail; one that a node does not count is
     #[arg(long)]
     allow_no_data: bool,
     /// A node of the cluster that is not among the addresses counts as one that could not be read, and so does one
@@ -77,7 +77,7 @@ Exit codes:
   1  at least one budget is burning
   2  the command line or the file with the objectives is wrong
   3  none is known to burn, but a node could not be read
-  4  none is known to burn, but there is no data for an objective";
+  4  none is known to burn, but there is no data for an objective, or a node does not export it";
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Output {

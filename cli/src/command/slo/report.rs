@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::verdict::{Judged, Outcome};
+use super::verdict::{Judged, Measured, Outcome};
 
 /// What the whole check comes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,12 +70,17 @@ impl Report {
     pub(super) fn overall(&self) -> Overall {
         let unread = self.nodes.iter().any(|node| node.error.is_some())
             || self.asked.whole_cluster && !self.is_whole();
-        let no_data = self.judged.iter().any(|one| matches!(one.outcome, Outcome::NoData(_)));
+        // That nothing happened may be expected. What a node does not export, it never counts.
+        let no_data = self.judged.iter().any(|one| match one.outcome {
+            Outcome::Measured(_) => false,
+            Outcome::NoData(_) => !self.asked.allow_no_data,
+            Outcome::Lacks { .. } => true,
+        });
         if self.judged.iter().any(|one| self.verdict(one) == Overall::Burning) {
             Overall::Burning
         } else if unread {
             Overall::Unread
-        } else if no_data && !self.asked.allow_no_data {
+        } else if no_data {
             Overall::NoData
         } else {
             Overall::Holds
@@ -89,10 +94,13 @@ impl Report {
     }
 
     fn verdict(&self, judged: &Judged) -> Overall {
+        let burns = |measured: &Measured| measured.burn > self.asked.max_burn;
         match &judged.outcome {
-            Outcome::NoData(_) => Overall::NoData,
-            Outcome::Measured(measured) if measured.burn > self.asked.max_burn => Overall::Burning,
+            Outcome::Measured(measured) | Outcome::Lacks { rest: Some(measured), .. } if burns(measured) => {
+                Overall::Burning
+            }
             Outcome::Measured(_) => Overall::Holds,
+            Outcome::NoData(_) | Outcome::Lacks { .. } => Overall::NoData,
         }
     }
 
@@ -112,14 +120,15 @@ impl Report {
                 "target": one.target,
                 "verdict": self.verdict(one).as_str(),
             });
-            match &one.outcome {
-                Outcome::NoData(why) => shown["detail"] = json!(why),
-                Outcome::Measured(measured) => {
-                    shown["bad"] = json!(measured.bad);
-                    shown["total"] = json!(measured.total);
-                    shown["error_ratio"] = json!(measured.error_ratio());
-                    shown["burn_rate"] = json!(measured.burn);
-                }
+            let (measured, detail) = parts(&one.outcome);
+            if let Some(detail) = detail {
+                shown["detail"] = json!(detail);
+            }
+            if let Some(measured) = measured {
+                shown["bad"] = json!(measured.bad);
+                shown["total"] = json!(measured.total);
+                shown["error_ratio"] = json!(measured.error_ratio());
+                shown["burn_rate"] = json!(measured.burn);
             }
             shown
         });
@@ -164,18 +173,32 @@ impl Report {
 
     fn row(&self, judged: &Judged) -> String {
         let target = percent(judged.target);
-        match &judged.outcome {
-            Outcome::NoData(why) => format!("{:14} {target:>8}  no data: {why}", judged.name),
-            Outcome::Measured(measured) => format!(
-                "{:14} {target:>8}  {:>9}  {:>10}  {:>12}  {:>9.2}  {}",
-                judged.name,
-                percent(1.0 - measured.error_ratio()),
-                measured.bad,
-                measured.total,
-                measured.burn,
-                self.verdict(judged).as_str()
-            ),
+        let (measured, detail) = parts(&judged.outcome);
+        let Some(measured) = measured else {
+            return format!("{:14} {target:>8}  no data: {}", judged.name, detail.unwrap_or_default());
+        };
+        let mut row = format!(
+            "{:14} {target:>8}  {:>9}  {:>10}  {:>12}  {:>9.2}  {}",
+            judged.name,
+            percent(1.0 - measured.error_ratio()),
+            measured.bad,
+            measured.total,
+            measured.burn,
+            self.verdict(judged).as_str()
+        );
+        if let Some(detail) = detail {
+            row.push_str(&format!(": {detail}"));
         }
+        row
+    }
+}
+
+/// What was measured, and what else there is to say.
+fn parts(outcome: &Outcome) -> (Option<&Measured>, Option<&str>) {
+    match outcome {
+        Outcome::Measured(measured) => (Some(measured), None),
+        Outcome::NoData(why) => (None, Some(why)),
+        Outcome::Lacks { why, rest } => (rest.as_ref(), Some(why)),
     }
 }
 
@@ -187,11 +210,14 @@ fn percent(share: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::verdict::Measured;
     use super::*;
 
     fn measured(bad: f64, burn: f64) -> Outcome {
         Outcome::Measured(Measured { bad, total: 1_000.0, burn })
+    }
+
+    fn lacks(rest: Option<Measured>) -> Outcome {
+        Outcome::Lacks { why: "x".to_owned(), rest }
     }
 
     fn report(outcomes: Vec<Outcome>, error: Option<&str>) -> Report {
@@ -256,6 +282,26 @@ mod tests {
         let line = "does not say which nodes there are: http://n1: asks for a credential";
         assert_eq!(report.lines().last().unwrap(), line);
         assert_eq!(report.json()["nodes"][0]["stats_error"], "asks for a credential");
+    }
+
+    #[test]
+    fn what_a_node_does_not_export_is_never_expected_and_hides_no_burn() {
+        let rest = |burn| Some(Measured { bad: 1.0, total: 1_000.0, burn });
+        for allow_no_data in [false, true] {
+            let overall = |outcome| {
+                let mut report = report(vec![outcome], None);
+                report.asked.allow_no_data = allow_no_data;
+                report.overall()
+            };
+            assert_eq!(overall(lacks(None)), Overall::NoData);
+            assert_eq!(overall(lacks(rest(0.5))), Overall::NoData);
+            assert_eq!(overall(lacks(rest(2.0))), Overall::Burning);
+        }
+        let report = report(vec![lacks(rest(2.0)), lacks(None)], None);
+        assert!(report.lines()[1].ends_with("      2.00  burning: x"), "{:?}", report.lines());
+        assert!(report.lines()[2].ends_with("  no data: x"), "{:?}", report.lines());
+        let objective = &report.json()["objectives"][0];
+        assert_eq!((&objective["detail"], &objective["burn_rate"]), (&json!("x"), &json!(2.0)));
     }
 
     #[test]
