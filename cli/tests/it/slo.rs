@@ -67,11 +67,11 @@ struct Exporter {
 
 impl Exporter {
     fn start(pages: &[Counted]) -> Self {
-        Self::of(pages.iter().map(|page| page.page()).collect())
+        Self::of(0, pages.iter().map(|page| page.page()).collect())
     }
 
-    /// The same with pages that need not be a node's.
-    fn of(pages: Vec<String>) -> Self {
+    /// The same after some scrapes that fail, and with pages that need not be a node's.
+    fn of(failures: usize, pages: Vec<String>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let over = Arc::new(AtomicBool::new(false));
@@ -82,7 +82,7 @@ impl Exporter {
                 if told.load(Ordering::Relaxed) {
                     return;
                 }
-                answer(stream.unwrap(), &pages, &mut scrapes);
+                answer(stream.unwrap(), failures, &pages, &mut scrapes);
             }
         });
         Self { url, over, thread: Some(thread) }
@@ -98,7 +98,7 @@ impl Drop for Exporter {
     }
 }
 
-fn answer(stream: TcpStream, pages: &[String], scrapes: &mut usize) {
+fn answer(stream: TcpStream, failures: usize, pages: &[String], scrapes: &mut usize) {
     let mut reader = BufReader::new(stream);
     let mut first = String::new();
     reader.read_line(&mut first).unwrap();
@@ -106,13 +106,13 @@ fn answer(stream: TcpStream, pages: &[String], scrapes: &mut usize) {
     while reader.read_line(&mut line).unwrap() > 2 {
         line.clear();
     }
-    let (status, body) = if first.starts_with("GET /metrics ") {
-        let page = &pages[(*scrapes).min(pages.len() - 1)];
-        *scrapes += 1;
-        ("200 OK", page.as_str())
-    } else {
-        ("404 Not Found", "")
+    let is_scrape = first.starts_with("GET /metrics ");
+    let (status, body) = match scrapes.checked_sub(failures) {
+        _ if !is_scrape => ("404 Not Found", ""),
+        None => ("503 Service Unavailable", ""),
+        Some(at) => ("200 OK", pages[at.min(pages.len() - 1)].as_str()),
     };
+    *scrapes += usize::from(is_scrape);
     let length = body.len();
     // Whoever asked may have gone.
     let _ = write!(
@@ -273,8 +273,24 @@ fn a_node_that_cannot_be_read_and_an_objective_without_data_have_codes_of_their_
 }
 
 #[test]
+fn a_node_that_was_away_when_the_window_began_has_not_been_read() {
+    let pages: Vec<String> = healthy().iter().map(|page| page.page()).collect();
+    // Away until the last scrape, which has nothing to compare with; and back in the middle.
+    for (failures, window) in [(1, "1s"), (1, "2s")] {
+        let late = Exporter::of(failures, pages.clone());
+        let (code, report) = check(&[&late.url], &["--window", window, "--objective", "control_view"]);
+        assert_eq!((code, report["verdict"].as_str()), (Some(3), Some("unread")), "{report:#}");
+        let error = report["nodes"][0]["error"].as_str().unwrap();
+        assert!(error.starts_with("nothing is known of the beginning") && error.contains("503"), "{error}");
+    }
+    // Without a window there is no beginning to miss.
+    let late = Exporter::of(0, pages);
+    assert_eq!(check(&[&late.url], &["--since-start", "--objective", "control_view"]).0, Some(0));
+}
+
+#[test]
 fn a_page_of_something_else_is_no_expected_silence_and_hides_no_burn() {
-    let other = || Exporter::of(vec!["# TYPE up gauge\nup 1\n".to_owned()]);
+    let other = || Exporter::of(0, vec!["# TYPE up gauge\nup 1\n".to_owned()]);
     let odd = other();
     let (code, report) = check(&[&odd.url], &["--window", "1s", "--allow-no-data"]);
     assert_eq!((code, report["verdict"].as_str()), (Some(4), Some("no_data")), "{report:#}");

@@ -94,6 +94,20 @@ struct Watched {
     node_id: Result<String, String>,
     /// Of the last scrape.
     error: Option<String>,
+    /// Of the first one, when the window began without this node.
+    missed_beginning: Option<String>,
+}
+
+impl Watched {
+    /// Why it does not count; none when both ends of the window were read. What was missed in between is in the
+    /// counters at its end.
+    fn unread(&self) -> Option<String> {
+        let missed = || {
+            let error = self.missed_beginning.as_ref()?;
+            Some(format!("nothing is known of the beginning of the window, when it could not be read: {error}"))
+        };
+        self.error.clone().or_else(missed)
+    }
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
@@ -111,13 +125,13 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
         anyhow::Ok(not_named)
     })?;
     let read: Vec<&Tally> =
-        nodes.iter().filter(|node| node.error.is_none()).map(|node| &node.tally).collect();
+        nodes.iter().filter(|node| node.unread().is_none()).map(|node| &node.tally).collect();
     let judged = judge(&objectives, &read);
     let nodes = nodes.iter().map(|node| NodeRead {
         url: node.url.clone(),
         node_id: node.node_id.clone(),
         resets: node.tally.resets(),
-        error: node.error.clone(),
+        error: node.unread(),
     });
     let report = Report { asked, nodes: nodes.collect(), not_named, judged };
     match args.output {
@@ -137,7 +151,7 @@ fn watched(args: &Args) -> anyhow::Result<Vec<Watched>> {
         let api =
             Arc::new(Api::new(Target { url: url.clone(), ca: args.ca.clone(), token: args.token.clone() })?);
         let node_id = Err("was not asked".to_owned());
-        Ok(Watched { url, api, tally: Tally::default(), node_id, error: None })
+        Ok(Watched { url, api, tally: Tally::default(), node_id, error: None, missed_beginning: None })
     });
     nodes.collect()
 }
@@ -190,14 +204,22 @@ async fn watch(nodes: &mut [Watched], objectives: &Objectives, window: Option<Du
     let begin = if window.is_some() { Begin::Window } else { Begin::Start };
     let end = Instant::now() + window.unwrap_or_default();
     let every = (window.unwrap_or_default() / SCRAPES_MAX).max(SCRAPE_EVERY_MIN);
+    let mut next = Instant::now() + every;
+    scrape(nodes, objectives, begin).await;
+    if begin == Begin::Start {
+        return;
+    }
+    for node in &mut *nodes {
+        node.missed_beginning.clone_from(&node.error);
+    }
     loop {
-        let next = Instant::now() + every;
+        sleep_until(next.min(end)).await;
+        next = Instant::now() + every;
         let is_last = Instant::now() >= end;
         scrape(nodes, objectives, begin).await;
         if is_last {
             return;
         }
-        sleep_until(next.min(end)).await;
     }
 }
 
@@ -211,7 +233,6 @@ async fn scrape(nodes: &mut [Watched], objectives: &Objectives, begin: Begin) {
         });
         let node = &mut nodes[at];
         match samples {
-            // What was missed in between is in the counters; only the last scrape decides.
             Ok(samples) => {
                 node.tally.add(samples, begin);
                 node.error = None;
