@@ -172,24 +172,27 @@ function nodeTests(file) {
     },
   };
   const nobody = {
-    exp_labels: { severity: 'page' },
+    exp_labels: { severity: 'page', job: file.job },
     exp_annotations: {
       summary: 'No node can be scraped',
       description: 'Prometheus has had no metrics of any node for 2 minutes. No objective can be judged, and no other alert fires.',
       ...links,
     },
   };
-  const one = (name, alertname, metric, values, expected) => ({
+  const series = (metric, job, values) => ({ series: `${metric}{job="${job}",instance="n1"}`, values });
+  const one = (name, alertname, metric, values, expected, others = []) => ({
     name: `${alertname} ${name}`,
     interval: '1m',
-    input_series: [{ series: `${metric}{job="${file.job}",instance="n1"}`, values }],
+    input_series: [series(metric, file.job, values), ...others],
     alert_rule_test: [{ eval_time: '20m', alertname, exp_alerts: expected }],
   });
+  const elsewhere = (metric, values) => [series(metric, `${file.job}-elsewhere`, values)];
   return document('nodes', 1, [
     one('fires', 'HiveOpsNodeDown', 'up', '1+0x15 0+0x5', [isDown]),
     one('is silent', 'HiveOpsNodeDown', 'up', '1+0x20', []),
     one('is silent although the node began anew', 'HiveOpsNodeDown', 'up', '1+0x18 0 1+0x2', []),
     one('fires', 'HiveOpsNoNodes', 'hiveops_ws_connections_active', '5+0x10 stale', [nobody]),
+    one('fires although another job has nodes', 'HiveOpsNoNodes', 'hiveops_ws_connections_active', '5+0x10 stale', [nobody], elsewhere('hiveops_ws_connections_active', '5+0x20')),
     one('is silent without a session', 'HiveOpsNoNodes', 'hiveops_ws_connections_active', '0+0x20', []),
     one('is silent although the node began anew', 'HiveOpsNoNodes', 'hiveops_ws_connections_active', '5+0x17 stale 0+0x3', []),
   ]);
