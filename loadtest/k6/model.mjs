@@ -111,9 +111,11 @@ export class Model {
       if (stream === undefined || data.n <= stream.last) continue;
       // What was published before the client first came is none of its business.
       if (stream.begun) verdict.explained += data.n - stream.last;
-      Object.assign(stream, { last: data.n, omissions: this.#omissions });
+      stream.last = data.n;
     }
-    for (const stream of this.#streams.values()) stream.begun = true;
+    // All streams are of the one subscription that a load joins, and it has the latest value of each: what comes next
+    // of one has nothing before it that a snapshot could explain.
+    for (const stream of this.#streams.values()) Object.assign(stream, { begun: true, omissions: this.#omissions });
   }
 
   #onPublication({ data, correlation_id, replayed }, now, verdict) {

@@ -108,6 +108,16 @@ test('an acknowledged publication that the log does not have is found although t
   assert.deepEqual(reasons(take(publication(2, 3))), ['lost_publication']);
 });
 
+test('the first publications of a stream are missed like any others', () => {
+  const { take } = joined();
+  assert.deepEqual(reasons(take(publication(1, 3))), ['lost_publication']);
+  // What was left out in between may have been them.
+  const told = joined();
+  told.take({ type: 'coalesced', subscription: 'tasks', epoch: 'e', from_seq: 1, to_seq: 2, count: 2 });
+  const verdict = told.take(publication(3, 3));
+  assert.deepEqual([reasons(verdict), verdict.explained], [[], 2]);
+});
+
 test('what was coalesced is explained, and only that', () => {
   const { model, take } = joined();
   take(publication(1, 1));
