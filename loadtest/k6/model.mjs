@@ -95,7 +95,12 @@ export class Model {
       case 'deliver':
         if (frame.prev_seq !== undefined) this.#onPublication(frame, now, verdict);
         break;
-      case 'duplicate':
+      case 'duplicate': {
+        // A replay may begin before the client's position, and while it waits to be mended it cannot tell.
+        const isLive = frame.prev_seq !== undefined && frame.replayed !== true;
+        if (isLive && !this.#mending) verdict.violations.push(violation('bad_order', `twice: ${where}`));
+        break;
+      }
       case 'snapshot_part':
       case 'epoch_changed':
       case 'left':
