@@ -1,5 +1,7 @@
 //! A node that ends TLS, as the tools see it: they know it by its authority or by its very certificate.
 
+use std::ops::Range;
+
 use hiveops_testkit::certificates::Authority;
 use rustix::process::Signal;
 use serde_json::Value;
@@ -91,6 +93,31 @@ fn a_node_is_healthy_whatever_became_of_the_files_that_it_could_not_take_over() 
     ];
     let ran = Place::new().run(&["doctor"], &doctor);
     assert!(ran.code == Some(0) && ran.out.contains("is held by a HiveOps node"), "{}", ran.out);
+}
+
+#[test]
+fn doctor_looks_at_both_ends_of_every_certificate() {
+    let (place, authority) = (Place::new(), Authority::new().unwrap());
+    let (now, ended) = (2_000..3_000, 2_000..2_010);
+    let of = |own: Range<i32>, behind: Range<i32>| {
+        let mut identity = authority.issue_for(&["localhost"], own).unwrap();
+        identity.certificate.push_str(&authority.issue_for(&["issuer"], behind).unwrap().certificate);
+        let files = (place.dir.path().join("cert.pem"), place.dir.path().join("key.pem"));
+        identity.write(&files).unwrap();
+        let env = [("HIVEOPS_TLS_CERT", "cert.pem"), ("HIVEOPS_TLS_KEY", "key.pem")];
+        place.run(&["doctor", "--listen", "127.0.0.1:0"], &env)
+    };
+    for (own, behind, said) in [
+        (ended.clone(), now.clone(), "cert.pem is good no more"),
+        (2_900..3_000, now.clone(), "cert.pem is good only from 2900-01-01"),
+        (now.clone(), ended, "a certificate behind the node's own in cert.pem is good no more"),
+    ] {
+        let ran = of(own, behind);
+        let line = format!("fail  tls.certificate  {said}");
+        assert!(ran.code == Some(1) && ran.out.contains(&line), "{said}: {}", ran.out);
+    }
+    let ran = of(now.clone(), now);
+    assert!(ran.code == Some(0) && ran.out.contains("ok    tls.certificate "), "{}", ran.out);
 }
 
 #[test]
