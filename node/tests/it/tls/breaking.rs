@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 
 use super::client::{Manner, Secured};
 use crate::harness::soon;
-use crate::raw::{QUIET, TEXT, frame, handshake, ping_message};
+use crate::raw::{PONG, QUIET, TEXT, frame, handshake, ping_message};
 
 const TLS: &str = r#"hiveops_ws_handshakes_refused_total{reason="tls"}"#;
 const TIMEOUT: &str = r#"hiveops_ws_handshakes_refused_total{reason="timeout"}"#;
@@ -99,8 +99,11 @@ async fn garbage_in_the_middle_ends_that_session_alone() {
 #[tokio::test]
 async fn garbage_behind_good_data_ends_the_session_at_once() {
     let secured = Secured::start(&[]).await;
-    // Short enough to be read together with what follows, and too long for it.
-    for (count, pad) in [0, 3_000, 5_000, 9_000].into_iter().enumerate() {
+    let pings = |pad| frame(TEXT, format!(r#"{{"type":"ping","pad":"{}"}}"#, "x".repeat(pad)).as_bytes());
+    let pongs = |count| frame(PONG, &[b'x'; 120]).repeat(count);
+    // What is answered, and what is not; short enough to be read together with what follows, and too long for it.
+    let goods = [pings(0), pings(3_000), pings(9_000), pongs(1), pongs(24), pongs(70)];
+    for (count, good) in goods.iter().enumerate() {
         let mut stream = secured.stream().await;
         stream.write_all(&handshake(QUIET, &[])).await.unwrap();
         let mut read = Vec::new();
@@ -110,8 +113,7 @@ async fn garbage_behind_good_data_ends_the_session_at_once() {
         let (mut socket, mut connection) = stream.into_inner();
         let mut wire = Vec::new();
         for _ in 0..2 {
-            let ping = format!(r#"{{"type":"ping","pad":"{}"}}"#, "x".repeat(pad));
-            connection.writer().write_all(&frame(TEXT, ping.as_bytes())).unwrap();
+            connection.writer().write_all(good).unwrap();
             while connection.wants_write() {
                 connection.write_tls(&mut wire).unwrap();
             }
