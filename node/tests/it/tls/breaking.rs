@@ -128,6 +128,31 @@ async fn garbage_behind_good_data_ends_the_session_at_once() {
 }
 
 #[tokio::test]
+async fn garbage_after_the_nodes_leave_hurts_nobody() {
+    let secured = Secured::start(&[("HIVEOPS_SHARDS", "1")]).await;
+    let mut good = secured.connect("dashboard?subscriptions=", &Manner::default()).await;
+    let mut bad = secured.stream().await;
+    bad.write_all(&handshake(&format!("{QUIET}&connection_id=bad"), &[])).await.unwrap();
+    let mut read = Vec::new();
+    while !String::from_utf8_lossy(&read).contains("dashboard_initialized") {
+        assert!(soon("bytes", bad.read_buf(&mut read)).await.unwrap() > 0);
+    }
+    assert_eq!(secured.call("POST", "/api/dashboard/websocket/disconnect/bad", None).await.0, 200);
+    // The node's close frame, and the leave that TLS takes behind it.
+    soon("the leave", bad.read_to_end(&mut read)).await.unwrap();
+    let (mut socket, _) = bad.into_inner();
+    let mut ticks = tokio::time::interval(Duration::from_millis(20));
+    soon("the end of the socket", async {
+        while socket.write_all(&garbage()).await.is_ok() {
+            ticks.tick().await;
+        }
+    })
+    .await;
+    good.send_text(&ping_message("alive")).await;
+    assert_eq!(good.wait_for("pong").await["correlation_id"], "alive");
+}
+
+#[tokio::test]
 async fn an_address_has_its_share_of_handshakes_over_tls_as_well() {
     let settings = [("WS_HANDSHAKE_TIMEOUT_SECONDS", "120"), ("WS_MAX_CONNECTIONS_PER_ADDRESS", "20")];
     let secured = Secured::start(&settings).await;
