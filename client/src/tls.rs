@@ -101,7 +101,10 @@ struct Verifier {
 #[derive(Debug)]
 enum Whom {
     /// A certificate that the caller has needs no authority.
-    Known { by_authority: Option<Arc<WebPkiServerVerifier>>, certificates: Vec<CertificateDer<'static>> },
+    Known {
+        by_authority: Option<Arc<WebPkiServerVerifier>>,
+        certificates: Vec<CertificateDer<'static>>,
+    },
     Anybody,
 }
 
@@ -216,7 +219,10 @@ mod tests {
         let anybody = Trust::of_this_machine().unwrap();
         assert_eq!(shake(&anybody, server(&one, &one)), Ok(()));
         let stolen = shake(&anybody, server(&one, &other));
-        assert!(matches!(stolen, Err(Error::InvalidCertificate(CertificateError::BadSignature))), "{stolen:?}");
+        assert!(
+            matches!(stolen, Err(Error::InvalidCertificate(CertificateError::BadSignature))),
+            "{stolen:?}"
+        );
     }
 
     #[test]

@@ -106,8 +106,9 @@ mod tests {
         let behind = [1_990..2_050, 2_010..2_200].map(|years| authority.issue_for(&["a"], years).unwrap());
         let read = |certificates: &[&str]| {
             let (certificates, key) = (certificates.concat(), identity.key.clone());
-            let read =
-                move |path: &Path| Ok(if path == Path::new("c") { certificates.clone() } else { key.clone() });
+            let read = move |path: &Path| {
+                Ok(if path == Path::new("c") { certificates.clone() } else { key.clone() })
+            };
             files(Some("c"), Some("k"), &read).unwrap().unwrap()
         };
         let alone = read(&[&identity.certificate]);

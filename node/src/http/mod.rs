@@ -71,9 +71,7 @@ pub(crate) struct Routers {
 pub(crate) fn routers(app: &Arc<App>) -> Routers {
     let (public, admin) = (public(app), probes().with_state(Arc::clone(app)).merge(admin(app)));
     let (public, admin) = match app.config.admin_listen {
-        Some(_) => {
-            (public.merge(probes().with_state(Arc::clone(app))), Some(admin.merge(figures(app))))
-        }
+        Some(_) => (public.merge(probes().with_state(Arc::clone(app))), Some(admin.merge(figures(app)))),
         None => (public.merge(admin), None),
     };
     Routers { public: guarded(public, app.clock), admin: admin.map(|admin| guarded(admin, app.clock)) }

@@ -345,7 +345,11 @@ mod tests {
         assert!(trip.text.contains(&format!("to {master} and back")), "{}", trip.text);
         // It knows none of this name; and it knows one that is not there any more, which `master` is by now.
         let (_, [servers, _]) = of_sentinel("*-1\r\n").await;
-        assert!(servers.level == Level::Fail && servers.text.contains("knows no master `ops`"), "{}", servers.text);
+        assert!(
+            servers.level == Level::Fail && servers.text.contains("knows no master `ops`"),
+            "{}",
+            servers.text
+        );
         let (_, [servers, _]) = of_sentinel(&at(master)).await;
         let gone = format!("says that the master `ops` is {master}, which cannot be reached");
         assert!(servers.level == Level::Fail && servers.text.contains(&gone), "{}", servers.text);

@@ -26,7 +26,7 @@ fn validity(files: &TlsFiles, now: u64) -> Finding {
     let renew = "renew it; the node takes the new files over by itself";
     // Nobody needs to look at those behind it when it is itself the reason.
     let (of, fix, validity) = if files.own.not_after <= now || files.own.not_before > now {
-        (format!("{shown}"), renew, files.own)
+        (shown.to_string(), renew, files.own)
     } else {
         let fix = "put the issuer's certificates of today behind the node's own";
         (format!("a certificate behind the node's own in {shown}"), fix, files.chain)
@@ -87,7 +87,9 @@ mod tests {
         assert_eq!(text((0, 100), (0, 100)), "a is good no more");
         assert_eq!(text((101, 1_000), (101, 1_000)), "a is good only from 1970-04-12T00:00:00.000Z on");
         assert_eq!(text(good, (0, 50)), "a certificate behind the node's own in a is good no more");
-        assert!(text(good, (101, 1_000)).starts_with("a certificate behind the node's own in a is good only"));
+        assert!(
+            text(good, (101, 1_000)).starts_with("a certificate behind the node's own in a is good only")
+        );
         assert_eq!(of((100, 1_000), (100, 1_000)).level, Level::Ok);
     }
 }

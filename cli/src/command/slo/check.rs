@@ -104,7 +104,9 @@ impl Watched {
     fn unread(&self) -> Option<String> {
         let missed = || {
             let error = self.missed_beginning.as_ref()?;
-            Some(format!("nothing is known of the beginning of the window, when it could not be read: {error}"))
+            Some(format!(
+                "nothing is known of the beginning of the window, when it could not be read: {error}"
+            ))
         };
         self.error.clone().or_else(missed)
     }
@@ -160,9 +162,7 @@ fn watched(args: &Args) -> anyhow::Result<Vec<Watched>> {
 /// say (a credential is missing) is read all the same, and the report knows that it was silent.
 async fn cluster(nodes: &mut [Watched]) -> anyhow::Result<Vec<String>> {
     let (mut named, mut there) = (BTreeSet::new(), BTreeSet::new());
-    for (at, answer) in
-        ask(nodes, |api| async move { api.get(WS_STATS).await.map_err(in_a_line) }).await
-    {
+    for (at, answer) in ask(nodes, |api| async move { api.get(WS_STATS).await.map_err(in_a_line) }).await {
         let stats = match answer {
             Ok(stats) => stats,
             Err(why) => {
@@ -224,9 +224,7 @@ async fn watch(nodes: &mut [Watched], objectives: &Objectives, window: Option<Du
 }
 
 async fn scrape(nodes: &mut [Watched], objectives: &Objectives, begin: Begin) {
-    let page = |api: Arc<Api>| async move {
-        api.text(METRICS, PAGE_BYTES_MAX).await.map_err(in_a_line)
-    };
+    let page = |api: Arc<Api>| async move { api.text(METRICS, PAGE_BYTES_MAX).await.map_err(in_a_line) };
     for (at, answer) in ask(nodes, page).await {
         let samples = answer.and_then(|page| {
             parse(&page, |name| is_wanted(objectives, name)).map_err(|error| format!("its metrics: {error}"))
