@@ -77,10 +77,23 @@ pub(crate) enum Error {
 
 impl Api {
     pub(crate) fn new(target: Target) -> anyhow::Result<Self> {
+        Self::trusting(target, Target::trust)
+    }
+
+    /// For an address of this machine, whoever has it, whichever certificate is shown there. It gets no credential.
+    pub(crate) fn of_this_machine(url: String) -> anyhow::Result<Self> {
+        Self::trusting(Target::of(url), |_| Ok(Trust::of_this_machine()?))
+    }
+
+    /// `trust` is asked when the node is to end TLS.
+    fn trusting(
+        target: Target,
+        trust: impl FnOnce(&Target) -> anyhow::Result<Trust>,
+    ) -> anyhow::Result<Self> {
         let scheme = reqwest::Url::parse(&target.url).ok().map(|url| url.scheme().to_owned());
         let trust = match scheme.as_deref() {
             Some("http") => None,
-            Some("https") => Some(target.trust()?),
+            Some("https") => Some(trust(&target)?),
             _ => {
                 let text = format!(
                     "`{}` is not the address of a node (--url); write it like http://127.0.0.1:8000",

@@ -84,7 +84,8 @@ function nodes(file) {
       },
       {
         alert: 'HiveOpsNoNodes',
-        expr: 'absent(hiveops_ws_connections_active)',
+        // Without the job, the nodes of another deployment would hide that those of this one are away.
+        expr: `absent(hiveops_ws_connections_active{job="${file.job}"})`,
         for: '2m',
         labels: { severity: 'page' },
         annotations: {

@@ -95,7 +95,12 @@ export class Model {
       case 'deliver':
         if (frame.prev_seq !== undefined) this.#onPublication(frame, now, verdict);
         break;
-      case 'duplicate':
+      case 'duplicate': {
+        // A replay may begin before the client's position, and while it waits to be mended it cannot tell.
+        const isLive = frame.prev_seq !== undefined && frame.replayed !== true;
+        if (isLive && !this.#mending) verdict.violations.push(violation('bad_order', `twice: ${where}`));
+        break;
+      }
       case 'snapshot_part':
       case 'epoch_changed':
       case 'left':
@@ -111,9 +116,11 @@ export class Model {
       if (stream === undefined || data.n <= stream.last) continue;
       // What was published before the client first came is none of its business.
       if (stream.begun) verdict.explained += data.n - stream.last;
-      Object.assign(stream, { last: data.n, omissions: this.#omissions });
+      stream.last = data.n;
     }
-    for (const stream of this.#streams.values()) stream.begun = true;
+    // All streams are of the one subscription that a load joins, and it has the latest value of each: what comes next
+    // of one has nothing before it that a snapshot could explain.
+    for (const stream of this.#streams.values()) Object.assign(stream, { begun: true, omissions: this.#omissions });
   }
 
   #onPublication({ data, correlation_id, replayed }, now, verdict) {

@@ -33,7 +33,7 @@ pub use load::load;
 pub use mistake::{Mistake, Mistakes};
 pub use networks::{InvalidNetworks, Networks};
 pub use setting::{BOOTSTRAP_ENV, CLIENT_ENV, CONTROL_LISTEN_ENV, Kind, Setting, settings};
-pub use tls::TlsFiles;
+pub use tls::{TlsFiles, Validity};
 pub use traces::{Batch, Endpoint, Sampler, Traces};
 pub use value::{
     Auth, AuthMode, InvalidOrigin, LogFormat, Namespace, Origin, Origins, OtlpProtocol, Profile, SamplerName,

@@ -1,5 +1,6 @@
 //! `hiveops healthcheck`: exit code 0 when a node takes traffic, 1 when not; for containers.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -12,27 +13,35 @@ use crate::serve::small_runtime;
 pub(crate) struct Args {
     #[command(flatten)]
     target: Target,
-    /// The certificate of the node on this machine, when it ends TLS
+    /// That the node on this machine ends TLS; whichever certificate it shows will do, the file is not read
     #[arg(long, env = "HIVEOPS_TLS_CERT", value_name = "FILE")]
     tls_cert: Option<PathBuf>,
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let api = Api::new(target(args))?;
+    let api = match own(&args) {
+        Some(url) => Api::of_this_machine(url)?,
+        None => Api::new(args.target)?,
+    };
     small_runtime()?.block_on(api.get(hiveops_proto::path::READYZ))?;
     output::line("ready")?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// In a container this command has the environment of the node: it need not be told by what its node ends TLS.
-fn target(Args { mut target, tls_cert }: Args) -> Target {
-    if let Some(cert) = tls_cert
-        && target.url == USUAL_NODE
-    {
-        target.url = target.url.replacen("http:", "https:", 1);
-        target.ca.get_or_insert(cert);
+/// The address of the node whose environment this command has, as in a container, when that node ends TLS. Who answers
+/// there is believed: a node that cannot take a renewed certificate over shows its old one, and is as healthy as before.
+/// To be restarted for that would end it, because it does not start with files that are bad.
+fn own(Args { target, tls_cert }: &Args) -> Option<String> {
+    if tls_cert.is_none() || target.ca.is_some() {
+        return None;
     }
-    target
+    if target.url == USUAL_NODE {
+        return Some(USUAL_NODE.replacen("http:", "https:", 1));
+    }
+    let url = reqwest::Url::parse(&target.url).ok()?;
+    let host = url.host_str()?.trim_start_matches('[').trim_end_matches(']');
+    let is_here = url.scheme() == "https" && host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
+    is_here.then(|| target.url.clone())
 }
 
 #[cfg(test)]
@@ -40,16 +49,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_node_of_the_same_environment_is_asked_by_its_own_certificate() {
-        let ask = |url: &str, tls_cert: Option<&str>| {
-            let target =
-                target(Args { target: Target::of(url.to_owned()), tls_cert: tls_cert.map(PathBuf::from) });
-            (target.url, target.ca)
+    fn only_a_node_of_this_machine_is_believed_whatever_it_shows() {
+        let own = |url: &str, tls_cert: Option<&str>, ca: Option<&str>| {
+            let target = Target { ca: ca.map(PathBuf::from), ..Target::of(url.to_owned()) };
+            own(&Args { target, tls_cert: tls_cert.map(PathBuf::from) })
         };
-        assert_eq!(ask(USUAL_NODE, None), (USUAL_NODE.to_owned(), None));
-        let own = ("https://127.0.0.1:8000".to_owned(), Some(PathBuf::from("cert.pem")));
-        assert_eq!(ask(USUAL_NODE, Some("cert.pem")), own);
-        // Who names another node means that one.
-        assert_eq!(ask("http://b:8000", Some("cert.pem")), ("http://b:8000".to_owned(), None));
+        let cert = Some("cert.pem");
+        assert_eq!(own(USUAL_NODE, cert, None).as_deref(), Some("https://127.0.0.1:8000"));
+        for url in ["https://127.0.0.1:8443", "https://[::1]:8443"] {
+            assert_eq!(own(url, cert, None).as_deref(), Some(url));
+        }
+        assert_eq!(own(USUAL_NODE, None, None), None);
+        // Who says whom to trust means that.
+        assert_eq!(own(USUAL_NODE, cert, Some("ca.pem")), None);
+        // And who names another node means that one.
+        for url in ["http://127.0.0.1:8443", "https://10.0.0.1:8000", "https://b:8000"] {
+            assert_eq!(own(url, cert, None), None, "{url}");
+        }
     }
 }

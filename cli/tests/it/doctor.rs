@@ -215,6 +215,40 @@ fn doctor_fails_a_production_node_that_lets_people_in_too_easily() {
 }
 
 #[test]
+fn doctor_sees_who_can_read_the_secrets_of_the_bus() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let place = Place::new();
+    let path = |name: &str| place.dir.path().join(name);
+    for name in ["bus.key", "bus.creds", "bus.pem"] {
+        std::fs::write(path(name), "secret").unwrap();
+    }
+    // Nobody serves this bus; what the check says of it is another line.
+    let bus = nobody().replace("http://", "nats://");
+    let env = [
+        ("HIVEOPS_BUS", bus.as_str()),
+        ("HIVEOPS_BUS_CERT", "bus.pem"),
+        ("HIVEOPS_BUS_KEY", "bus.key"),
+        ("HIVEOPS_BUS_CREDENTIALS", "bus.creds"),
+    ];
+    let files = |key: u32, credentials: u32| {
+        for (name, mode) in [("bus.key", key), ("bus.creds", credentials), ("bus.pem", 0o644)] {
+            std::fs::set_permissions(path(name), std::fs::Permissions::from_mode(mode)).unwrap();
+        }
+        let ran = place.run(&["doctor", "--output", "json", "--listen", "127.0.0.1:0"], &env);
+        let report = report(&ran);
+        let check = report["checks"].as_array().unwrap().iter().find(|check| check["id"] == "secrets.files");
+        let check = check.unwrap_or_else(|| panic!("{report}"));
+        let text = |member: &str| check[member].as_str().unwrap_or_default().to_owned();
+        (text("status"), text("message"))
+    };
+    assert_eq!(files(0o600, 0o640).0, "ok");
+    let (status, message) = files(0o644, 0o600);
+    assert!(status == "warn" && message.ends_with(": bus.key, which holds bus_key"), "{message}");
+    let (status, message) = files(0o600, 0o604);
+    assert!(status == "warn" && message.ends_with(": bus.creds, which holds bus_credentials"), "{message}");
+}
+
+#[test]
 fn doctor_looks_at_the_replicas_and_at_the_last_view_of_a_node() {
     let place = Place::new();
     let (mut node, _) = Running::dev(&place, &["--data-dir", "data", "--control-listen", "127.0.0.1:0"], &[]);

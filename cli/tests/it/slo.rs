@@ -67,9 +67,13 @@ struct Exporter {
 
 impl Exporter {
     fn start(pages: &[Counted]) -> Self {
+        Self::of(0, pages.iter().map(|page| page.page()).collect())
+    }
+
+    /// The same after some scrapes that fail, and with pages that need not be a node's.
+    fn of(failures: usize, pages: Vec<String>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let pages: Vec<String> = pages.iter().map(|page| page.page()).collect();
         let over = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&over);
         let thread = std::thread::spawn(move || {
@@ -78,7 +82,7 @@ impl Exporter {
                 if told.load(Ordering::Relaxed) {
                     return;
                 }
-                answer(stream.unwrap(), &pages, &mut scrapes);
+                answer(stream.unwrap(), failures, &pages, &mut scrapes);
             }
         });
         Self { url, over, thread: Some(thread) }
@@ -94,7 +98,7 @@ impl Drop for Exporter {
     }
 }
 
-fn answer(stream: TcpStream, pages: &[String], scrapes: &mut usize) {
+fn answer(stream: TcpStream, failures: usize, pages: &[String], scrapes: &mut usize) {
     let mut reader = BufReader::new(stream);
     let mut first = String::new();
     reader.read_line(&mut first).unwrap();
@@ -102,13 +106,13 @@ fn answer(stream: TcpStream, pages: &[String], scrapes: &mut usize) {
     while reader.read_line(&mut line).unwrap() > 2 {
         line.clear();
     }
-    let (status, body) = if first.starts_with("GET /metrics ") {
-        let page = &pages[(*scrapes).min(pages.len() - 1)];
-        *scrapes += 1;
-        ("200 OK", page.as_str())
-    } else {
-        ("404 Not Found", "")
+    let is_scrape = first.starts_with("GET /metrics ");
+    let (status, body) = match scrapes.checked_sub(failures) {
+        _ if !is_scrape => ("404 Not Found", ""),
+        None => ("503 Service Unavailable", ""),
+        Some(at) => ("200 OK", pages[at.min(pages.len() - 1)].as_str()),
     };
+    *scrapes += usize::from(is_scrape);
     let length = body.len();
     // Whoever asked may have gone.
     let _ = write!(
@@ -270,6 +274,64 @@ fn a_node_that_cannot_be_read_and_an_objective_without_data_have_codes_of_their_
     assert_eq!((code, report["verdict"].as_str()), (Some(4), Some("no_data")), "{report:#}");
     assert_eq!(check(&[&quiet.url], &["--window", "1s", "--allow-no-data"]).0, Some(0));
     assert_eq!(check(&[&quiet.url], &["--window", "1s", "--objective", "control_view"]).0, Some(0));
+}
+
+#[test]
+fn a_node_that_was_away_when_the_window_began_has_not_been_read() {
+    let pages: Vec<String> = healthy().iter().map(|page| page.page()).collect();
+    // Away until the last scrape, which has nothing to compare with; and back in the middle.
+    for (failures, window) in [(1, "1s"), (1, "2s")] {
+        let late = Exporter::of(failures, pages.clone());
+        let (code, report) = check(&[&late.url], &["--window", window, "--objective", "control_view"]);
+        assert_eq!((code, report["verdict"].as_str()), (Some(3), Some("unread")), "{report:#}");
+        let error = report["nodes"][0]["error"].as_str().unwrap();
+        assert!(error.starts_with("nothing is known of the beginning") && error.contains("503"), "{error}");
+    }
+    // Without a window there is no beginning to miss.
+    let late = Exporter::of(0, pages);
+    assert_eq!(check(&[&late.url], &["--since-start", "--objective", "control_view"]).0, Some(0));
+}
+
+#[test]
+fn a_page_of_something_else_is_no_expected_silence_and_hides_no_burn() {
+    let other = || Exporter::of(0, vec!["# TYPE up gauge\nup 1\n".to_owned()]);
+    let odd = other();
+    let (code, report) = check(&[&odd.url], &["--window", "1s", "--allow-no-data"]);
+    assert_eq!((code, report["verdict"].as_str()), (Some(4), Some("no_data")), "{report:#}");
+    let detail = objective(&report, "delivery")["detail"].as_str().unwrap();
+    assert!(detail.contains(&format!("does not export `{DROPPED}`")), "{detail}");
+    let mut pages = healthy();
+    pages.iter_mut().zip(0..).for_each(|(page, at)| page.failed += 10 * at);
+    let (burning, odd) = (Exporter::start(&pages), other());
+    let (code, report) = check(&[&odd.url, &burning.url], &["--window", "2s", "--allow-no-data"]);
+    assert_eq!(code, Some(1), "{report:#}");
+    let delivery = objective(&report, "delivery");
+    assert_eq!((delivery["verdict"].as_str(), delivery["bad"].as_f64()), (Some("burning"), Some(20.0)));
+    assert_eq!(objective(&report, "latency")["verdict"], "no_data", "it is not known of both");
+}
+
+#[test]
+fn a_cluster_is_whole_only_when_every_node_says_whom_it_sees() {
+    let auth = [("WS_AUTH_REQUIRED", "true"), ("WS_AUTH_TOKEN", "a-token-of-some-length")];
+    let whole = ["--since-start", "--objective", "control_view", "--whole-cluster"];
+    let (node, _) = Running::node(&Place::new(), &["--admin-listen", "127.0.0.1:0"], &auth);
+    let ready = node.err.wait(|line| line.contains("\"message\":\"node is ready\""));
+    let ready: Value = serde_json::from_str(&ready).unwrap();
+    let admin = format!("http://{}", ready["admin_address"].as_str().unwrap());
+    let (code, report) = check(&[&admin], &[&whole[..], &["--token", auth[1].1]].concat());
+    assert_eq!(code, Some(0), "{report:#}");
+    assert_eq!(report["nodes"][0]["stats_error"], Value::Null, "{report:#}");
+    // Without the credential nothing is learned of the cluster; its metrics can be read.
+    let (code, report) = check(&[&admin], &whole);
+    assert_eq!((code, report["verdict"].as_str()), (Some(3), Some("unread")), "{report:#}");
+    assert_eq!(report["nodes"][0]["error"], Value::Null, "{report:#}");
+    let ran = hiveops(&[&["slo", "check", "--url", &admin], &whole[..]].concat());
+    let line = format!("does not say which nodes there are: {admin}: ");
+    assert!(ran.out.contains(&line) && ran.out.contains("401"), "{}{}", ran.out, ran.err);
+    assert_eq!(check(&[&admin], &whole[..3]).0, Some(0), "nobody asked whether it is whole");
+    // What is no node says nothing either.
+    let exporter = Exporter::start(&healthy());
+    assert_eq!(check(&[&exporter.url], &whole).0, Some(3));
 }
 
 #[test]

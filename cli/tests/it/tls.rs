@@ -1,5 +1,7 @@
 //! A node that ends TLS, as the tools see it: they know it by its authority or by its very certificate.
 
+use std::ops::Range;
+
 use hiveops_testkit::certificates::Authority;
 use rustix::process::Signal;
 use serde_json::Value;
@@ -52,6 +54,10 @@ fn a_node_is_known_by_its_own_certificate_whatever_its_name() {
     assert_eq!((healthy.code, healthy.out.as_str()), (Some(0), "ready\n"), "{}", healthy.err);
     let listen = url.strip_prefix("https://").unwrap();
     let key = place.dir.path().join("key.pem");
+    // Its own environment says no more than that it ends TLS.
+    let own = [("HIVEOPS_TLS_CERT", cert.as_str())];
+    let healthy = Place::new().run(&["healthcheck", "--url", &url], &own);
+    assert_eq!((healthy.code, healthy.out.as_str()), (Some(0), "ready\n"), "{}", healthy.err);
     let doctor = [
         ("HIVEOPS_LISTEN", listen),
         ("HIVEOPS_TLS_CERT", cert.as_str()),
@@ -64,6 +70,54 @@ fn a_node_is_known_by_its_own_certificate_whatever_its_name() {
     node.signal(Signal::HUP);
     let healthy = Place::new().run(&["healthcheck", "--url", &url, "--ca", &cert], &[]);
     assert_eq!(healthy.code, Some(0), "{}", healthy.err);
+}
+
+#[test]
+fn a_node_is_healthy_whatever_became_of_the_files_that_it_could_not_take_over() {
+    let (place, authority) = (Place::new(), Authority::new().unwrap());
+    let (node, url, cert) = node(&place, &authority, "ops.example.com");
+    // A renewal that went wrong: a new certificate, and the key of the old one.
+    let renewed = authority.issue(&["ops.example.com"]).unwrap();
+    std::fs::write(&cert, &renewed.certificate).unwrap();
+    node.signal(Signal::HUP);
+    node.err.wait(|line| line.contains("certificate cannot be loaded"));
+    let healthy = Place::new().run(&["healthcheck", "--url", &url], &[("HIVEOPS_TLS_CERT", &cert)]);
+    assert_eq!((healthy.code, healthy.out.as_str()), (Some(0), "ready\n"), "{}", healthy.err);
+    // The two fit, and are not those that the node shows.
+    let files = (place.dir.path().join("other-cert.pem"), place.dir.path().join("other-key.pem"));
+    renewed.write(&files).unwrap();
+    let doctor = [
+        ("HIVEOPS_LISTEN", url.strip_prefix("https://").unwrap()),
+        ("HIVEOPS_TLS_CERT", files.0.to_str().unwrap()),
+        ("HIVEOPS_TLS_KEY", files.1.to_str().unwrap()),
+    ];
+    let ran = Place::new().run(&["doctor"], &doctor);
+    assert!(ran.code == Some(0) && ran.out.contains("is held by a HiveOps node"), "{}", ran.out);
+}
+
+#[test]
+fn doctor_looks_at_both_ends_of_every_certificate() {
+    let (place, authority) = (Place::new(), Authority::new().unwrap());
+    let (now, ended) = (2_000..3_000, 2_000..2_010);
+    let of = |own: Range<i32>, behind: Range<i32>| {
+        let mut identity = authority.issue_for(&["localhost"], own).unwrap();
+        identity.certificate.push_str(&authority.issue_for(&["issuer"], behind).unwrap().certificate);
+        let files = (place.dir.path().join("cert.pem"), place.dir.path().join("key.pem"));
+        identity.write(&files).unwrap();
+        let env = [("HIVEOPS_TLS_CERT", "cert.pem"), ("HIVEOPS_TLS_KEY", "key.pem")];
+        place.run(&["doctor", "--listen", "127.0.0.1:0"], &env)
+    };
+    for (own, behind, said) in [
+        (ended.clone(), now.clone(), "cert.pem is good no more"),
+        (2_900..3_000, now.clone(), "cert.pem is good only from 2900-01-01"),
+        (now.clone(), ended, "a certificate behind the node's own in cert.pem is good no more"),
+    ] {
+        let ran = of(own, behind);
+        let line = format!("fail  tls.certificate  {said}");
+        assert!(ran.code == Some(1) && ran.out.contains(&line), "{said}: {}", ran.out);
+    }
+    let ran = of(now.clone(), now);
+    assert!(ran.code == Some(0) && ran.out.contains("ok    tls.certificate "), "{}", ran.out);
 }
 
 #[test]

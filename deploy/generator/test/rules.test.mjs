@@ -52,6 +52,11 @@ for (const [mistake, objective, cases, change] of [
   ['another bucket', 'latency', 'latency.fast', replace('le="0.25"', 'le="0.001"')],
   ['a limit that is not reached', 'control_view', 'control_view.fast', replace('> bool 5', '> bool 50')],
   ['a limit that is always reached', 'control_view', 'control_view.fast', replace('> bool 5', '>= bool 5')],
+  ...file.burn_rates.flatMap(({ name, rate }) => [
+    [`a rate of looks that is too high (${name})`, 'control_view', `control_view.${name}`, inAlerts(replace(`> ${rate}`, `> ${rate * 1.4}`))],
+    [`a rate of looks that is too low (${name})`, 'control_view', `control_view.${name}`, inAlerts(replace(`> ${rate}`, `> ${rate * 0.75}`))],
+  ]),
+  ['the nodes of another job', 'nodes', 'nodes', replace(`active{job="${file.job}"}`, 'active')],
   ['too few events', 'delivery', 'delivery.fast', inAlerts(replace(`>= ${file.min_bad_events}`, '>= 1e9'))],
 ]) {
   test(`the cases notice ${mistake}`, () => {

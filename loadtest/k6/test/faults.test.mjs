@@ -77,6 +77,7 @@ test('without a fault the run passes, with figures', async () => {
 /** What breaks the contract ends the run at once. By reason: what is done, and the frames instead of the publication. */
 const breaches = {
   silent_gap: ['one publication is dropped', () => []],
+  bad_order: ['one publication comes twice', (frame) => [textFrame(frame), textFrame(frame)]],
   no_correlation_id: ['a frame loses its correlation_id', ({ correlation_id, ...frame }) => [textFrame(frame)]],
   bad_shape: ['a frame loses its epoch', ({ epoch, ...frame }) => [textFrame(frame)]],
   unexpected_error: ['an error comes that nothing asked for', ({ correlation_id, timestamp }) => [

@@ -155,9 +155,14 @@ impl Builder {
             return None;
         }
         let address = self.parse_as(name, "is not an address and port, such as 127.0.0.1:8001")?;
-        if listen == Some(address) && address.port() != 0 {
+        if let Some(listen) = listen.filter(|listen| overlap(*listen, address)) {
             let fix = "choose another port, or leave it out to serve everything on one";
-            self.mistake(name, format!("`{address}` is HIVEOPS_LISTEN already"), fix);
+            let problem = if listen == address {
+                format!("`{address}` is HIVEOPS_LISTEN already")
+            } else {
+                format!("`{address}` and HIVEOPS_LISTEN, `{listen}`, are the same port of one address")
+            };
+            self.mistake(name, problem, fix);
         }
         Some(address)
     }
@@ -447,6 +452,14 @@ impl Builder {
         let file = self.layer.get(setting.name).and_then(|given| given.file.clone());
         Shown { setting, value, source: self.source(setting.name), place: self.place(setting.name), file }
     }
+}
+
+/// Whether the second of the two could not be listened on. Every address of IPv6 includes those of IPv4.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let covers =
+        |all: SocketAddr, it: SocketAddr| all.ip().is_unspecified() && (all.is_ipv6() || it.is_ipv4());
+    let same = one.ip() == other.ip() || covers(one, other) || covers(other, one);
+    same && one.port() == other.port() && one.port() != 0
 }
 
 /// What a profile changes about the table's defaults.

@@ -230,8 +230,27 @@ fn a_listener_for_admins_and_the_proxies_that_are_believed_are_there_when_somebo
         (&*value("admin_listen"), &*value("trusted_proxies")),
         ("127.0.0.1:8001", "10.0.0.0/8,::1/128")
     );
-    let both_free = [("HIVEOPS_LISTEN", "127.0.0.1:0"), ("HIVEOPS_ADMIN_LISTEN", "127.0.0.1:0")];
-    Case { env: &both_free, ..Case::default() }.loaded();
+    let both = |listen, admin| [("HIVEOPS_LISTEN", listen), ("HIVEOPS_ADMIN_LISTEN", admin)];
+    for (listen, admin) in [
+        ("127.0.0.1:0", "127.0.0.1:0"),
+        ("0.0.0.0:0", "127.0.0.1:0"),
+        ("0.0.0.0:8000", "127.0.0.1:8001"),
+        ("10.0.0.1:8000", "127.0.0.1:8000"),
+        ("0.0.0.0:8000", "[::1]:8000"),
+    ] {
+        Case { env: &both(listen, admin), ..Case::default() }.loaded();
+    }
+    for (listen, admin) in [
+        ("0.0.0.0:8000", "127.0.0.1:8000"),
+        ("127.0.0.1:8000", "0.0.0.0:8000"),
+        ("[::]:8000", "127.0.0.1:8000"),
+        ("[::1]:8000", "[::]:8000"),
+        ("[::]:8000", "0.0.0.0:8000"),
+    ] {
+        let mistakes = Case { env: &both(listen, admin), ..Case::default() }.mistakes();
+        let expected = format!("`{admin}` and HIVEOPS_LISTEN, `{listen}`, are the same port of one address");
+        assert!(mistakes.len() == 1 && mistakes[0].contains(&expected), "{listen} {admin}: {mistakes:?}");
+    }
     for (env, expected) in [
         (("HIVEOPS_ADMIN_LISTEN", "8001"), "is not an address and port"),
         (("HIVEOPS_ADMIN_LISTEN", "127.0.0.1:8000"), "`127.0.0.1:8000` is HIVEOPS_LISTEN already"),

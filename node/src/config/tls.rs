@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::ReadFile;
+pub use crate::tls::Validity;
 use crate::tls::{NoPair, Pair};
 
 /// The settings that name them.
@@ -16,8 +17,10 @@ pub struct TlsFiles {
     pub cert: PathBuf,
     /// Its key, as PEM.
     pub key: PathBuf,
-    /// Until when the certificate is good, in seconds since 1970.
-    pub not_after: u64,
+    /// When the node's certificate is good.
+    pub own: Validity,
+    /// When it and all those behind it are good at once.
+    pub chain: Validity,
 }
 
 /// What is wrong with one of the two settings.
@@ -55,7 +58,8 @@ pub(super) fn files(
     };
     match Pair::read(&certificate, &secret) {
         Ok(pair) => {
-            Ok(Some(TlsFiles { cert: cert.to_owned(), key: key.to_owned(), not_after: pair.not_after }))
+            let (cert, key) = (cert.to_owned(), key.to_owned());
+            Ok(Some(TlsFiles { cert, key, own: pair.own, chain: pair.chain }))
         }
         Err(NoPair::Certificate(problem)) => {
             let fix = "put the node's certificate there as PEM, and those of its issuers behind it";
@@ -96,15 +100,25 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_with_its_key_is_read_with_its_end() {
-        let identity = Authority::new().unwrap().issue(&["localhost"]).unwrap();
-        let read = move |path: &Path| {
-            Ok(if path == Path::new("c") { identity.certificate.clone() } else { identity.key.clone() })
+    fn a_certificate_with_its_key_is_read_with_its_time_and_that_of_those_behind_it() {
+        let authority = Authority::new().unwrap();
+        let identity = authority.issue_for(&["localhost"], 2_001..2_100).unwrap();
+        let behind = [1_990..2_050, 2_010..2_200].map(|years| authority.issue_for(&["a"], years).unwrap());
+        let read = |certificates: &[&str]| {
+            let (certificates, key) = (certificates.concat(), identity.key.clone());
+            let read = move |path: &Path| {
+                Ok(if path == Path::new("c") { certificates.clone() } else { key.clone() })
+            };
+            files(Some("c"), Some("k"), &read).unwrap().unwrap()
         };
-        let files = files(Some("c"), Some("k"), &read).unwrap().unwrap();
-        assert_eq!((files.cert.to_str(), files.key.to_str()), (Some("c"), Some("k")));
-        // rcgen's certificates are good until the year 4096.
-        assert_eq!(files.not_after, 67_090_118_400);
+        let alone = read(&[&identity.certificate]);
+        assert_eq!((alone.cert.to_str(), alone.key.to_str()), (Some("c"), Some("k")));
+        let own = Validity { not_before: 978_307_200, not_after: 4_102_444_800 };
+        assert_eq!((alone.own, alone.chain), (own, own));
+        let chain = read(&[&identity.certificate, &behind[0].certificate, &behind[1].certificate]);
+        // From the beginning of 2010 to that of 2050.
+        let narrowest = Validity { not_before: 1_262_304_000, not_after: 2_524_608_000 };
+        assert_eq!((chain.own, chain.chain), (own, narrowest));
     }
 
     #[test]

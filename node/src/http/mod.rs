@@ -71,7 +71,7 @@ pub(crate) struct Routers {
 pub(crate) fn routers(app: &Arc<App>) -> Routers {
     let (public, admin) = (public(app), probes().with_state(Arc::clone(app)).merge(admin(app)));
     let (public, admin) = match app.config.admin_listen {
-        Some(_) => (public.merge(probes().with_state(Arc::clone(app))), Some(admin)),
+        Some(_) => (public.merge(probes().with_state(Arc::clone(app))), Some(admin.merge(figures(app)))),
         None => (public.merge(admin), None),
     };
     Routers { public: guarded(public, app.clock), admin: admin.map(|admin| guarded(admin, app.clock)) }
@@ -102,6 +102,14 @@ fn admin(app: &Arc<App>) -> Router {
         .route(path::TRACE, get(routes::trace::show).route_layer(needs(Permission::Trace)))
         .route_layer(axum::middleware::from_fn_with_state(Arc::clone(app), access::required))
         .merge(metrics)
+        .with_state(Arc::clone(app))
+}
+
+/// Who watches a node by its admin listener wants to know whom it sees, too. The public one has this among others.
+fn figures(app: &Arc<App>) -> Router {
+    Router::new()
+        .route(path::WS_STATS, get(routes::stats::show))
+        .route_layer(axum::middleware::from_fn_with_state(Arc::clone(app), access::required))
         .with_state(Arc::clone(app))
 }
 

@@ -137,7 +137,7 @@ impl Tls {
             }
             match self.receive(socket) {
                 Ok(()) => {}
-                // It says the same again when it is asked the next time.
+                // It says the same when it is asked the next time, whether or not more has come.
                 Err(_) if filled > 0 => return Ok(filled),
                 Err(error) => return Err(error),
             }
@@ -147,15 +147,16 @@ impl Tls {
 
     /// Takes some of what the socket has, and answers what TLS itself asks.
     fn receive(&mut self, socket: &mut TcpStream) -> io::Result<()> {
-        match self.connection.read_tls(socket) {
-            Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(()),
-            result => result?,
-        };
+        let read = self.connection.read_tls(socket);
+        // Also when nothing came: what was wrong behind good data is said here, and not by the socket.
         let understood = self.connection.process_new_packets();
         // After an error this is the alert, which a peer that is still there gets to see.
         let flushed = self.flush(socket);
         understood.map_err(|error| io::Error::new(ErrorKind::InvalidData, error))?;
-        flushed.map(drop)
+        match read {
+            Err(error) if error.kind() != ErrorKind::Interrupted => Err(error),
+            Ok(_) | Err(_) => flushed.map(drop),
+        }
     }
 
     fn write(&mut self, socket: &mut TcpStream, slices: &[IoSlice<'_>]) -> io::Result<usize> {

@@ -12,6 +12,7 @@ use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 use tokio_rustls::TlsAcceptor;
 
+pub use pair::Validity;
 pub(crate) use pair::{NoPair, Pair};
 pub(crate) use reload::{Keeper, LoadError, Reload};
 

@@ -19,10 +19,39 @@ const TICKETS: usize = 1;
 #[derive(Debug, Clone)]
 pub(crate) struct Pair {
     pub(crate) config: Arc<ServerConfig>,
-    /// Until when the certificate is good, in seconds since 1970.
-    pub(crate) not_after: u64,
+    /// When the certificate is good.
+    pub(crate) own: Validity,
+    /// When it and those behind it are good at once.
+    pub(crate) chain: Validity,
     /// How its issuer numbers it.
     pub(crate) serial: String,
+}
+
+/// From when until when something is good, in seconds since 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Validity {
+    /// Not a second earlier.
+    pub not_before: u64,
+    /// Not a second later.
+    pub not_after: u64,
+}
+
+impl Validity {
+    fn of(certificate: &Certificate) -> Self {
+        let validity = &certificate.tbs_certificate.validity;
+        Self {
+            not_before: validity.not_before.to_unix_duration().as_secs(),
+            not_after: validity.not_after.to_unix_duration().as_secs(),
+        }
+    }
+
+    /// While both are.
+    fn and(self, other: Self) -> Self {
+        Self {
+            not_before: self.not_before.max(other.not_before),
+            not_after: self.not_after.min(other.not_after),
+        }
+    }
 }
 
 /// Why two texts are no pair.
@@ -47,9 +76,11 @@ impl Pair {
         };
         let read = Certificate::from_der(first)
             .map_err(|error| NoPair::Certificate(format!("its first certificate cannot be read: {error}")))?;
-        let tbs = &read.tbs_certificate;
-        let not_after = tbs.validity.not_after.to_unix_duration().as_secs();
-        let serial = tbs.serial_number.to_string();
+        let own = Validity::of(&read);
+        // What cannot be read of those behind it is for the peers to judge, who may not even need it.
+        let behind = chain[1..].iter().filter_map(|der| Certificate::from_der(der).ok());
+        let all = behind.fold(own, |all, certificate| all.and(Validity::of(&certificate)));
+        let serial = read.tbs_certificate.serial_number.to_string();
         let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|error| {
             NoPair::Key(match error {
                 pem::Error::NoItemsFound => "there is no key in it that needs no password".to_owned(),
@@ -64,7 +95,7 @@ impl Pair {
             }
             error => NoPair::Key(format!("its key cannot be used: {error}")),
         })?;
-        Ok(Self { config: Arc::new(config), not_after, serial })
+        Ok(Self { config: Arc::new(config), own, chain: all, serial })
     }
 }
 

@@ -105,7 +105,7 @@ impl Keeper {
             metrics: Arc::clone(metrics),
             node_id: node_id.clone(),
         };
-        keeper.metrics.tls_expires.set(seconds(pair.not_after));
+        keeper.metrics.tls_expires.set(seconds(pair.own.not_after));
         Ok(keeper)
     }
 
@@ -151,11 +151,11 @@ impl Keeper {
         let outcome = match pair {
             Ok(pair) => {
                 self.certificates.replace(pair.config);
-                self.metrics.tls_expires.set(seconds(pair.not_after));
+                self.metrics.tls_expires.set(seconds(pair.own.not_after));
                 tracing::info!(
                     node_id = %self.node_id,
                     serial = pair.serial,
-                    expires = pair.not_after,
+                    expires = pair.own.not_after,
                     "certificate loaded, new connections are shown it"
                 );
                 Reload::Loaded

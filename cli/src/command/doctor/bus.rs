@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use hiveops_node::config::{Address, BusUrl};
+use hiveops_node::config::{Address, BusUrl, RedisLayout};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Take};
 use tokio::net::TcpStream;
@@ -27,10 +27,15 @@ const REDIS_OLDEST: u64 = 7;
 /// updates are promised to arrive.
 const ROUND_TRIP_WARN: Duration = Duration::from_millis(100);
 
+/// What of an answer that makes no sense is worth showing.
+const EXCERPT_CHARS: usize = 80;
+
 /// What a server said of itself, and how long it took to say something.
 struct Said {
     what: String,
     round_trip: Duration,
+    /// Who took so long: of a sentinel, the master that it knows, because that is where publications go.
+    address: Address,
 }
 
 type Talk = BufReader<Take<TcpStream>>;
@@ -50,19 +55,19 @@ pub(super) async fn check(bus: &BusUrl) -> [Finding; 2] {
     let mut answers = Vec::new();
     for address in addresses {
         match timeout(ANSWER, hello(bus, address)).await.unwrap_or_else(|_| Err("does not answer".into())) {
-            Ok(said) => answers.push((address, said)),
+            Ok(said) => answers.push(said),
             Err(problem) => problems.push(format!("{address} {problem}")),
         }
     }
     [servers(bus, &answers, &problems), round_trip(&answers)]
 }
 
-fn servers(bus: &BusUrl, answers: &[(&Address, Said)], problems: &[String]) -> Finding {
+fn servers(bus: &BusUrl, answers: &[Said], problems: &[String]) -> Finding {
     let check = Check::BusServers;
     let fix = "start it, or correct HIVEOPS_BUS";
     match (answers.first(), problems) {
-        (Some((_, said)), []) => Finding::ok(check, format!("{bus} answers: {}", said.what)),
-        (Some((_, said)), problems) => {
+        (Some(said), []) => Finding::ok(check, format!("{bus} answers: {}", said.what)),
+        (Some(said), problems) => {
             let text = format!("{bus} answers: {}; but {}", said.what, problems.join(", "));
             Finding::warn(check, text, fix)
         }
@@ -70,12 +75,13 @@ fn servers(bus: &BusUrl, answers: &[(&Address, Said)], problems: &[String]) -> F
     }
 }
 
-fn round_trip(answers: &[(&Address, Said)]) -> Finding {
+fn round_trip(answers: &[Said]) -> Finding {
     let check = Check::BusRoundTrip;
-    let Some((address, slowest)) = answers.iter().max_by_key(|(_, said)| said.round_trip) else {
+    let Some(slowest) = answers.iter().max_by_key(|said| said.round_trip) else {
         return Finding::skip(check, "no server answers", "see bus.servers");
     };
-    let text = format!("{:.1} ms to {address} and back", slowest.round_trip.as_secs_f64() * 1_000.0);
+    let ms = slowest.round_trip.as_secs_f64() * 1_000.0;
+    let text = format!("{ms:.1} ms to {} and back", slowest.address);
     if slowest.round_trip < ROUND_TRIP_WARN {
         return Finding::ok(check, text);
     }
@@ -83,28 +89,79 @@ fn round_trip(answers: &[(&Address, Said)]) -> Finding {
 }
 
 async fn hello(bus: &BusUrl, address: &Address) -> Result<Said, String> {
+    let (mut talk, connected) = connect(address).await?;
+    match bus {
+        BusUrl::Redis(RedisLayout::Sentinel { master }, _) => {
+            let (what, round_trip) = redis_ping(&mut talk).await?;
+            let Some(at) = master_address(&mut talk, master).await? else {
+                return Ok(Said { what, round_trip, address: address.clone() });
+            };
+            let unusable = |problem| format!("says that the master `{master}` is {at}, which {problem}");
+            let (mut talk, _) = connect(&at).await.map_err(unusable)?;
+            let said = redis_hello(&mut talk, &at).await.map_err(unusable)?;
+            Ok(Said { what: format!("{}, the master `{master}` at {at}", said.what), ..said })
+        }
+        BusUrl::Redis(RedisLayout::Single { .. } | RedisLayout::Cluster, _) => {
+            redis_hello(&mut talk, address).await
+        }
+        BusUrl::Nats(_) | BusUrl::Embedded => {
+            let info = line(&mut talk).await?;
+            let what = nats(&info, matches!(bus, BusUrl::Nats(servers) if servers.tls))?;
+            // One that asks for TLS or a login hears nothing else first; a connection took as long as a question.
+            let is_open = !info.contains("\"auth_required\":true") && !info.contains("\"tls_required\":true");
+            let round_trip = if is_open { nats_ping(&mut talk).await? } else { connected };
+            Ok(Said { what, round_trip, address: address.clone() })
+        }
+    }
+}
+
+/// A connection, and how long it took.
+async fn connect(address: &Address) -> Result<(Talk, Duration), String> {
     let host = address.host.trim_start_matches('[').trim_end_matches(']');
     let began = Instant::now();
     let stream = TcpStream::connect((host, address.port)).await;
     let stream = stream.map_err(|error| format!("cannot be reached: {error}"))?;
     let connected = began.elapsed();
-    let mut talk = BufReader::new(stream.take(SAID_MAX));
-    match bus {
-        BusUrl::Redis(..) => {
-            let began = Instant::now();
-            say(&mut talk, "PING\r\n").await?;
-            let what = redis(&line(&mut talk).await?)?;
-            let round_trip = began.elapsed();
-            Ok(Said { what: redis_version(&mut talk).await?.unwrap_or(what), round_trip })
-        }
-        BusUrl::Nats(_) | BusUrl::Embedded => {
-            let info = line(&mut talk).await?;
-            let what = nats(&info)?;
-            // One that asks for TLS or a login hears nothing else first; a connection took as long as a question.
-            let is_open = !info.contains("\"auth_required\":true") && !info.contains("\"tls_required\":true");
-            let round_trip = if is_open { nats_ping(&mut talk).await? } else { connected };
-            Ok(Said { what, round_trip })
-        }
+    Ok((BufReader::new(stream.take(SAID_MAX)), connected))
+}
+
+async fn redis_hello(talk: &mut Talk, address: &Address) -> Result<Said, String> {
+    let (what, round_trip) = redis_ping(talk).await?;
+    let what = redis_version(talk).await?.unwrap_or(what);
+    Ok(Said { what, round_trip, address: address.clone() })
+}
+
+async fn redis_ping(talk: &mut Talk) -> Result<(String, Duration), String> {
+    let began = Instant::now();
+    say(talk, "PING\r\n").await?;
+    let what = redis(&line(talk).await?)?;
+    Ok((what, began.elapsed()))
+}
+
+/// Where a sentinel says that this master is; none where it says so only after a login.
+async fn master_address(talk: &mut Talk, master: &str) -> Result<Option<Address>, String> {
+    // Word by word with their lengths: the name may have quotes in it.
+    let words = ["SENTINEL", "get-master-addr-by-name", master];
+    let question: String = words.iter().map(|word| format!("${}\r\n{word}\r\n", word.len())).collect();
+    say(talk, &format!("*{}\r\n{question}", words.len())).await?;
+    let senseless = |answer: &str| {
+        let answer: String = answer.chars().take(EXCERPT_CHARS).collect();
+        Err(format!("does not say where the master `{master}` is, but `{answer}`"))
+    };
+    match line(talk).await?.as_str() {
+        "*2" => {}
+        "*-1" | "_" => return Err(format!("knows no master `{master}`")),
+        refusal if refusal.starts_with("-NOAUTH") => return Ok(None),
+        other => return senseless(other),
+    }
+    // Each of the two has its length on a line before it.
+    line(talk).await?;
+    let host = line(talk).await?;
+    line(talk).await?;
+    let port = line(talk).await?;
+    match port.parse() {
+        Ok(port) => Ok(Some(Address { host, port })),
+        Err(_) => senseless(&port),
     }
 }
 
@@ -113,11 +170,14 @@ async fn nats_ping(talk: &mut Talk) -> Result<Duration, String> {
     say(talk, "CONNECT {\"verbose\":false,\"name\":\"hiveops doctor\"}\r\nPING\r\n").await?;
     match line(talk).await?.as_str() {
         "PONG" => Ok(began.elapsed()),
-        other => Err(format!("answers a ping with `{}`", other.chars().take(80).collect::<String>())),
+        other => {
+            Err(format!("answers a ping with `{}`", other.chars().take(EXCERPT_CHARS).collect::<String>()))
+        }
     }
 }
 
-/// The version as the server tells it; none where it tells it only after a login, or to nobody.
+/// The version as the server tells it; none where it tells it only after a login, or to nobody. What else it says
+/// behind that is not read: there is nothing more to ask on this connection.
 async fn redis_version(talk: &mut Talk) -> Result<Option<String>, String> {
     say(talk, "INFO server\r\n").await?;
     let first = line(talk).await?;
@@ -153,7 +213,8 @@ async fn line(talk: &mut Talk) -> Result<String, String> {
     }
 }
 
-fn nats(line: &str) -> Result<String, String> {
+/// `tls` says that a node would connect by TLS or not at all.
+fn nats(line: &str, tls: bool) -> Result<String, String> {
     let info: Option<Value> = line.strip_prefix("INFO ").and_then(|json| serde_json::from_str(json).ok());
     let info = info.ok_or("is no NATS server")?;
     let version = info["version"].as_str().unwrap_or_default();
@@ -164,6 +225,10 @@ fn nats(line: &str) -> Result<String, String> {
     }
     if info["jetstream"] != Value::Bool(true) {
         return Err("has no JetStream: start it with -js".to_owned());
+    }
+    let speaks_tls = ["tls_required", "tls_available"].iter().any(|member| info[member] == Value::Bool(true));
+    if tls && !speaks_tls {
+        return Err("speaks no TLS, which tls:// asks for".to_owned());
     }
     Ok(format!("NATS {version} with JetStream"))
 }
@@ -179,15 +244,24 @@ fn redis(line: &str) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+    use std::thread::JoinHandle;
+
     use super::super::Level;
     use super::*;
 
     #[test]
     fn a_server_is_known_by_its_first_line() {
-        assert!(nats(r#"INFO {"version":"2.15.1","jetstream":true}"#).unwrap().contains("2.15.1"));
-        assert!(nats(r#"INFO {"version":"2.9.10","jetstream":true}"#).unwrap_err().contains("2.11"));
-        assert!(nats(r#"INFO {"version":"2.15.1"}"#).unwrap_err().contains("-js"));
-        assert!(nats("+PONG").is_err() && nats("").is_err());
+        assert!(nats(r#"INFO {"version":"2.15.1","jetstream":true}"#, false).unwrap().contains("2.15.1"));
+        assert!(nats(r#"INFO {"version":"2.9.10","jetstream":true}"#, false).unwrap_err().contains("2.11"));
+        assert!(nats(r#"INFO {"version":"2.15.1"}"#, false).unwrap_err().contains("-js"));
+        assert!(nats("+PONG", false).is_err() && nats("", false).is_err());
+        let info = |more: &str| format!(r#"INFO {{"version":"2.15.1","jetstream":true{more}}}"#);
+        for (more, by_tls) in
+            [("", false), (r#","tls_available":true"#, true), (r#","tls_required":true"#, true)]
+        {
+            assert_eq!((nats(&info(more), true).is_ok(), nats(&info(more), false).is_ok()), (by_tls, true));
+        }
         assert!(redis("+PONG").is_ok() && redis("-NOAUTH Authentication required.").is_ok());
         assert!(redis("-LOADING Redis is loading").unwrap_err().contains("LOADING"));
         assert!(redis("HTTP/1.1 400").is_err());
@@ -204,12 +278,13 @@ mod tests {
         assert!(check(&BusUrl::Embedded).await.iter().all(|finding| finding.level == Level::Skip));
     }
 
-    /// What the check says of a server that gives these answers, one for each time it is written to.
-    async fn of_server(scheme: &str, greeting: &str, answers: &[&'static str]) -> [Finding; 2] {
+    /// A server that gives these answers to one connection, one for each time it is written to.
+    fn serve(greeting: &str, answers: &[&str]) -> (SocketAddr, JoinHandle<()>) {
         use std::io::{Read as _, Write as _};
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let bus = format!("{scheme}://{}", listener.local_addr().unwrap()).parse().unwrap();
-        let (greeting, answers) = (greeting.to_owned(), answers.to_vec());
+        let address = listener.local_addr().unwrap();
+        let greeting = greeting.to_owned();
+        let answers: Vec<String> = answers.iter().map(|&answer| answer.to_owned()).collect();
         let server = std::thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
             stream.write_all(greeting.as_bytes()).unwrap();
@@ -218,7 +293,13 @@ mod tests {
                 stream.write_all(answer.as_bytes()).unwrap();
             }
         });
-        let findings = check(&bus).await;
+        (address, server)
+    }
+
+    /// What the check says of such a server.
+    async fn of_server(scheme: &str, greeting: &str, answers: &[&str]) -> [Finding; 2] {
+        let (address, server) = serve(greeting, answers);
+        let findings = check(&format!("{scheme}://{address}").parse().unwrap()).await;
         server.join().unwrap();
         findings
     }
@@ -243,12 +324,55 @@ mod tests {
         assert!(servers.level == Level::Ok && servers.text.contains("a password"), "{}", servers.text);
     }
 
+    #[tokio::test]
+    async fn a_sentinel_has_to_know_a_master_that_answers() {
+        let of_sentinel = async |answer: &str| {
+            let (sentinel, server) = serve("", &["+PONG\r\n", answer]);
+            let findings = check(&format!("redis+sentinel://{sentinel}/ops").parse().unwrap()).await;
+            server.join().unwrap();
+            (sentinel, findings)
+        };
+        let bulk = |text: String| format!("${}\r\n{text}\r\n", text.len());
+        let at = |address: SocketAddr| {
+            format!("*2\r\n{}{}", bulk(address.ip().to_string()), bulk(address.port().to_string()))
+        };
+        let about = "$40\r\n# Server\r\nredis_version:7.2.5\r\n\r\n";
+        let (master, server) = serve("", &["+PONG\r\n", about]);
+        let (_, [servers, trip]) = of_sentinel(&at(master)).await;
+        server.join().unwrap();
+        let known = format!("Redis 7.2.5, the master `ops` at {master}");
+        assert!(servers.level == Level::Ok && servers.text.contains(&known), "{}", servers.text);
+        assert!(trip.text.contains(&format!("to {master} and back")), "{}", trip.text);
+        // It knows none of this name; and it knows one that is not there any more, which `master` is by now.
+        let (_, [servers, _]) = of_sentinel("*-1\r\n").await;
+        assert!(
+            servers.level == Level::Fail && servers.text.contains("knows no master `ops`"),
+            "{}",
+            servers.text
+        );
+        let (_, [servers, _]) = of_sentinel(&at(master)).await;
+        let gone = format!("says that the master `ops` is {master}, which cannot be reached");
+        assert!(servers.level == Level::Fail && servers.text.contains(&gone), "{}", servers.text);
+        // A server that is no sentinel, and one that says so only to who logs in.
+        let (_, [servers, _]) = of_sentinel("-ERR unknown command\r\n").await;
+        assert!(servers.level == Level::Fail && servers.text.contains("unknown command"), "{}", servers.text);
+        let (sentinel, [servers, trip]) = of_sentinel("-NOAUTH first\r\n").await;
+        assert_eq!(servers.level, Level::Ok);
+        assert!(trip.text.contains(&format!("to {sentinel} and back")), "{}", trip.text);
+    }
+
+    #[tokio::test]
+    async fn a_server_without_tls_is_none_for_a_node_that_speaks_nothing_else() {
+        let info = "INFO {\"version\":\"2.12.1\",\"jetstream\":true}\r\n";
+        let [servers, _] = of_server("tls", info, &[]).await;
+        assert!(servers.level == Level::Fail && servers.text.contains("speaks no TLS"), "{}", servers.text);
+    }
+
     #[test]
     fn a_bus_that_is_far_away_is_worth_a_warning() {
-        let address = Address { host: "a".to_owned(), port: 1 };
         let level = |ms| {
-            let said = Said { what: String::new(), round_trip: Duration::from_millis(ms) };
-            round_trip(&[(&address, said)]).level
+            let address = Address { host: "a".to_owned(), port: 1 };
+            round_trip(&[Said { what: String::new(), round_trip: Duration::from_millis(ms), address }]).level
         };
         assert_eq!((level(99), level(100)), (Level::Ok, Level::Warn));
     }

@@ -22,8 +22,7 @@ pub(super) fn check(loaded: &Loaded) -> Vec<Finding> {
     let outermost = listeners.into_iter().flatten().find(|listen| !listen.ip().is_loopback());
     let secrets = loaded.shown.iter().filter(|shown| shown.setting.kind == Kind::Secret);
     let secrets = secrets.filter_map(|shown| Some((shown.setting.name, shown.file.as_deref()?)));
-    let key = loaded.config.tls.as_ref().map(|tls| ("tls_key", tls.key.as_path()));
-    let held: Vec<(&str, &Path)> = secrets.chain(key).collect();
+    let held: Vec<(&str, &Path)> = secrets.chain(named(&loaded.config)).collect();
     vec![
         exposure(outermost, auth.required, *profile),
         issuer(auth, !loaded.config.control.is_empty()),
@@ -31,6 +30,16 @@ pub(super) fn check(loaded: &Loaded) -> Vec<Finding> {
         query(auth),
         files(&held, *profile),
     ]
+}
+
+/// Files with a secret that a setting names: there is no other way to give it.
+fn named(config: &Config) -> impl Iterator<Item = (&str, &Path)> {
+    let files = [
+        ("tls_key", config.tls.as_ref().map(|tls| &tls.key)),
+        ("bus_key", config.bus_files.key.as_ref()),
+        ("bus_credentials", config.bus_files.credentials.as_ref()),
+    ];
+    files.into_iter().filter_map(|(name, path)| Some((name, path?.as_path())))
 }
 
 /// `outside` is a listener that other machines reach.

@@ -9,7 +9,7 @@ use hiveops_proto::path::HEALTH;
 use serde_json::Value;
 
 use super::{Check, Finding};
-use crate::api::{Api, Target};
+use crate::api::Api;
 
 pub(super) async fn port(check: Check, listen: SocketAddr, setting: &str, tls: Option<&TlsFiles>) -> Finding {
     match TcpListener::bind(listen) {
@@ -45,9 +45,8 @@ pub(super) async fn admin_port(listen: Option<SocketAddr>, tls: Option<&TlsFiles
 
 /// The version of the node that listens there, when it is one.
 async fn version_at(address: SocketAddr, tls: Option<&TlsFiles>) -> Option<String> {
-    let url = crate::address::node_url(address, tls);
-    // It is this node's certificate, whatever name it is reached by here.
-    let api = Api::new(Target { ca: tls.map(|files| files.cert.clone()), ..Target::of(url) }).ok()?;
+    // Its certificate may be an older one than the files have, and need not be for this address.
+    let api = Api::of_this_machine(crate::address::node_url(address, tls)).ok()?;
     let health = api.get(HEALTH).await.ok()?;
     health.get("contract_version")?;
     health.get("version").and_then(Value::as_str).map(str::to_owned)

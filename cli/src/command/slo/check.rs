@@ -18,7 +18,7 @@ use super::objectives::Objectives;
 use super::report::{Asked, NodeRead, Report};
 use super::tally::{Begin, Tally};
 use super::verdict::{is_wanted, judge};
-use crate::api::{Api, Target};
+use crate::api::{self, Api, Target};
 use crate::output::{self, Usage};
 use crate::serve::small_runtime;
 
@@ -59,10 +59,11 @@ pub(crate) struct Args {
     /// Another file with objectives, in the form of deploy/slo/objectives.json
     #[arg(long, value_name = "FILE")]
     objectives: Option<PathBuf>,
-    /// An objective that nothing happened for is no reason to fail
+    /// An objective that nothing happened for is no reason to fail; one that a node does not count is
     #[arg(long)]
     allow_no_data: bool,
-    /// A node of the cluster that is not among the addresses counts as one that could not be read
+    /// A node of the cluster that is not among the addresses counts as one that could not be read, and so does one
+    /// that does not say whom it sees
     #[arg(long)]
     whole_cluster: bool,
     /// How to print
@@ -76,7 +77,7 @@ Exit codes:
   1  at least one budget is burning
   2  the command line or the file with the objectives is wrong
   3  none is known to burn, but a node could not be read
-  4  none is known to burn, but there is no data for an objective";
+  4  none is known to burn, but there is no data for an objective, or a node does not export it";
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Output {
@@ -89,9 +90,26 @@ struct Watched {
     url: String,
     api: Arc<Api>,
     tally: Tally,
-    node_id: Option<String>,
+    /// As `stats` has it, or why it did not say.
+    node_id: Result<String, String>,
     /// Of the last scrape.
     error: Option<String>,
+    /// Of the first one, when the window began without this node.
+    missed_beginning: Option<String>,
+}
+
+impl Watched {
+    /// Why it does not count; none when both ends of the window were read. What was missed in between is in the
+    /// counters at its end.
+    fn unread(&self) -> Option<String> {
+        let missed = || {
+            let error = self.missed_beginning.as_ref()?;
+            Some(format!(
+                "nothing is known of the beginning of the window, when it could not be read: {error}"
+            ))
+        };
+        self.error.clone().or_else(missed)
+    }
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
@@ -109,13 +127,13 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
         anyhow::Ok(not_named)
     })?;
     let read: Vec<&Tally> =
-        nodes.iter().filter(|node| node.error.is_none()).map(|node| &node.tally).collect();
+        nodes.iter().filter(|node| node.unread().is_none()).map(|node| &node.tally).collect();
     let judged = judge(&objectives, &read);
     let nodes = nodes.iter().map(|node| NodeRead {
         url: node.url.clone(),
         node_id: node.node_id.clone(),
         resets: node.tally.resets(),
-        error: node.error.clone(),
+        error: node.unread(),
     });
     let report = Report { asked, nodes: nodes.collect(), not_named, judged };
     match args.output {
@@ -134,19 +152,24 @@ fn watched(args: &Args) -> anyhow::Result<Vec<Watched>> {
     let nodes = urls.into_iter().map(|url| {
         let api =
             Arc::new(Api::new(Target { url: url.clone(), ca: args.ca.clone(), token: args.token.clone() })?);
-        Ok(Watched { url, api, tally: Tally::default(), node_id: None, error: None })
+        let node_id = Err("was not asked".to_owned());
+        Ok(Watched { url, api, tally: Tally::default(), node_id, error: None, missed_beginning: None })
     });
     nodes.collect()
 }
 
 /// Asks each node who it is and whom it sees, and gives the nodes that nobody named. A node that does not
-/// say (a credential is missing, or only its metrics can be reached) is read all the same.
+/// say (a credential is missing) is read all the same, and the report knows that it was silent.
 async fn cluster(nodes: &mut [Watched]) -> anyhow::Result<Vec<String>> {
     let (mut named, mut there) = (BTreeSet::new(), BTreeSet::new());
-    for (at, answer) in
-        ask(nodes, |api| async move { api.get(WS_STATS).await.map_err(|error| error.to_string()) }).await
-    {
-        let Ok(stats) = answer else { continue };
+    for (at, answer) in ask(nodes, |api| async move { api.get(WS_STATS).await.map_err(in_a_line) }).await {
+        let stats = match answer {
+            Ok(stats) => stats,
+            Err(why) => {
+                nodes[at].node_id = Err(why);
+                continue;
+            }
+        };
         let ids = |pointer: &str, member: &str| -> Vec<String> {
             let list = stats.pointer(pointer).and_then(Value::as_array).into_iter().flatten();
             list.filter_map(|one| if member.is_empty() { one.as_str() } else { one[member].as_str() })
@@ -155,17 +178,25 @@ async fn cluster(nodes: &mut [Watched]) -> anyhow::Result<Vec<String>> {
         };
         there.extend(ids("/cluster/nodes", "node_id"));
         there.extend(ids("/cluster/missing", ""));
-        if let Some(id) = stats.get("node_id").and_then(Value::as_str) {
-            if !named.insert(id.to_owned()) {
-                let text = format!(
-                    "two addresses of --url lead to the node `{id}`; name each node once, and no balancer"
-                );
-                return Err(Usage(text).into());
-            }
-            nodes[at].node_id = Some(id.to_owned());
+        let Some(id) = stats.get("node_id").and_then(Value::as_str) else {
+            nodes[at].node_id = Err("its answer has no node_id".to_owned());
+            continue;
+        };
+        if !named.insert(id.to_owned()) {
+            let text = format!(
+                "two addresses of --url lead to the node `{id}`; name each node once, and no balancer"
+            );
+            return Err(Usage(text).into());
         }
+        nodes[at].node_id = Ok(id.to_owned());
     }
     Ok(there.difference(&named).cloned().collect())
+}
+
+/// With its causes, and without the lines below it that a problem document has.
+fn in_a_line(error: api::Error) -> String {
+    let text = format!("{:#}", anyhow::Error::from(error));
+    text.lines().next().unwrap_or_default().to_owned()
 }
 
 /// Scrapes every node until the window is over; once, when there is none.
@@ -173,28 +204,33 @@ async fn watch(nodes: &mut [Watched], objectives: &Objectives, window: Option<Du
     let begin = if window.is_some() { Begin::Window } else { Begin::Start };
     let end = Instant::now() + window.unwrap_or_default();
     let every = (window.unwrap_or_default() / SCRAPES_MAX).max(SCRAPE_EVERY_MIN);
+    let mut next = Instant::now() + every;
+    scrape(nodes, objectives, begin).await;
+    if begin == Begin::Start {
+        return;
+    }
+    for node in &mut *nodes {
+        node.missed_beginning.clone_from(&node.error);
+    }
     loop {
-        let next = Instant::now() + every;
+        sleep_until(next.min(end)).await;
+        next = Instant::now() + every;
         let is_last = Instant::now() >= end;
         scrape(nodes, objectives, begin).await;
         if is_last {
             return;
         }
-        sleep_until(next.min(end)).await;
     }
 }
 
 async fn scrape(nodes: &mut [Watched], objectives: &Objectives, begin: Begin) {
-    let page = |api: Arc<Api>| async move {
-        api.text(METRICS, PAGE_BYTES_MAX).await.map_err(|error| format!("{:#}", anyhow::Error::from(error)))
-    };
+    let page = |api: Arc<Api>| async move { api.text(METRICS, PAGE_BYTES_MAX).await.map_err(in_a_line) };
     for (at, answer) in ask(nodes, page).await {
         let samples = answer.and_then(|page| {
             parse(&page, |name| is_wanted(objectives, name)).map_err(|error| format!("its metrics: {error}"))
         });
         let node = &mut nodes[at];
         match samples {
-            // What was missed in between is in the counters; only the last scrape decides.
             Ok(samples) => {
                 node.tally.add(samples, begin);
                 node.error = None;

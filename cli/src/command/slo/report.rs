@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::verdict::{Judged, Outcome};
+use super::verdict::{Judged, Measured, Outcome};
 
 /// What the whole check comes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,8 +49,8 @@ pub(super) struct Asked {
 #[derive(Debug)]
 pub(super) struct NodeRead {
     pub(super) url: String,
-    /// None where `stats` did not say.
-    pub(super) node_id: Option<String>,
+    /// As `stats` has it, or why it did not say; whom else it sees is not known then either.
+    pub(super) node_id: Result<String, String>,
     pub(super) resets: u64,
     pub(super) error: Option<String>,
 }
@@ -69,30 +69,50 @@ impl Report {
     /// A budget that burns is certain even when a node could not be read; that none burns is not.
     pub(super) fn overall(&self) -> Overall {
         let unread = self.nodes.iter().any(|node| node.error.is_some())
-            || self.asked.whole_cluster && !self.not_named.is_empty();
-        let no_data = self.judged.iter().any(|one| matches!(one.outcome, Outcome::NoData(_)));
+            || self.asked.whole_cluster && !self.is_whole();
+        // That nothing happened may be expected. What a node does not export, it never counts.
+        let no_data = self.judged.iter().any(|one| match one.outcome {
+            Outcome::Measured(_) => false,
+            Outcome::NoData(_) => !self.asked.allow_no_data,
+            Outcome::Lacks { .. } => true,
+        });
         if self.judged.iter().any(|one| self.verdict(one) == Overall::Burning) {
             Overall::Burning
         } else if unread {
             Overall::Unread
-        } else if no_data && !self.asked.allow_no_data {
+        } else if no_data {
             Overall::NoData
         } else {
             Overall::Holds
         }
     }
 
+    /// Whether every node of the cluster is among those that were named. One that did not say whom it sees may be
+    /// in a cluster of many.
+    fn is_whole(&self) -> bool {
+        self.not_named.is_empty() && self.nodes.iter().all(|node| node.node_id.is_ok())
+    }
+
     fn verdict(&self, judged: &Judged) -> Overall {
+        let burns = |measured: &Measured| measured.burn > self.asked.max_burn;
         match &judged.outcome {
-            Outcome::NoData(_) => Overall::NoData,
-            Outcome::Measured(measured) if measured.burn > self.asked.max_burn => Overall::Burning,
+            Outcome::Measured(measured) | Outcome::Lacks { rest: Some(measured), .. } if burns(measured) => {
+                Overall::Burning
+            }
             Outcome::Measured(_) => Overall::Holds,
+            Outcome::NoData(_) | Outcome::Lacks { .. } => Overall::NoData,
         }
     }
 
     pub(super) fn json(&self) -> Value {
         let nodes = self.nodes.iter().map(|node| {
-            json!({"url": node.url, "node_id": node.node_id, "resets": node.resets, "error": node.error})
+            json!({
+                "url": node.url,
+                "node_id": node.node_id.as_ref().ok(),
+                "stats_error": node.node_id.as_ref().err(),
+                "resets": node.resets,
+                "error": node.error,
+            })
         });
         let objectives = self.judged.iter().map(|one| {
             let mut shown = json!({
@@ -100,14 +120,15 @@ impl Report {
                 "target": one.target,
                 "verdict": self.verdict(one).as_str(),
             });
-            match &one.outcome {
-                Outcome::NoData(why) => shown["detail"] = json!(why),
-                Outcome::Measured(measured) => {
-                    shown["bad"] = json!(measured.bad);
-                    shown["total"] = json!(measured.total);
-                    shown["error_ratio"] = json!(measured.error_ratio());
-                    shown["burn_rate"] = json!(measured.burn);
-                }
+            let (measured, detail) = parts(&one.outcome);
+            if let Some(detail) = detail {
+                shown["detail"] = json!(detail);
+            }
+            if let Some(measured) = measured {
+                shown["bad"] = json!(measured.bad);
+                shown["total"] = json!(measured.total);
+                shown["error_ratio"] = json!(measured.error_ratio());
+                shown["burn_rate"] = json!(measured.burn);
             }
             shown
         });
@@ -143,23 +164,41 @@ impl Report {
         if !self.not_named.is_empty() {
             lines.push(format!("not named with --url, so not read: {}", self.not_named.join(", ")));
         }
+        if self.asked.whole_cluster {
+            let mute = self.nodes.iter().filter_map(|node| Some((&node.url, node.node_id.as_ref().err()?)));
+            lines.extend(mute.map(|(url, why)| format!("does not say which nodes there are: {url}: {why}")));
+        }
         lines
     }
 
     fn row(&self, judged: &Judged) -> String {
         let target = percent(judged.target);
-        match &judged.outcome {
-            Outcome::NoData(why) => format!("{:14} {target:>8}  no data: {why}", judged.name),
-            Outcome::Measured(measured) => format!(
-                "{:14} {target:>8}  {:>9}  {:>10}  {:>12}  {:>9.2}  {}",
-                judged.name,
-                percent(1.0 - measured.error_ratio()),
-                measured.bad,
-                measured.total,
-                measured.burn,
-                self.verdict(judged).as_str()
-            ),
+        let (measured, detail) = parts(&judged.outcome);
+        let Some(measured) = measured else {
+            return format!("{:14} {target:>8}  no data: {}", judged.name, detail.unwrap_or_default());
+        };
+        let mut row = format!(
+            "{:14} {target:>8}  {:>9}  {:>10}  {:>12}  {:>9.2}  {}",
+            judged.name,
+            percent(1.0 - measured.error_ratio()),
+            measured.bad,
+            measured.total,
+            measured.burn,
+            self.verdict(judged).as_str()
+        );
+        if let Some(detail) = detail {
+            row.push_str(&format!(": {detail}"));
         }
+        row
+    }
+}
+
+/// What was measured, and what else there is to say.
+fn parts(outcome: &Outcome) -> (Option<&Measured>, Option<&str>) {
+    match outcome {
+        Outcome::Measured(measured) => (Some(measured), None),
+        Outcome::NoData(why) => (None, Some(why)),
+        Outcome::Lacks { why, rest } => (rest.as_ref(), Some(why)),
     }
 }
 
@@ -171,11 +210,14 @@ fn percent(share: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::verdict::Measured;
     use super::*;
 
     fn measured(bad: f64, burn: f64) -> Outcome {
         Outcome::Measured(Measured { bad, total: 1_000.0, burn })
+    }
+
+    fn lacks(rest: Option<Measured>) -> Outcome {
+        Outcome::Lacks { why: "x".to_owned(), rest }
     }
 
     fn report(outcomes: Vec<Outcome>, error: Option<&str>) -> Report {
@@ -186,7 +228,7 @@ mod tests {
         });
         let node = NodeRead {
             url: "http://n1".to_owned(),
-            node_id: None,
+            node_id: Ok("n1".to_owned()),
             resets: 0,
             error: error.map(str::to_owned),
         };
@@ -225,6 +267,41 @@ mod tests {
         assert_eq!(report.overall(), Overall::Holds);
         report.asked.whole_cluster = true;
         assert_eq!(report.overall(), Overall::Unread);
+        report.not_named.clear();
+        assert_eq!(report.overall(), Overall::Holds);
+    }
+
+    #[test]
+    fn a_node_that_does_not_say_whom_it_sees_leaves_open_whether_the_cluster_is_whole() {
+        let mut report = report(vec![measured(0.0, 0.0)], None);
+        report.nodes[0].node_id = Err("asks for a credential".to_owned());
+        assert_eq!(report.overall(), Overall::Holds);
+        assert!(!report.lines().iter().any(|line| line.contains("does not say")), "nobody asked");
+        report.asked.whole_cluster = true;
+        assert_eq!(report.overall(), Overall::Unread);
+        let line = "does not say which nodes there are: http://n1: asks for a credential";
+        assert_eq!(report.lines().last().unwrap(), line);
+        assert_eq!(report.json()["nodes"][0]["stats_error"], "asks for a credential");
+    }
+
+    #[test]
+    fn what_a_node_does_not_export_is_never_expected_and_hides_no_burn() {
+        let rest = |burn| Some(Measured { bad: 1.0, total: 1_000.0, burn });
+        for allow_no_data in [false, true] {
+            let overall = |outcome| {
+                let mut report = report(vec![outcome], None);
+                report.asked.allow_no_data = allow_no_data;
+                report.overall()
+            };
+            assert_eq!(overall(lacks(None)), Overall::NoData);
+            assert_eq!(overall(lacks(rest(0.5))), Overall::NoData);
+            assert_eq!(overall(lacks(rest(2.0))), Overall::Burning);
+        }
+        let report = report(vec![lacks(rest(2.0)), lacks(None)], None);
+        assert!(report.lines()[1].ends_with("      2.00  burning: x"), "{:?}", report.lines());
+        assert!(report.lines()[2].ends_with("  no data: x"), "{:?}", report.lines());
+        let objective = &report.json()["objectives"][0];
+        assert_eq!((&objective["detail"], &objective["burn_rate"]), (&json!("x"), &json!(2.0)));
     }
 
     #[test]

@@ -15,8 +15,15 @@ pub(super) struct Judged {
 #[derive(Debug, PartialEq)]
 pub(super) enum Outcome {
     Measured(Measured),
-    /// Nothing can be said, and why.
+    /// Nothing happened that counts, and how that is said.
     NoData(String),
+    /// A node does not export what is asked for: a page of something else, or another version.
+    Lacks {
+        /// Of the first such node.
+        why: String,
+        /// What the others counted, when that is something.
+        rest: Option<Measured>,
+    },
 }
 
 /// So much was bad, out of so much.
@@ -56,18 +63,22 @@ pub(super) fn judge(objectives: &Objectives, nodes: &[&Tally]) -> Vec<Judged> {
 }
 
 fn outcome(objective: &Objective, nodes: &[&Tally]) -> Outcome {
-    let counted: Result<Vec<(f64, f64)>, String> =
-        nodes.iter().map(|node| count(&objective.sli, node)).collect();
-    match counted {
-        Err(lack) => Outcome::NoData(lack),
-        Ok(counted) => {
-            let (bad, total) = counted.iter().fold((0.0, 0.0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
-            if total <= 0.0 {
-                return Outcome::NoData("nothing happened that it counts".to_owned());
+    let (mut bad, mut total, mut lack) = (0.0, 0.0, None);
+    for node in nodes {
+        match count(&objective.sli, node) {
+            Ok(counted) => {
+                bad += counted.0;
+                total += counted.1;
             }
-            let burn = bad / total / (1.0 - objective.target);
-            Outcome::Measured(Measured { bad, total, burn })
+            Err(why) => lack = lack.or(Some(why)),
         }
+    }
+    let burn = || bad / total / (1.0 - objective.target);
+    let measured = (total > 0.0).then(|| Measured { bad, total, burn: burn() });
+    match (lack, measured) {
+        (Some(why), rest) => Outcome::Lacks { why, rest },
+        (None, Some(measured)) => Outcome::Measured(measured),
+        (None, None) => Outcome::NoData("nothing happened that it counts".to_owned()),
     }
 }
 
@@ -145,7 +156,7 @@ mod tests {
     fn burn(outcome: Outcome) -> f64 {
         match outcome {
             Outcome::Measured(measured) => (measured.burn * 1_000.0).round() / 1_000.0,
-            Outcome::NoData(why) => panic!("{why}"),
+            Outcome::NoData(why) | Outcome::Lacks { why, .. } => panic!("{why}"),
         }
     }
 
@@ -188,12 +199,13 @@ mod tests {
     }
 
     #[test]
-    fn no_events_and_names_that_nobody_exports_are_no_data_and_not_good() {
+    fn no_events_are_told_from_names_that_nobody_exports_and_neither_is_good() {
         let why = |outcome| match outcome {
-            Outcome::NoData(why) => why,
-            Outcome::Measured(measured) => panic!("{measured:?}"),
+            Outcome::Lacks { why, rest: None } => why,
+            other => panic!("{other:?}"),
         };
-        assert_eq!(why(judged(&latency(0, 0), "latency")), "nothing happened that it counts");
+        let nothing = Outcome::NoData("nothing happened that it counts".to_owned());
+        assert_eq!(judged(&latency(0, 0), "latency"), nothing);
         assert!(
             why(judged("a_total 1\n", "latency"))
                 .contains("does not export `hiveops_ws_publish_to_socket_seconds`")
@@ -202,5 +214,16 @@ mod tests {
         assert!(why(judged(&other, "latency")).contains("no bucket that ends at 0.25"));
         let page = "hiveops_ws_connections_total 1\nhiveops_ws_handshakes_refused_total{reason=\"rate\"} 0\n";
         assert!(why(judged(page, "handshake")).contains("hiveops_ws_handshakes_refused_total"));
+    }
+
+    #[test]
+    fn a_node_that_lacks_a_metric_does_not_hide_what_the_others_counted() {
+        let Outcome::Lacks { why, rest: Some(rest) } =
+            judged_nodes(&["a_total 1\n", &latency(0, 100)], "latency")
+        else {
+            panic!("it is not said that one lacks it")
+        };
+        assert!(why.contains("does not export `hiveops_ws_publish_to_socket_seconds`"), "{why}");
+        assert_eq!((rest.bad, rest.total), (100.0, 100.0));
     }
 }

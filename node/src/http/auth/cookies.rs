@@ -84,6 +84,7 @@ fn is_loopback(headers: &HeaderMap) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Validity;
 
     fn of(host: &str) -> Vec<String> {
         over((Profile::Dev, None), host)
@@ -132,7 +133,8 @@ mod tests {
 
     #[test]
     fn a_node_that_ends_tls_gives_none_that_goes_over_a_plain_connection() {
-        let tls = TlsFiles { cert: "cert.pem".into(), key: "key.pem".into(), not_after: 0 };
+        let good = Validity { not_before: 0, not_after: 0 };
+        let tls = TlsFiles { cert: "cert.pem".into(), key: "key.pem".into(), own: good, chain: good };
         for host in ["localhost:8000", "127.0.0.1:8000", "ops.example"] {
             assert!(
                 over((Profile::Dev, Some(&tls)), host).iter().all(|cookie| cookie.ends_with("; Secure")),

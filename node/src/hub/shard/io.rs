@@ -106,7 +106,7 @@ impl Shard {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => {
-                    self.on_read_error(key, &error);
+                    self.on_socket_error(key, &error);
                     break;
                 }
             }
@@ -114,8 +114,8 @@ impl Shard {
         self.buffer = buffer;
     }
 
-    /// The socket is of no use any more; only TLS finds something to be invalid.
-    fn on_read_error(&mut self, key: u32, error: &std::io::Error) {
+    /// The socket is of no use any more; only TLS finds something to be invalid, and says so to who writes as well.
+    fn on_socket_error(&mut self, key: u32, error: &std::io::Error) {
         let reason = match error.kind() {
             ErrorKind::InvalidData => DisconnectReason::ProtocolError,
             _ => DisconnectReason::ClientGone,
@@ -291,10 +291,12 @@ impl Shard {
             pending.outbox.prepare(|omission| notice(&omission, shared, views));
             let slices = pending.outbox.slices();
             let due: usize = slices.iter().map(|slice| slice.len()).sum();
-            let Ok(written) = connection.socket.write(&slices) else {
-                return self.doom(key, DisconnectReason::ClientGone);
-            };
+            let written = connection.socket.write(&slices);
             drop(slices);
+            let written = match written {
+                Ok(written) => written,
+                Err(error) => return self.on_socket_error(key, &error),
+            };
             self.on_written(key, written, due);
             if written < due {
                 break;

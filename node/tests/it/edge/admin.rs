@@ -64,6 +64,11 @@ async fn the_other_listener_asks_for_credentials_as_before() {
     }
     let viewer = ("WS_AUTH_TOKEN_ROLE", "viewer");
     let node = Node::start(&[ADMIN, AUTH[0], AUTH[1], viewer]).await;
+    // Figures are for everybody who is let in, there as on the public one.
+    let stats = "/api/dashboard/websocket/stats";
+    let unknown = node.admin_call("GET", stats).send().await;
+    assert_eq!(unknown.refusal(), (401, "unauthorized".to_owned()));
+    assert_eq!(bearer(node.admin_call("GET", stats)).send().await.status, 200);
     for (method, path) in &MOVED[2..] {
         let answer = bearer(node.admin_call(method, path)).text("{}").send().await;
         assert_eq!(answer.refusal(), (403, "forbidden".to_owned()), "{path}");
@@ -73,7 +78,7 @@ async fn the_other_listener_asks_for_credentials_as_before() {
 #[tokio::test]
 async fn both_say_how_the_node_is_and_everything_else_stays_where_it_was() {
     let node = Node::start(&[ADMIN]).await;
-    for path in ["/health", "/livez", "/readyz"] {
+    for path in ["/health", "/livez", "/readyz", "/api/dashboard/websocket/stats"] {
         for call in [node.call("GET", path), node.admin_call("GET", path)] {
             assert_eq!(call.send().await.status, 200, "{path}");
         }
@@ -85,7 +90,6 @@ async fn both_say_how_the_node_is_and_everything_else_stays_where_it_was() {
         "/api/dashboard/websocket/contract",
         "/api/dashboard/websocket/limits",
         "/api/dashboard/websocket/health",
-        "/api/dashboard/websocket/stats",
         "/api/openapi.json",
         "/api/v1/agents",
         "/api/v1/tasks",

@@ -1,5 +1,6 @@
 //! Peers that speak no TLS, half of it, or break it: they end in time, are counted, and hurt nobody else.
 
+use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use rustls::ClientConnection;
@@ -9,10 +10,15 @@ use tokio::net::TcpStream;
 
 use super::client::{Manner, Secured};
 use crate::harness::soon;
-use crate::raw::{QUIET, handshake, ping_message};
+use crate::raw::{PONG, QUIET, TEXT, frame, handshake, ping_message};
 
 const TLS: &str = r#"hiveops_ws_handshakes_refused_total{reason="tls"}"#;
 const TIMEOUT: &str = r#"hiveops_ws_handshakes_refused_total{reason="timeout"}"#;
+
+/// A record as TLS 1.3 has them, whose content nobody encrypted.
+fn garbage() -> Vec<u8> {
+    [&[23, 3, 3, 0, 64][..], &[7; 64]].concat()
+}
 
 /// Sends this and reads to the end.
 async fn answer_to(secured: &Secured, bytes: &[u8]) -> Vec<u8> {
@@ -79,14 +85,69 @@ async fn garbage_in_the_middle_ends_that_session_alone() {
         assert!(soon("bytes", bad.read_buf(&mut read)).await.unwrap() > 0);
     }
     let (mut socket, _) = bad.into_inner();
-    // A record as TLS 1.3 has them, whose content nobody encrypted.
-    socket.write_all(&[&[23, 3, 3, 0, 64][..], &[7; 64]].concat()).await.unwrap();
+    socket.write_all(&garbage()).await.unwrap();
     let mut alert = Vec::new();
     let _ = soon("the end", socket.read_to_end(&mut alert)).await;
     assert_eq!(alert.first(), Some(&23), "it is told, by an encrypted alert");
     secured
         .metric_reaches(r#"hiveops_ws_disconnections_total{reason="protocol_error"}"#, |value| value == 1.0)
         .await;
+    good.send_text(&ping_message("alive")).await;
+    assert_eq!(good.wait_for("pong").await["correlation_id"], "alive");
+}
+
+#[tokio::test]
+async fn garbage_behind_good_data_ends_the_session_at_once() {
+    let secured = Secured::start(&[]).await;
+    let pings = |pad| frame(TEXT, format!(r#"{{"type":"ping","pad":"{}"}}"#, "x".repeat(pad)).as_bytes());
+    let pongs = |count| frame(PONG, &[b'x'; 120]).repeat(count);
+    // What is answered, and what is not; short enough to be read together with what follows, and too long for it.
+    let goods = [pings(0), pings(3_000), pings(9_000), pongs(1), pongs(24), pongs(70)];
+    for (count, good) in goods.iter().enumerate() {
+        let mut stream = secured.stream().await;
+        stream.write_all(&handshake(QUIET, &[])).await.unwrap();
+        let mut read = Vec::new();
+        while !String::from_utf8_lossy(&read).contains("dashboard_initialized") {
+            assert!(soon("bytes", stream.read_buf(&mut read)).await.unwrap() > 0);
+        }
+        let (mut socket, mut connection) = stream.into_inner();
+        let mut wire = Vec::new();
+        for _ in 0..2 {
+            connection.writer().write_all(good).unwrap();
+            while connection.wants_write() {
+                connection.write_tls(&mut wire).unwrap();
+            }
+        }
+        wire.extend(garbage());
+        socket.write_all(&wire).await.unwrap();
+        // It sends nothing more, and stays.
+        let reason = r#"hiveops_ws_disconnections_total{reason="protocol_error"}"#;
+        secured.metric_reaches(reason, |value| value == count as f64 + 1.0).await;
+        drop(socket);
+    }
+}
+
+#[tokio::test]
+async fn garbage_after_the_nodes_leave_hurts_nobody() {
+    let secured = Secured::start(&[("HIVEOPS_SHARDS", "1")]).await;
+    let mut good = secured.connect("dashboard?subscriptions=", &Manner::default()).await;
+    let mut bad = secured.stream().await;
+    bad.write_all(&handshake(&format!("{QUIET}&connection_id=bad"), &[])).await.unwrap();
+    let mut read = Vec::new();
+    while !String::from_utf8_lossy(&read).contains("dashboard_initialized") {
+        assert!(soon("bytes", bad.read_buf(&mut read)).await.unwrap() > 0);
+    }
+    assert_eq!(secured.call("POST", "/api/dashboard/websocket/disconnect/bad", None).await.0, 200);
+    // The node's close frame, and the leave that TLS takes behind it.
+    soon("the leave", bad.read_to_end(&mut read)).await.unwrap();
+    let (mut socket, _) = bad.into_inner();
+    let mut ticks = tokio::time::interval(Duration::from_millis(20));
+    soon("the end of the socket", async {
+        while socket.write_all(&garbage()).await.is_ok() {
+            ticks.tick().await;
+        }
+    })
+    .await;
     good.send_text(&ping_message("alive")).await;
     assert_eq!(good.wait_for("pong").await["correlation_id"], "alive");
 }
