@@ -116,14 +116,19 @@ async fn serve(
     let timeout = *accepting.head_timeout.borrow();
     let deadline = Instant::now() + timeout;
     let mut shutdown = std::pin::pin!(shutdown);
-    // Cancel-safe: nothing is read.
+    // Cancel-safe: nothing is taken.
     let begun = tokio::select! {
         () = &mut shutdown => return,
-        begun = tokio::time::timeout_at(deadline, socket.readable()) => begun,
+        begun = tokio::time::timeout_at(deadline, has_begun(&socket)) => begun,
     };
-    if begun.is_err() {
-        count_timeout(&accepting);
-        return;
+    match begun {
+        Ok(true) => {}
+        // It went away without a word.
+        Ok(false) => return,
+        Err(_) => {
+            count_timeout(&accepting);
+            return;
+        }
     }
     // Frames are written whole; waiting for more to send with them only costs time.
     let _ = socket.set_nodelay(true);
@@ -136,9 +141,22 @@ async fn serve(
     // The semaphore is never closed.
     let Ok(place) = place else { return };
     let waited = deadline.max(Instant::now() + WORKING_FOR);
-    let encrypted = encrypted(socket, peer, &accepting, (waited, place), shutdown.as_mut());
-    let Some((stream, place)) = Box::pin(encrypted).await else { return };
-    Box::pin(answer(stream, peer, router, (accepting, timeout, waited), place, shutdown)).await;
+    let shaking = boxed(|| encrypted(socket, peer, &accepting, (waited, place), shutdown.as_mut()));
+    let Some((stream, place)) = shaking.await else { return };
+    boxed(|| answer(stream, peer, router, (accepting, timeout, waited), place, shutdown)).await;
+}
+
+/// A future that is made where it stays: one that is moved to its box has its room in the caller's as well.
+fn boxed<F: Future>(make: impl FnOnce() -> F) -> Pin<Box<F>> {
+    Box::pin(make())
+}
+
+/// Waits for a connection's first byte, and leaves it there; false when there comes none.
+///
+/// To ask the runtime whether the socket is readable would not do: it believes that of every new one until a
+/// read has found nothing.
+async fn has_begun(socket: &TcpStream) -> bool {
+    socket.peek(&mut [0]).await.is_ok_and(|bytes| bytes > 0)
 }
 
 /// Shakes hands where connections are encrypted, within the time for the whole of the handshake; nothing when the
@@ -247,4 +265,30 @@ fn count_timeout(accepting: &Accepting) {
 
 fn count_refused(accepting: &Accepting, refusal: HandshakeRefusal) {
     accepting.metrics.handshakes_refused.with_label_values(&[refusal.as_str()]).inc();
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use futures_util::poll;
+    use tokio::io::AsyncWriteExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_has_begun_with_its_first_byte_and_not_before() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (socket, _) = listener.accept().await.unwrap();
+        let mut begun = Box::pin(has_begun(&socket));
+        assert!(poll!(&mut begun).is_pending(), "a silent one gets no buffers");
+        client.write_all(b"G").await.unwrap();
+        assert!(begun.await);
+        assert!(has_begun(&socket).await, "the byte is still there");
+        drop(client);
+        let mut byte = [0];
+        assert_eq!(socket.try_read(&mut byte).unwrap(), 1);
+        assert!(!has_begun(&socket).await, "its end is no beginning");
+    }
 }
