@@ -1,8 +1,9 @@
 //! The publisher: some threads, each with one keep-alive connection, that publish at a fixed rate. A group of
 //! publications that is due at one time goes out in one write, one request right behind the other (HTTP
-//! pipelining), and its answers are read after it. Each publication is stamped with the clock just before its
-//! request is written. All of one subscription go through the same thread, so that their order is that of
-//! their numbers.
+//! pipelining), and its answers are read after it. Each publication is stamped with the time at which it was
+//! due, not with that at which it was written: a server that keeps its publisher waiting would otherwise hide
+//! how late it is (coordinated omission). All of one subscription go through the same thread, so that their
+//! order is that of their numbers.
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -151,7 +152,7 @@ impl Publisher {
 
 fn run(plan: &Plan, number: u32, outlet: &mut Outlet, clock: Clock, stopped: &Receiver<()>) -> Published {
     let mut published = Published::of(plan);
-    let began = Instant::now();
+    let (began, began_nanos) = (Instant::now(), clock.nanos());
     let interval = Duration::from_secs(1) / plan.rate;
     for group in 0..plan.groups() {
         let seqs = group.saturating_mul(plan.burst)..group.saturating_add(1).saturating_mul(plan.burst);
@@ -170,7 +171,8 @@ fn run(plan: &Plan, number: u32, outlet: &mut Outlet, clock: Clock, stopped: &Re
             break;
         }
         published.late += u64::from(began.elapsed() > due + interval);
-        let item = |seq: &u32| (plan.channels.of_publication(*seq), plan.data(*seq, clock.nanos()));
+        let due_nanos = began_nanos.saturating_add(u64::try_from(due.as_nanos()).unwrap_or(u64::MAX));
+        let item = |seq: &u32| (plan.channels.of_publication(*seq), plan.data(*seq, due_nanos));
         let items: Vec<(usize, String)> = own.iter().map(item).collect();
         published.begun += items.len() as u64;
         for (seq, outcome) in own.iter().zip(outlet.publish(&items)) {
