@@ -10,7 +10,7 @@ use hiveops_proto::NodeId;
 use opentelemetry::KeyValue;
 use opentelemetry_otlp::tonic_types::metadata::MetadataMap;
 use opentelemetry_otlp::{
-    ExporterBuildError, Protocol, SpanExporter, WithExportConfig as _, WithHttpConfig as _,
+    ExporterBuildError, Protocol, RetryPolicy, SpanExporter, WithExportConfig as _, WithHttpConfig as _,
     WithTonicConfig as _,
 };
 use opentelemetry_sdk::Resource;
@@ -72,11 +72,14 @@ pub(crate) fn start(
     Ok((Arc::new(tracer), Exporter { exporter, queue, batch, bounds, metrics, failed: 0 }))
 }
 
+// Neither tries again, which the crate does by default: whatever waits for a receiver that is overloaded holds
+// up what comes after it, and one whose answer was lost would get the same spans twice.
+
 fn grpc(config: &Config) -> Result<SpanExporter, ExporterError> {
     let headers = http::HeaderMap::try_from(&headers(config)).map_err(|_| ExporterError::Headers)?;
     let builder = SpanExporter::builder().with_tonic().with_endpoint(config.endpoint.as_str());
     let builder = builder.with_timeout(config.timeout).with_metadata(MetadataMap::from_headers(headers));
-    Ok(builder.build()?)
+    Ok(builder.with_retry_policy(RetryPolicy::disabled()).build()?)
 }
 
 fn http(config: &Config) -> Result<SpanExporter, ExporterError> {
@@ -84,7 +87,8 @@ fn http(config: &Config) -> Result<SpanExporter, ExporterError> {
     let client = reqwest::Client::builder().no_proxy().timeout(config.timeout).build()?;
     let builder = SpanExporter::builder().with_http().with_http_client(client);
     let builder = builder.with_protocol(Protocol::HttpBinary).with_endpoint(config.endpoint.as_str());
-    Ok(builder.with_timeout(config.timeout).with_headers(headers(config)).build()?)
+    let builder = builder.with_timeout(config.timeout).with_headers(headers(config));
+    Ok(builder.with_retry_policy(RetryPolicy::disabled()).build()?)
 }
 
 fn headers(config: &Config) -> std::collections::HashMap<String, String> {

@@ -189,6 +189,31 @@ async fn a_receiver_that_hangs_costs_spans_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn what_a_receiver_refuses_is_not_sent_again() {
+    for (protocol, receiver) in
+        [("grpc", Receiver::overloaded_grpc().await), ("http/protobuf", Receiver::overloaded_http().await)]
+    {
+        let more = [
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol),
+            ("OTEL_TRACES_SAMPLER", "always_on"),
+            ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "1"),
+        ];
+        let node = start("n1", "embedded", &receiver.url, &more).await;
+        node.publish("project_index", "project_index_event", json!({"n": 1})).await;
+        let dropped = "hiveops_trace_spans_dropped_total{reason=\"export_failed\"}";
+        // One span in each batch.
+        let failed = node.metric_reaches(dropped, |count| count >= 3.0).await;
+        // The one that is under way has not failed yet.
+        let sent = receiver.refused() as f64;
+        let failed_later = node.metric(dropped).await;
+        assert!(
+            failed <= sent && sent <= failed_later + 1.0,
+            "{protocol}: {sent} requests, {failed_later} failed"
+        );
+    }
+}
+
+#[tokio::test]
 async fn the_queue_of_spans_is_bounded_and_a_stop_does_not_wait_for_a_long_deadline() {
     let receiver = Receiver::hanging().await;
     let more = [
