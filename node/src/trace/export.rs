@@ -4,7 +4,7 @@
 //! sent within their time, are dropped and counted.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hiveops_proto::NodeId;
 use opentelemetry::KeyValue;
@@ -36,6 +36,8 @@ pub(crate) struct Exporter {
     /// What is sent next.
     batch: Vec<SpanData>,
     bounds: Batch,
+    /// How long one request may take; the crate below does not say that it took longer.
+    request_within: Duration,
     metrics: Arc<Metrics>,
     /// Batches that failed since one was taken.
     failed: u64,
@@ -69,7 +71,9 @@ pub(crate) fn start(
     let dropped = metrics.spans_dropped.clone();
     let tracer = Tracer::new(config.sampler, spans, dropped, clock, shards);
     let (batch, bounds, metrics) = (Vec::new(), config.batch, Arc::clone(metrics));
-    Ok((Arc::new(tracer), Exporter { exporter, queue, batch, bounds, metrics, failed: 0 }))
+    let request_within = config.timeout;
+    let exporter = Exporter { exporter, queue, batch, bounds, request_within, metrics, failed: 0 };
+    Ok((Arc::new(tracer), exporter))
 }
 
 // Neither tries again, which the crate does by default: whatever waits for a receiver that is overloaded holds
@@ -133,13 +137,27 @@ impl Exporter {
             let batch = std::mem::take(&mut self.batch);
             let count = batch.len() as u64;
             let outcome = tokio::select! {
-                outcome = send(&self.exporter, batch, self.bounds.timeout) => outcome,
+                outcome = self.send(batch) => outcome,
                 () = &mut over => {
                     self.give_up(count);
                     return;
                 }
             };
             self.note(count, outcome);
+        }
+    }
+
+    /// Sends one batch. The receiver's words are not logged: it was sent headers that are secret.
+    async fn send(&self, batch: Vec<SpanData>) -> Result<(), SpanDropped> {
+        let begun = Instant::now();
+        match tokio::time::timeout(self.bounds.timeout, self.exporter.export(batch)).await {
+            Ok(Ok(())) => Ok(()),
+            Err(_) | Ok(Err(OTelSdkError::Timeout(_))) => Err(SpanDropped::Timeout),
+            // A request that was cut off is an internal failure to the crate, as one that was refused is.
+            Ok(Err(_)) if begun.elapsed() >= self.request_within => Err(SpanDropped::Timeout),
+            Ok(Err(OTelSdkError::AlreadyShutdown | OTelSdkError::InternalFailure(_))) => {
+                Err(SpanDropped::ExportFailed)
+            }
         }
     }
 
@@ -168,17 +186,6 @@ impl Exporter {
                 }
                 self.failed += 1;
             }
-        }
-    }
-}
-
-/// Sends one batch. The receiver's words are not logged: it was sent headers that are secret.
-async fn send(exporter: &SpanExporter, batch: Vec<SpanData>, within: Duration) -> Result<(), SpanDropped> {
-    match tokio::time::timeout(within, exporter.export(batch)).await {
-        Ok(Ok(())) => Ok(()),
-        Err(_) | Ok(Err(OTelSdkError::Timeout(_))) => Err(SpanDropped::Timeout),
-        Ok(Err(OTelSdkError::AlreadyShutdown | OTelSdkError::InternalFailure(_))) => {
-            Err(SpanDropped::ExportFailed)
         }
     }
 }

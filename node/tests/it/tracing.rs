@@ -181,10 +181,13 @@ async fn a_receiver_that_is_away_costs_spans_and_nothing_else() {
 #[tokio::test]
 async fn a_receiver_that_hangs_costs_spans_and_nothing_else() {
     for protocol in ["grpc", "http/protobuf"] {
-        let receiver = Receiver::hanging().await;
-        let more = [("OTEL_EXPORTER_OTLP_PROTOCOL", protocol), ("OTEL_BSP_EXPORT_TIMEOUT", "50")];
-        check_away(&receiver.url, &more, "timeout").await;
-        assert!(receiver.connections() > 0);
+        // The time of a whole batch, and of one request.
+        for setting in ["OTEL_BSP_EXPORT_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT"] {
+            let receiver = Receiver::hanging().await;
+            let more = [("OTEL_EXPORTER_OTLP_PROTOCOL", protocol), (setting, "50")];
+            check_away(&receiver.url, &more, "timeout").await;
+            assert!(receiver.connections() > 0);
+        }
     }
 }
 
