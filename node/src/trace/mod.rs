@@ -27,7 +27,7 @@ pub(crate) use context::TraceParent;
 pub(crate) use origin::Origin;
 pub(crate) use report::Report;
 pub(crate) use tally::{Lost, Tally};
-pub(crate) use tracer::{About, Published, Tracer};
+pub(crate) use tracer::{About, Published, Publishing, Tracer};
 
 use crate::bus::Stored;
 use crate::catalog::{Catalog, SubId};

@@ -100,6 +100,17 @@ impl Tracer {
         Self { sampler, queue, dropped, clock, shards, ids: RandomIdGenerator::default(), scope }
     }
 
+    /// One that keeps every trace, and where its spans come out.
+    #[cfg(test)]
+    pub(crate) fn of_all(
+        dropped: IntCounterVec,
+        clock: Clock,
+        shards: usize,
+    ) -> (Arc<Self>, mpsc::Receiver<SpanData>) {
+        let (queue, spans) = mpsc::channel(DELIVERY_EVENTS_MAX);
+        (Arc::new(Self::new(Sampler::ALL, queue, dropped, clock, shards)), spans)
+    }
+
     /// A node begins to publish.
     pub(crate) fn publishing(&self, origin: &Origin) -> Publishing {
         let parent = origin.parent;
