@@ -172,18 +172,18 @@ impl Hub {
     /// Has every shard close its books within a time, and adds them up. One that does not answer is in the sum
     /// with its last ones, and so is one that has ended.
     pub(crate) async fn audit(&self, within: Duration) -> Audit {
-        let shards = self.inner.mailboxes.iter().zip(&self.inner.gauges);
-        let asked = shards.map(|(mailbox, gauges)| async move {
-            let answered = tokio::time::timeout(within, mailbox.audit()).await;
-            // An error says that the shard has ended, and its last books are its final ones.
-            (answered.is_ok(), gauges.books())
-        });
-        let mut audit = Audit { books: Books::default(), unanswered: 0 };
-        for (answered, books) in futures_util::future::join_all(asked).await {
-            audit.books.add(&books);
-            audit.unanswered += usize::from(!answered);
-        }
-        audit
+        let asked = self.inner.mailboxes.iter().map(|mailbox| tokio::time::timeout(within, mailbox.audit()));
+        let answers = futures_util::future::join_all(asked).await;
+        // An error in time says that the shard has ended, and its last books are its final ones.
+        let unanswered = answers.iter().filter(|answer| answer.is_err()).count();
+        Audit { books: self.books(), unanswered }
+    }
+
+    /// The books that the shards have shown last, whoever asked for them. They never go back.
+    pub(crate) fn books(&self) -> Books {
+        let mut books = Books::default();
+        self.inner.gauges.iter().for_each(|gauges| books.add(&gauges.books()));
+        books
     }
 
     /// Ends every session, each in its turn, and then the shards. Called again, it gives those who are left
