@@ -195,6 +195,24 @@ async fn the_books_of_every_node_are_in_an_audit() {
 }
 
 #[tokio::test]
+async fn a_trace_names_the_node_that_did_not_answer() {
+    let bench = Bench::new();
+    let nodes = bench.nodes(&["n1", "n2"]).await;
+    let (id, now) = (CorrelationId::new("c-1").unwrap(), Timestamp::from_millis(0));
+    let trace = async || {
+        let own = NodeTrace::empty(now);
+        serde_json::to_value(nodes[0].cluster.trace(own, &id, now).await).unwrap()
+    };
+    let whole = trace().await;
+    assert_eq!(whole["cluster"], json!({"status": "complete", "missing": []}));
+    assert_eq!(whole["nodes"].as_array().unwrap().len(), 2);
+    bench.mute("n2");
+    let part = trace().await;
+    assert_eq!(part["cluster"], json!({"status": "partial", "missing": ["n2"]}));
+    assert_eq!(part["nodes"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
 async fn a_node_that_leaves_is_missed_by_nobody() {
     let bench = Bench::new();
     let nodes = bench.nodes(&["n1", "n2"]).await;
