@@ -146,6 +146,29 @@ async fn a_publisher_that_has_decided_against_it_is_not_traced_and_one_that_says
     );
 }
 
+#[tokio::test]
+async fn a_node_that_drains_tells_of_every_fan_out_after_a_shard_has_ended() {
+    const COUNT: usize = 5;
+    let receiver = Receiver::http().await;
+    let node = start("n1", "embedded", &receiver.url, &[("OTEL_TRACES_SAMPLER", "always_on")]).await;
+    // One on each shard.
+    let path = "dashboard?subscriptions=tasks";
+    let (mut first, mut second) = (Socket::joined(&node, path).await, Socket::joined(&node, path).await);
+    let drain = node.call("POST", "/api/dashboard/websocket/drain?seconds=3600").send().await;
+    assert_eq!(drain.status, 202);
+    first.rest().await;
+    node.metric_reaches("hiveops_ws_connections_active", |count| count == 1.0).await;
+    for n in 0..COUNT {
+        let call = node.broadcast("tasks", "task_update").header("X-Correlation-ID", "late");
+        call.json(&json!({"id": "a", "n": n})).send().await.ok();
+        assert_eq!(second.wait_for("task_update").await["data"]["n"], n);
+    }
+    let spans = receiver.spans_of("late", 3 * COUNT).await;
+    let fan_outs: Vec<&Seen> = spans.iter().filter(|seen| seen.span.name == "fan_out").collect();
+    assert_eq!(fan_outs.len(), COUNT, "{spans:#?}");
+    assert!(fan_outs.iter().all(|seen| seen.number("delivered") == Some(1)), "{fan_outs:#?}");
+}
+
 /// Publications are delivered whatever the receiver does, the count says so, and the node ends in time.
 async fn check_away(url: &str, more: &[(&str, &str)], reason: &str) {
     let all = [("OTEL_TRACES_SAMPLER", "always_on"), ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "1")];
