@@ -7,7 +7,7 @@ use hiveops_proto::path::TRACE;
 use serde_json::Value;
 
 use crate::api::{Api, Target};
-use crate::output::{self, shown};
+use crate::output::{self, plain, shown};
 use crate::serve::small_runtime;
 
 /// Which update, and how to print.
@@ -83,7 +83,7 @@ fn verdict(report: &Value) -> Vec<String> {
     if let Some(left_out @ 1..) = report.get("left_out").and_then(Value::as_u64) {
         lines.push(format!("left out      {left_out} more entries, for which there was no room"));
     }
-    let missing: Vec<&str> = list(report, "/cluster/missing").filter_map(Value::as_str).collect();
+    let missing: Vec<String> = list(report, "/cluster/missing").map(|id| shown(Some(id))).collect();
     let complete = text(report, "/cluster/status") == "complete";
     lines.push(match (complete, missing.as_slice()) {
         (true, _) => format!("cluster       complete: {} nodes answered", list(report, "/nodes").count()),
@@ -143,7 +143,8 @@ fn delivery(node: &Value) -> String {
     }
     line.push_str(&ends(node));
     let dropped = node.get("dropped").and_then(Value::as_object).into_iter().flatten();
-    let dropped: Vec<String> = dropped.map(|(why, count)| format!("{count} dropped ({why})")).collect();
+    let dropped = dropped.map(|(why, count)| format!("{} dropped ({})", shown(Some(count)), plain(why)));
+    let dropped: Vec<String> = dropped.collect();
     dropped.iter().for_each(|why| line.push_str(&format!(", {why}")));
     if let Some(enqueued @ 1..) = node.get("enqueued").and_then(Value::as_u64) {
         line.push_str(&format!("; {enqueued} had to wait"));
