@@ -7,7 +7,7 @@ use hiveops_proto::path::TRACE;
 use serde_json::Value;
 
 use crate::api::{Api, Target};
-use crate::output::{self, plain, shown};
+use crate::output::{self, Usage, plain, shown};
 use crate::serve::small_runtime;
 
 /// Which update, and how to print.
@@ -32,8 +32,13 @@ enum Format {
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let id = args.correlation_id.as_str();
+    if matches!(id, "." | "..") {
+        // Every client takes it out of the address, percent-encoded or not.
+        return Err(Usage(format!("`{id}` is a step in an address, and cannot be asked for as an id")).into());
+    }
     let api = Api::new(args.target)?;
-    let path = TRACE.replace("{correlation_id}", args.correlation_id.as_str());
+    let path = TRACE.replace("{correlation_id}", id);
     let report = small_runtime()?.block_on(api.get(&path))?;
     match args.output {
         Format::Json => output::json(&report)?,
@@ -73,10 +78,11 @@ fn verdict(report: &Value) -> Vec<String> {
     let (id, since) = (text(report, "/correlation_id"), text(report, "/reaches_back_to"));
     match report.get("result").and_then(Value::as_str) {
         Some("left") => lines.push(format!(
-            "left          {id} was made before {since}, which is how far the rings of all nodes reach back"
+            "left          {id} was made before {since}, which is how far the rings of the nodes that answered reach \
+             back"
         )),
         Some("not_found") => lines.push(format!(
-            "not found     no node has seen {id} since {since}; what is older has left the rings"
+            "not found     no node that answered has seen {id} since {since}; what is older has left the rings"
         )),
         _ => {}
     }
@@ -240,7 +246,7 @@ mod tests {
         let lines_of = |result| lines(&report(result));
         assert_eq!(lines_of("not_found").len(), 2);
         assert!(
-            lines_of("not_found")[0].contains("no node has seen c-1 since T0"),
+            lines_of("not_found")[0].contains("no node that answered has seen c-1 since T0"),
             "{:?}",
             lines_of("not_found")
         );
