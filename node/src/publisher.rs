@@ -15,7 +15,13 @@ use crate::bus::{Ack, Bus, Expect, Publish, PublishError, Repeat};
 use crate::catalog::{Catalog, Checked, Invalid};
 use crate::telemetry::metrics::{Metrics, Refusal};
 use crate::time::Clock;
-use crate::trace::{About, Acceptance, Origin, Published as Ended, Refusal as Untaken, TraceParent, Traces};
+use crate::trace::{
+    About, Acceptance, Origin, Published as Ended, Publishing, Refusal as Untaken, TraceParent, Tracer,
+    Traces,
+};
+
+/// Why a publication has no end that anybody heard of.
+const GIVEN_UP: &str = "given_up";
 
 /// Publishes; cheap to clone.
 #[derive(Clone)]
@@ -100,58 +106,27 @@ impl Publisher {
 
     /// Returns once the log has stored the publication, or with the reason why it has not.
     pub(crate) async fn publish(&self, request: Request<'_>) -> Result<Published, Refused> {
-        let correlation_id = request.correlation_id.clone();
-        let (subscription, message_type) = (request.subscription, request.message_type);
-        let (origin, at, begun) = (Origin::current(), self.clock.timestamp(), Instant::now());
+        let (origin, at) = (Origin::current(), self.clock.timestamp());
         let span = self.traces.tracer().map(|tracer| (tracer, tracer.publishing(&origin)));
         let context = span.as_ref().map(|(_, span)| span.context()).or(origin.parent);
+        let mut attempt = Attempt {
+            publisher: self,
+            correlation_id: request.correlation_id.clone(),
+            subscription: request.subscription,
+            message_type: request.message_type,
+            origin,
+            at,
+            begun: Instant::now(),
+            span,
+            is_over: false,
+        };
         let result = self.try_publish(request, context, at).await;
+        attempt.is_over = true;
         match &result {
-            Ok(published) => self.traces.accepted(&Acceptance {
-                correlation_id: &correlation_id,
-                sub: published.checked.sub,
-                message_type: &published.message_type,
-                epoch: &published.ack.epoch,
-                seq: published.ack.seq,
-                duplicate: published.ack.duplicate,
-                origin: &origin,
-                at,
-                stored_within: begun.elapsed(),
-            }),
-            Err(refused) => {
-                log_refused(refused, &correlation_id, subscription, message_type);
-                self.metrics.publications_refused.with_label_values(&[refusal(refused).as_str()]).inc();
-                self.not_taken(
-                    refused,
-                    &Untaken {
-                        correlation_id: &correlation_id,
-                        subscription,
-                        message_type,
-                        reason: reason(refused),
-                        origin: &origin,
-                        at,
-                    },
-                );
-            }
-        }
-        if let Some((tracer, span)) = &span {
-            let names = (shown(subscription), shown(message_type));
-            let about =
-                About { correlation_id: &correlation_id, subscription: names.0, message_type: names.1 };
-            let how = match &result {
-                Ok(Published { ack, .. }) => Ended::Stored { seq: ack.seq, duplicate: ack.duplicate },
-                Err(refused) => Ended::Refused(reason(refused)),
-            };
-            tracer.published(span, about, &origin, how);
+            Ok(published) => attempt.stored(published),
+            Err(refused) => attempt.refused(refused),
         }
         result
-    }
-
-    /// Whoever lost a race looks again, which is no refusal.
-    fn not_taken(&self, refused: &Refused, untaken: &Untaken<'_>) {
-        if !matches!(refused, Refused::Bus(PublishError::WrongExpected { .. })) {
-            self.traces.refused(untaken);
-        }
     }
 
     async fn try_publish(
@@ -196,6 +171,95 @@ impl Publisher {
         let max = self.max_bytes();
         let bytes = data.as_str().len() as u64;
         if bytes <= max { Ok(()) } else { Err(Refused::TooLarge { bytes, max }) }
+    }
+}
+
+/// A publication on its way. Whoever wants it may be gone before the log answers: a request is dropped with its
+/// connection, and when its time is over. The log may store it all the same, so that is told as well.
+struct Attempt<'a> {
+    publisher: &'a Publisher,
+    correlation_id: CorrelationId,
+    subscription: &'a str,
+    message_type: &'a str,
+    origin: Origin,
+    at: Timestamp,
+    begun: Instant,
+    span: Option<(&'a Tracer, Publishing)>,
+    /// Whether it is known what came of it.
+    is_over: bool,
+}
+
+impl Attempt<'_> {
+    fn stored(&self, published: &Published) {
+        let Published { checked, message_type, ack } = published;
+        self.publisher.traces.accepted(&Acceptance {
+            correlation_id: &self.correlation_id,
+            sub: checked.sub,
+            message_type,
+            epoch: &ack.epoch,
+            seq: ack.seq,
+            duplicate: ack.duplicate,
+            origin: &self.origin,
+            at: self.at,
+            stored_within: self.begun.elapsed(),
+        });
+        self.end_span(Ended::Stored { seq: ack.seq, duplicate: ack.duplicate });
+    }
+
+    fn refused(&self, refused: &Refused) {
+        log_refused(refused, &self.correlation_id, self.subscription, self.message_type);
+        self.count(refusal(refused));
+        // Whoever lost a race looks again, which is no refusal.
+        if !matches!(refused, Refused::Bus(PublishError::WrongExpected { .. })) {
+            self.note(reason(refused));
+        }
+        self.end_span(Ended::Refused(reason(refused)));
+    }
+
+    fn given_up(&self) {
+        tracing::warn!(
+            correlation_id = %self.correlation_id,
+            r#type = shown(self.message_type),
+            subscription = shown(self.subscription),
+            reason = GIVEN_UP,
+            "publisher has gone before the log answered, which may have the publication"
+        );
+        self.count(Refusal::GivenUp);
+        self.note(GIVEN_UP);
+        self.end_span(Ended::Refused(GIVEN_UP));
+    }
+
+    fn count(&self, why: Refusal) {
+        self.publisher.metrics.publications_refused.with_label_values(&[why.as_str()]).inc();
+    }
+
+    fn note(&self, reason: &'static str) {
+        self.publisher.traces.refused(&Untaken {
+            correlation_id: &self.correlation_id,
+            subscription: self.subscription,
+            message_type: self.message_type,
+            reason,
+            origin: &self.origin,
+            at: self.at,
+        });
+    }
+
+    fn end_span(&self, how: Ended) {
+        let Some((tracer, span)) = &self.span else { return };
+        let about = About {
+            correlation_id: &self.correlation_id,
+            subscription: shown(self.subscription),
+            message_type: shown(self.message_type),
+        };
+        tracer.published(span, about, &self.origin, how);
+    }
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.given_up();
+        }
     }
 }
 
@@ -252,5 +316,81 @@ fn reason(refused: &Refused) -> &'static str {
         Refused::Bus(PublishError::StateFull { .. }) => "state_full",
         Refused::Bus(PublishError::Timeout) => "bus_timeout",
         Refused::Bus(PublishError::Unavailable(_)) => "bus_unavailable",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+    use hiveops_proto::{Limits, SubscriptionName};
+
+    use super::*;
+    use crate::board::testing::catalog;
+    use crate::bus::{Call, Follow, Intake, Signal, Unavailable};
+    use crate::catalog::SubId;
+    use crate::hub::testing::control;
+
+    /// A bus that never answers.
+    struct Silent;
+
+    impl Bus for Silent {
+        fn publish(&self, _: Publish) -> Call<'_, Result<Ack, PublishError>> {
+            Box::pin(std::future::pending())
+        }
+        fn follow(&self) -> Call<'_, Result<Box<dyn Follow>, Unavailable>> {
+            Box::pin(std::future::pending())
+        }
+        fn open(&self, _: Vec<(SubId, SubscriptionName)>) -> Call<'_, Result<(), Unavailable>> {
+            Box::pin(std::future::pending())
+        }
+        fn probe(&self, _: u64) -> Call<'_, Result<(), Unavailable>> {
+            Box::pin(std::future::pending())
+        }
+        fn tell(&self, _: Signal) -> Call<'_, Result<(), Unavailable>> {
+            Box::pin(std::future::pending())
+        }
+        fn intake(&self) -> Option<Box<dyn Intake>> {
+            None
+        }
+        fn shutdown(&self) -> Call<'_, ()> {
+            Box::pin(std::future::pending())
+        }
+        fn kind(&self) -> &'static str {
+            "silent"
+        }
+    }
+
+    #[test]
+    fn a_publisher_that_goes_before_the_log_answers_leaves_an_entry_a_count_and_a_span() {
+        let (known, clock) = (catalog(), Clock::start());
+        let metrics = Metrics::new(known.names()).unwrap();
+        let (tracer, mut spans) = Tracer::of_all(metrics.spans_dropped.clone(), clock, 1);
+        let traces = Traces::new(&known, clock, Some(tracer));
+        let (_, catalog) = watch::channel(known);
+        let (_, control) = watch::channel(control(Limits::default()));
+        let publisher = Publisher::new(
+            Arc::new(Silent),
+            catalog,
+            control,
+            clock,
+            Arc::clone(&metrics),
+            Arc::clone(&traces),
+        );
+        let id = CorrelationId::new("c-1").unwrap();
+        let data = Payload::parse("{}").unwrap();
+        let mut publishing =
+            Box::pin(publisher.publish(Request::new("tasks", "task_event", data, id.clone())));
+        assert!(publishing.as_mut().now_or_never().is_none());
+        assert!(traces.find(&id).refused.is_empty() && spans.try_recv().is_err());
+        drop(publishing);
+        let found = traces.find(&id);
+        let [refused] = found.refused.as_slice() else { panic!("{found:?}") };
+        assert_eq!((refused.subscription.as_str(), refused.reason.as_str()), ("tasks", GIVEN_UP));
+        assert_eq!(metrics.publications_refused.with_label_values(&[GIVEN_UP]).get(), 1);
+        let span = spans.try_recv().unwrap();
+        assert_eq!(
+            (span.name.as_ref(), span.status),
+            ("publish", opentelemetry::trace::Status::error(GIVEN_UP))
+        );
     }
 }

@@ -7,7 +7,7 @@ use hiveops_proto::path::TRACE;
 use serde_json::Value;
 
 use crate::api::{Api, Target};
-use crate::output::{self, shown};
+use crate::output::{self, Usage, plain, shown};
 use crate::serve::small_runtime;
 
 /// Which update, and how to print.
@@ -32,8 +32,13 @@ enum Format {
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let id = args.correlation_id.as_str();
+    if matches!(id, "." | "..") {
+        // Every client takes it out of the address, percent-encoded or not.
+        return Err(Usage(format!("`{id}` is a step in an address, and cannot be asked for as an id")).into());
+    }
     let api = Api::new(args.target)?;
-    let path = TRACE.replace("{correlation_id}", args.correlation_id.as_str());
+    let path = TRACE.replace("{correlation_id}", id);
     let report = small_runtime()?.block_on(api.get(&path))?;
     match args.output {
         Format::Json => output::json(&report)?,
@@ -73,17 +78,18 @@ fn verdict(report: &Value) -> Vec<String> {
     let (id, since) = (text(report, "/correlation_id"), text(report, "/reaches_back_to"));
     match report.get("result").and_then(Value::as_str) {
         Some("left") => lines.push(format!(
-            "left          {id} was made before {since}, which is how far the rings of all nodes reach back"
+            "left          {id} was made before {since}, which is how far the rings of the nodes that answered reach \
+             back"
         )),
         Some("not_found") => lines.push(format!(
-            "not found     no node has seen {id} since {since}; what is older has left the rings"
+            "not found     no node that answered has seen {id} since {since}; what is older has left the rings"
         )),
         _ => {}
     }
     if let Some(left_out @ 1..) = report.get("left_out").and_then(Value::as_u64) {
         lines.push(format!("left out      {left_out} more entries, for which there was no room"));
     }
-    let missing: Vec<&str> = list(report, "/cluster/missing").filter_map(Value::as_str).collect();
+    let missing: Vec<String> = list(report, "/cluster/missing").map(|id| shown(Some(id))).collect();
     let complete = text(report, "/cluster/status") == "complete";
     lines.push(match (complete, missing.as_slice()) {
         (true, _) => format!("cluster       complete: {} nodes answered", list(report, "/nodes").count()),
@@ -143,7 +149,8 @@ fn delivery(node: &Value) -> String {
     }
     line.push_str(&ends(node));
     let dropped = node.get("dropped").and_then(Value::as_object).into_iter().flatten();
-    let dropped: Vec<String> = dropped.map(|(why, count)| format!("{count} dropped ({why})")).collect();
+    let dropped = dropped.map(|(why, count)| format!("{} dropped ({})", shown(Some(count)), plain(why)));
+    let dropped: Vec<String> = dropped.collect();
     dropped.iter().for_each(|why| line.push_str(&format!(", {why}")));
     if let Some(enqueued @ 1..) = node.get("enqueued").and_then(Value::as_u64) {
         line.push_str(&format!("; {enqueued} had to wait"));
@@ -239,7 +246,7 @@ mod tests {
         let lines_of = |result| lines(&report(result));
         assert_eq!(lines_of("not_found").len(), 2);
         assert!(
-            lines_of("not_found")[0].contains("no node has seen c-1 since T0"),
+            lines_of("not_found")[0].contains("no node that answered has seen c-1 since T0"),
             "{:?}",
             lines_of("not_found")
         );

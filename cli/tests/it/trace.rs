@@ -33,5 +33,8 @@ fn one_command_finds_where_an_update_went() {
     assert_eq!((json.code, &report["publications"][0]["totals"]["delivered"]), (Some(0), &1.into()));
     let nothing = hiveops(&["trace", "never", "--url", &url]);
     assert_eq!(nothing.code, Some(1), "{}", nothing.out);
-    assert!(nothing.out.contains("no node has seen never since 2"), "{}", nothing.out);
+    assert!(nothing.out.contains("no node that answered has seen never since 2"), "{}", nothing.out);
+    let step = hiveops(&["trace", "..", "--url", &url]);
+    assert_eq!(step.code, Some(2), "{}", step.err);
+    assert!(step.err.contains("cannot be asked for"), "{}", step.err);
 }

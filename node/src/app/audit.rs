@@ -7,7 +7,8 @@ use prometheus::IntCounter;
 
 use super::App;
 use crate::cluster::{NodeBooks, SubscriptionBooks};
-use crate::hub::{Account, Audit, Dropped};
+use crate::hub::{Account, Audit, Books, Dropped};
+use crate::telemetry::metrics::Metrics;
 
 /// How long a scrape waits for shards that are busy: it stays well within 100 ms. The books of one that does
 /// not answer in time are those of the last time, which counters may show.
@@ -17,12 +18,19 @@ const SCRAPE_WITHIN: Duration = Duration::from_millis(50);
 const AUDIT_WITHIN: Duration = Duration::from_millis(400);
 
 impl App {
-    /// Brings the metrics of publications up to date.
-    pub(crate) async fn refresh_books(&self) {
-        let Audit { books, .. } = self.hub.audit(SCRAPE_WITHIN).await;
-        let metrics = &self.metrics;
+    /// Brings the metrics up to date and reads them in one turn: what another scrape adds meanwhile is in none or
+    /// in all of them.
+    pub(crate) async fn scrape<T>(&self, read: impl FnOnce(&Metrics) -> T) -> T {
+        self.hub.audit(SCRAPE_WITHIN).await;
         let _turn = self.counted.lock();
-        let up_to = |counter: &IntCounter, now: u64| counter.inc_by(now.saturating_sub(counter.get()));
+        // Not the books that were just heard: another scrape may have heard later ones, and had its turn first.
+        self.show_books(&self.hub.books());
+        self.refresh_gauges();
+        read(&self.metrics)
+    }
+
+    fn show_books(&self, books: &Books) {
+        let metrics = &self.metrics;
         for (sub, name) in self.publisher.catalog().interned().iter() {
             let (account, name) = (books.account(sub), [name.as_str()]);
             up_to(&metrics.recipients.with_label_values(&name), account.recipients);
@@ -46,6 +54,11 @@ impl App {
         let subscriptions = interned.map(|(sub, name)| (name.clone(), entry(books.account(sub))));
         NodeBooks { complete: unanswered == 0, subscriptions: subscriptions.collect() }
     }
+}
+
+/// Brings a counter to what it is where it is kept. Only in one's turn: two at once would add the same twice.
+pub(super) fn up_to(counter: &IntCounter, now: u64) {
+    counter.inc_by(now.saturating_sub(counter.get()));
 }
 
 fn entry(account: &Account) -> SubscriptionBooks {

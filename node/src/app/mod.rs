@@ -18,9 +18,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use hiveops_proto::Limits;
 use parking_lot::Mutex;
-use prometheus::IntCounter;
 use serde_json::{Value, json};
 
+use audit::up_to;
 pub(crate) use control_link::Control;
 pub(crate) use drain::Drain;
 use resume::Received;
@@ -61,8 +61,8 @@ pub(crate) struct App {
     shared: Arc<Shared>,
     /// How far the shards have been told.
     received: Arc<Received>,
-    /// Held while counts that are kept elsewhere are added to the metrics, so that two scrapes do not add
-    /// the same.
+    /// Held while counts that are kept elsewhere are added to the metrics and all are read, so that two scrapes
+    /// neither add the same nor read what the other has half added.
     counted: Mutex<()>,
     started: Moment,
     /// Sockets that the process may hold, less what it needs for itself.
@@ -141,8 +141,8 @@ impl App {
         self.clock.moment().millis_since(self.started) / 1_000
     }
 
-    /// Gauges are read from what owns the thing, when somebody asks.
-    pub(crate) fn refresh_gauges(&self) {
+    /// Gauges are read from what owns the thing, when somebody asks and has the turn (`counted`).
+    fn refresh_gauges(&self) {
         let metrics = &self.metrics;
         let count = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
         metrics.connections_active.set(count(self.hub.sessions()));
@@ -161,8 +161,6 @@ impl App {
             let gauge = metrics.subscriptions.with_label_values(&[name.as_str()]);
             gauge.set(count(self.hub.joined(sub)));
         }
-        let _turn = self.counted.lock();
-        let up_to = |counter: &IntCounter, now: u64| counter.inc_by(now.saturating_sub(counter.get()));
         up_to(&metrics.log_lines_dropped, crate::telemetry::log::log_lines_dropped());
         if let Some(counts) = self.bus.counts() {
             let now = |count: &AtomicU64| count.load(Ordering::Relaxed);

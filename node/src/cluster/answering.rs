@@ -1,8 +1,11 @@
 //! What a node does for the others: it announces itself, answers what they ask, and forgets who is gone.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use hiveops_proto::{ConnectionId, CorrelationId};
 use tokio::sync::mpsc;
 
@@ -10,13 +13,17 @@ use super::books::NodeBooks;
 use super::claims::Verdict;
 use super::figures::NodeFigures;
 use super::members::{ANNOUNCE_EVERY, Lost};
-use super::message::{Answer, Disconnect, Here, Question, Reply, Say, Speaker};
+use super::message::{Answer, Disconnect, Here, Question, Reply, Say, SignalDropped, Speaker};
 use super::{ANSWER_WITHIN, Cluster};
 use crate::bus::Call;
 use crate::trace::NodeTrace;
 
 /// Questions of others that may wait; what is more is dropped, and its asker gets no answer in time.
 pub(super) const ASKED_MAX: usize = 1_024;
+
+/// Questions that wait for a shard at one time; what is more is dropped like one that finds no room. Each is a
+/// person's or a script's, so there are never many, and each has its answer or its end within [`ANSWER_WITHIN`].
+const SLOW_MAX: usize = 256;
 
 /// What the node itself must know or do to answer.
 pub(crate) trait Local: Send + Sync {
@@ -55,10 +62,13 @@ impl Answering {
         Self { cluster, received }
     }
 
-    pub(crate) async fn run(mut self, local: Arc<dyn Local>, shutdown: impl Future<Output = ()>) {
+    pub(crate) async fn run(self, local: Arc<dyn Local>, shutdown: impl Future<Output = ()>) {
+        let Self { cluster, mut received } = self;
+        let (cluster, local) = (&cluster, local.as_ref());
         tokio::pin!(shutdown);
         let mut ticks = tokio::time::interval(ANNOUNCE_EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut slow = FuturesUnordered::new();
         loop {
             // All are cancel-safe: what is not taken is still there.
             let received = tokio::select! {
@@ -66,20 +76,43 @@ impl Answering {
                 biased;
                 () = &mut shutdown => return,
                 _ = ticks.tick() => None,
-                received = self.received.recv() => received,
+                never = drive(&mut slow) => match never {},
+                received = received.recv() => received,
             };
-            let (cluster, local) = (&self.cluster, local.as_ref());
             let (within, work): (Duration, Call<'_, ()>) = match received {
                 None => (ANNOUNCE_EVERY, Box::pin(announce(cluster, local))),
+                Some(received) if is_slow(&received.what) => {
+                    if slow.len() < SLOW_MAX {
+                        slow.push(tokio::time::timeout(ANSWER_WITHIN, answer(cluster, local, received)));
+                    } else {
+                        cluster.drop_signal(SignalDropped::Overloaded);
+                    }
+                    continue;
+                }
                 Some(received) => (ANSWER_WITHIN, Box::pin(answer(cluster, local, received))),
             };
             tokio::select! {
                 // An announcement or an answer that is dropped half way is as one that was lost.
                 () = &mut shutdown => return,
+                never = drive(&mut slow) => match never {},
                 _ = tokio::time::timeout(within, work) => {}
             }
         }
     }
+}
+
+/// Whether its answer waits for a shard, which may be busy for longer than a claim waits for its own.
+fn is_slow(question: &Question) -> bool {
+    match question {
+        Question::Audit | Question::Disconnect(_) => true,
+        Question::Stats | Question::Trace { .. } | Question::Claim { .. } | Question::Unknown => false,
+    }
+}
+
+/// Goes on with all of them as long as it is asked to; has no end of its own.
+async fn drive<F: Future>(slow: &mut FuturesUnordered<F>) -> Infallible {
+    while slow.next().await.is_some() {}
+    std::future::pending().await
 }
 
 /// Forgets who is gone, and renews this node's lease.

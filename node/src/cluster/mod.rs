@@ -162,9 +162,13 @@ impl Cluster {
             Say::Unknown => Err(SignalDropped::Unknown),
         });
         if let Err(reason) = heard {
-            self.inner.metrics.cluster_signals_dropped.with_label_values(&[reason.as_str()]).inc();
-            tracing::debug!(node_id = %self.inner.me.node_id, reason = reason.as_str(), "signal dropped");
+            self.drop_signal(reason);
         }
+    }
+
+    fn drop_signal(&self, reason: SignalDropped) {
+        self.inner.metrics.cluster_signals_dropped.with_label_values(&[reason.as_str()]).inc();
+        tracing::debug!(node_id = %self.inner.me.node_id, reason = reason.as_str(), "signal dropped");
     }
 
     fn here(&self, from: &Speaker, here: Here) -> Result<(), SignalDropped> {

@@ -1,6 +1,7 @@
 //! Several nodes on a bus that is a list of them: what they tell each other, and what each concludes.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use hiveops_proto::{CorrelationId, NodeId};
 use serde_json::{Value, json};
@@ -40,11 +41,15 @@ impl Voice for Speech {
 
 /// The sessions of one node.
 #[derive(Default)]
-struct Sessions(Mutex<BTreeSet<ConnectionId>>);
+struct Sessions {
+    held: Mutex<BTreeSet<ConnectionId>>,
+    /// Whether the shard that has them is too busy to say anything.
+    busy: AtomicBool,
+}
 
 impl Local for Sessions {
     fn figures(&self) -> NodeFigures {
-        figures(self.0.lock().len() as u64)
+        figures(self.held.lock().len() as u64)
     }
 
     fn trace(&self, _: &CorrelationId) -> NodeTrace {
@@ -52,8 +57,13 @@ impl Local for Sessions {
     }
 
     fn books(&self) -> Call<'_, NodeBooks> {
-        let sessions = self.0.lock().len() as i64;
-        Box::pin(async move { books(sessions) })
+        let sessions = self.held.lock().len() as i64;
+        Box::pin(async move {
+            if self.busy.load(Ordering::Relaxed) {
+                std::future::pending::<()>().await;
+            }
+            books(sessions)
+        })
     }
 
     fn is_draining(&self) -> bool {
@@ -61,11 +71,11 @@ impl Local for Sessions {
     }
 
     fn holds(&self, id: &ConnectionId) -> bool {
-        self.0.lock().contains(id)
+        self.held.lock().contains(id)
     }
 
     fn disconnect<'a>(&'a self, wish: Disconnect, _: &'a Speaker) -> Call<'a, Option<bool>> {
-        Box::pin(async move { Some(self.0.lock().remove(&wish.connection_id)) })
+        Box::pin(async move { Some(self.held.lock().remove(&wish.connection_id)) })
     }
 }
 
@@ -116,7 +126,7 @@ impl Bench {
 
 impl Node {
     fn hold(&self, name: &str) {
-        self.sessions.0.lock().insert(id(name));
+        self.sessions.held.lock().insert(id(name));
     }
 
     async fn view(&self) -> Value {
@@ -182,6 +192,24 @@ async fn the_books_of_every_node_are_in_an_audit() {
     assert_eq!((residual(0), residual(1)), (&json!(0), &json!(1)));
     bench.mute("n2");
     assert_eq!((&audit().await["status"], &audit().await["missing"]), (&json!("partial"), &json!(["n2"])));
+}
+
+#[tokio::test]
+async fn a_trace_names_the_node_that_did_not_answer() {
+    let bench = Bench::new();
+    let nodes = bench.nodes(&["n1", "n2"]).await;
+    let (id, now) = (CorrelationId::new("c-1").unwrap(), Timestamp::from_millis(0));
+    let trace = async || {
+        let own = NodeTrace::empty(now);
+        serde_json::to_value(nodes[0].cluster.trace(own, &id, now).await).unwrap()
+    };
+    let whole = trace().await;
+    assert_eq!(whole["cluster"], json!({"status": "complete", "missing": []}));
+    assert_eq!(whole["nodes"].as_array().unwrap().len(), 2);
+    bench.mute("n2");
+    let part = trace().await;
+    assert_eq!(part["cluster"], json!({"status": "partial", "missing": ["n2"]}));
+    assert_eq!(part["nodes"].as_array().unwrap().len(), 1);
 }
 
 #[tokio::test]
@@ -262,9 +290,26 @@ async fn a_name_is_granted_unless_another_node_has_it() {
     assert!(nodes[0].is_granted("me").await);
     nodes[2].hold("me");
     assert!(!nodes[0].is_granted("me").await);
-    nodes[2].sessions.0.lock().clear();
+    nodes[2].sessions.held.lock().clear();
     bench.mute("n3");
     assert!(nodes[0].is_granted("me").await, "a node that is silent has no say");
+}
+
+#[tokio::test]
+async fn a_claim_is_judged_while_a_busy_shard_is_asked_for_its_books() {
+    let bench = Bench::new();
+    let nodes = bench.nodes(&["n1", "n2"]).await;
+    nodes[1].hold("me");
+    nodes[1].sessions.busy.store(true, Ordering::Relaxed);
+    let mut audit = Box::pin(nodes[0].cluster.audit(books(0)));
+    assert!(tokio::time::timeout(Duration::ZERO, audit.as_mut()).await.is_err(), "n2 has been asked");
+    assert!(!nodes[0].is_granted("me").await, "n2 has a session of that name");
+    let audit = serde_json::to_value(audit.await).unwrap();
+    assert_eq!((&audit["status"], &audit["missing"]), (&json!("partial"), &json!(["n2"])));
+    // It is over for n2 as well.
+    nodes[1].sessions.busy.store(false, Ordering::Relaxed);
+    let audit = serde_json::to_value(nodes[0].cluster.audit(books(0)).await).unwrap();
+    assert_eq!(audit["status"], json!("complete"));
 }
 
 #[tokio::test]

@@ -84,6 +84,9 @@ pub struct Sampler {
 }
 
 impl Sampler {
+    #[cfg(test)]
+    pub(crate) const ALL: Self = Self { parent_based: false, share: 1.0 };
+
     /// By the standard's name for it; `share` counts for those that have one.
     pub(super) fn new(name: SamplerName, share: f64) -> Self {
         let (parent_based, share) = match name {

@@ -111,7 +111,12 @@ impl Hub {
     /// is behind slows the reading of the bus down, and loses nothing.
     pub(crate) async fn fan_out(&self, publication: Arc<Publication>) -> Result<(), Ended> {
         let _round = self.inner.begin_round();
-        self.inner.tell_all(|| Command::Publish(Arc::clone(&publication))).await
+        let passed_over = self.inner.tell_all(|| Command::Publish(Arc::clone(&publication))).await?;
+        // A shard that has ended has no sessions to go through.
+        for _ in 0..passed_over {
+            publication.tally().inspect(|tally| tally.walked());
+        }
+        Ok(())
     }
 
     /// Replaces a log by what is left of it.
@@ -119,12 +124,12 @@ impl Hub {
         let _round = self.inner.begin_round();
         let reset = Arc::new(reset);
         let entries: Arc<[Arc<Publication>]> = entries.into();
-        self.inner.tell_all(|| Command::Reset(Arc::clone(&reset), Arc::clone(&entries))).await
+        self.inner.tell_all(|| Command::Reset(Arc::clone(&reset), Arc::clone(&entries))).await.map(drop)
     }
 
     /// Puts another control view in force, and the contract that goes with it.
     pub(crate) async fn control(&self, view: &Arc<ControlView>, catalog: &Arc<Catalog>) -> Result<(), Ended> {
-        self.inner.tell_all(|| Command::Control(Arc::clone(view), Arc::clone(catalog))).await
+        self.inner.tell_all(|| Command::Control(Arc::clone(view), Arc::clone(catalog))).await.map(drop)
     }
 
     /// Chooses so many sessions of an era, or of a user in it, to end for a limit of the cluster, the youngest
@@ -135,7 +140,7 @@ impl Hub {
 
     /// Has every session ended that has lost its place.
     pub(crate) async fn review(&self) -> Result<(), Ended> {
-        self.inner.tell_all(|| Command::Review).await
+        self.inner.tell_all(|| Command::Review).await.map(drop)
     }
 
     /// The shard that the next session goes to.
@@ -172,18 +177,18 @@ impl Hub {
     /// Has every shard close its books within a time, and adds them up. One that does not answer is in the sum
     /// with its last ones, and so is one that has ended.
     pub(crate) async fn audit(&self, within: Duration) -> Audit {
-        let shards = self.inner.mailboxes.iter().zip(&self.inner.gauges);
-        let asked = shards.map(|(mailbox, gauges)| async move {
-            let answered = tokio::time::timeout(within, mailbox.audit()).await;
-            // An error says that the shard has ended, and its last books are its final ones.
-            (answered.is_ok(), gauges.books())
-        });
-        let mut audit = Audit { books: Books::default(), unanswered: 0 };
-        for (answered, books) in futures_util::future::join_all(asked).await {
-            audit.books.add(&books);
-            audit.unanswered += usize::from(!answered);
-        }
-        audit
+        let asked = self.inner.mailboxes.iter().map(|mailbox| tokio::time::timeout(within, mailbox.audit()));
+        let answers = futures_util::future::join_all(asked).await;
+        // An error in time says that the shard has ended, and its last books are its final ones.
+        let unanswered = answers.iter().filter(|answer| answer.is_err()).count();
+        Audit { books: self.books(), unanswered }
+    }
+
+    /// The books that the shards have shown last, whoever asked for them. They never go back.
+    pub(crate) fn books(&self) -> Books {
+        let mut books = Books::default();
+        self.inner.gauges.iter().for_each(|gauges| books.add(&gauges.books()));
+        books
     }
 
     /// Ends every session, each in its turn, and then the shards. Called again, it gives those who are left
@@ -224,14 +229,18 @@ impl Inner {
         Round { inner: self, number: self.begun.fetch_add(1, Ordering::AcqRel) + 1 }
     }
 
-    async fn tell_all(&self, command: impl Fn() -> Command) -> Result<(), Ended> {
+    /// Tells every shard, and returns how many were passed over because they have ended in a stop.
+    async fn tell_all(&self, command: impl Fn() -> Command) -> Result<usize, Ended> {
+        let mut passed_over = 0;
         for mailbox in &self.mailboxes {
-            let sent = mailbox.send(command()).await;
-            if sent.is_err() && !self.stopping.load(Ordering::Acquire) {
-                return sent;
+            if let Err(ended) = mailbox.send(command()).await {
+                if !self.stopping.load(Ordering::Acquire) {
+                    return Err(ended);
+                }
+                passed_over += 1;
             }
         }
-        Ok(())
+        Ok(passed_over)
     }
 }
 

@@ -49,11 +49,20 @@ pub(crate) enum Refusal {
     Conflict,
     Timeout,
     Unavailable,
+    /// Its publisher has gone before the log answered.
+    GivenUp,
 }
 
 impl Refusal {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Invalid, Self::TooLarge, Self::StateFull, Self::Conflict, Self::Timeout, Self::Unavailable];
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Invalid,
+        Self::TooLarge,
+        Self::StateFull,
+        Self::Conflict,
+        Self::Timeout,
+        Self::Unavailable,
+        Self::GivenUp,
+    ];
 
     pub(crate) fn as_str(self) -> &'static str {
         match self {
@@ -63,6 +72,7 @@ impl Refusal {
             Self::Conflict => "conflict",
             Self::Timeout => "timeout",
             Self::Unavailable => "unavailable",
+            Self::GivenUp => "given_up",
         }
     }
 }

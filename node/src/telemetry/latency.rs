@@ -18,6 +18,9 @@ use super::exemplar::{Exemplar, Subject};
 /// A shard offers an example of one bucket at most this often.
 const EXAMPLE_EVERY: Duration = Duration::from_secs(1);
 
+/// Examples of a bucket that are due on their own: of any publication, and of a sampled trace.
+const KINDS: usize = 2;
+
 /// The histogram; cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Latency(Arc<Inner>);
@@ -39,6 +42,7 @@ pub(crate) struct LocalLatency {
     sum_seconds: f64,
     /// When the next example of each bucket may be offered: of any publication, and of a sampled trace.
     due: Vec<(Option<Instant>, Option<Instant>)>,
+    /// What others have not seen yet.
     fresh: Vec<(usize, Subject, f64)>,
 }
 
@@ -94,7 +98,10 @@ impl LocalLatency {
         let due = if is_sampled { &mut *sampled } else { &mut *any };
         if due.is_none_or(|due| due <= at) {
             *due = at.checked_add(EXAMPLE_EVERY);
-            self.fresh.push((bucket, subject(), seconds));
+            // As many as one turn can have; more are there only while somebody reads for a second.
+            if self.fresh.len() < self.due.len() * KINDS {
+                self.fresh.push((bucket, subject(), seconds));
+            }
         }
     }
 
@@ -114,17 +121,14 @@ impl LocalLatency {
         if self.fresh.is_empty() {
             return;
         }
-        // Somebody who reads them is not waited for: there will be other examples.
-        let examples = self.of.0.examples.try_lock();
-        if let Some(mut examples) = examples {
-            let at = now();
-            for (bucket, subject, value) in self.fresh.drain(..) {
-                if subject.replaces(examples[bucket].as_ref(), at) {
-                    examples[bucket] = Some(Exemplar { subject, value, at });
-                }
+        // Somebody who reads them is not waited for: the examples stay for the next turn.
+        let Some(mut examples) = self.of.0.examples.try_lock() else { return };
+        let at = now();
+        for (bucket, subject, value) in self.fresh.drain(..) {
+            if subject.replaces(examples[bucket].as_ref(), at) {
+                examples[bucket] = Some(Exemplar { subject, value, at });
             }
         }
-        self.fresh.clear();
     }
 }
 
@@ -208,5 +212,22 @@ mod tests {
         let kept = examples[0].as_ref().unwrap();
         assert_eq!((kept.value, kept.at), (0.06, now()));
         assert!(kept.subject.labels().contains("4bf92f3577b34da6a3ce929d0e0e4736"));
+    }
+
+    #[test]
+    fn an_example_that_comes_while_somebody_reads_is_kept_for_the_next_turn() {
+        let latency = Latency::new("hiveops_x_seconds", "X.", &[0.1]).unwrap();
+        let mut local = latency.local();
+        let (at, reading) = (Instant::now(), latency.0.examples.lock());
+        for second in 0..10 {
+            local.observe(0.05, 1, at + EXAMPLE_EVERY * second, false, || {
+                subject(&format!("c{second}"), None)
+            });
+            local.flush(now);
+        }
+        drop(reading);
+        assert_eq!(local.fresh.len(), 2 * KINDS, "no more than there can be in one turn");
+        local.flush(now);
+        assert!(latency.examples()[0].is_some() && local.fresh.is_empty());
     }
 }

@@ -323,7 +323,7 @@ impl Metrics {
             fanout = histograms("hiveops_ws_fanout_seconds", "Where the time of a fan-out goes, once per shard and batch: waiting for the shard, the sends, the node's own work.", "part", FANOUT_SECONDS);
             fanout_size = histogram("hiveops_ws_fanout_size", "Sessions that a publication was due to.", FANOUT);
             publications = counters("hiveops_bus_publications_total", "Publications received from the bus, by subscription.", "subscription");
-            publications_refused = counters("hiveops_bus_publications_refused_total", "Publications that did not enter the log, by reason.", "reason");
+            publications_refused = counters("hiveops_bus_publications_refused_total", "Publications that did not enter the log, or are not known to have, by reason.", "reason");
             bus_resets = counter("hiveops_bus_resets_total", "Logs that were read anew.");
             probe_failures = counter("hiveops_bus_probe_failures_total", "Probes that did not come back in time.");
             bus_reconnects = counter("hiveops_bus_reconnects_total", "Connections to the broker that ended, or could not be made.");

@@ -4,13 +4,13 @@
 //! sent within their time, are dropped and counted.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hiveops_proto::NodeId;
 use opentelemetry::KeyValue;
 use opentelemetry_otlp::tonic_types::metadata::MetadataMap;
 use opentelemetry_otlp::{
-    ExporterBuildError, Protocol, SpanExporter, WithExportConfig as _, WithHttpConfig as _,
+    ExporterBuildError, Protocol, RetryPolicy, SpanExporter, WithExportConfig as _, WithHttpConfig as _,
     WithTonicConfig as _,
 };
 use opentelemetry_sdk::Resource;
@@ -36,6 +36,8 @@ pub(crate) struct Exporter {
     /// What is sent next.
     batch: Vec<SpanData>,
     bounds: Batch,
+    /// How long one request may take; the crate below does not say that it took longer.
+    request_within: Duration,
     metrics: Arc<Metrics>,
     /// Batches that failed since one was taken.
     failed: u64,
@@ -69,14 +71,19 @@ pub(crate) fn start(
     let dropped = metrics.spans_dropped.clone();
     let tracer = Tracer::new(config.sampler, spans, dropped, clock, shards);
     let (batch, bounds, metrics) = (Vec::new(), config.batch, Arc::clone(metrics));
-    Ok((Arc::new(tracer), Exporter { exporter, queue, batch, bounds, metrics, failed: 0 }))
+    let request_within = config.timeout;
+    let exporter = Exporter { exporter, queue, batch, bounds, request_within, metrics, failed: 0 };
+    Ok((Arc::new(tracer), exporter))
 }
+
+// Neither tries again, which the crate does by default: whatever waits for a receiver that is overloaded holds
+// up what comes after it, and one whose answer was lost would get the same spans twice.
 
 fn grpc(config: &Config) -> Result<SpanExporter, ExporterError> {
     let headers = http::HeaderMap::try_from(&headers(config)).map_err(|_| ExporterError::Headers)?;
     let builder = SpanExporter::builder().with_tonic().with_endpoint(config.endpoint.as_str());
     let builder = builder.with_timeout(config.timeout).with_metadata(MetadataMap::from_headers(headers));
-    Ok(builder.build()?)
+    Ok(builder.with_retry_policy(RetryPolicy::disabled()).build()?)
 }
 
 fn http(config: &Config) -> Result<SpanExporter, ExporterError> {
@@ -84,7 +91,8 @@ fn http(config: &Config) -> Result<SpanExporter, ExporterError> {
     let client = reqwest::Client::builder().no_proxy().timeout(config.timeout).build()?;
     let builder = SpanExporter::builder().with_http().with_http_client(client);
     let builder = builder.with_protocol(Protocol::HttpBinary).with_endpoint(config.endpoint.as_str());
-    Ok(builder.with_timeout(config.timeout).with_headers(headers(config)).build()?)
+    let builder = builder.with_timeout(config.timeout).with_headers(headers(config));
+    Ok(builder.with_retry_policy(RetryPolicy::disabled()).build()?)
 }
 
 fn headers(config: &Config) -> std::collections::HashMap<String, String> {
@@ -129,13 +137,27 @@ impl Exporter {
             let batch = std::mem::take(&mut self.batch);
             let count = batch.len() as u64;
             let outcome = tokio::select! {
-                outcome = send(&self.exporter, batch, self.bounds.timeout) => outcome,
+                outcome = self.send(batch) => outcome,
                 () = &mut over => {
                     self.give_up(count);
                     return;
                 }
             };
             self.note(count, outcome);
+        }
+    }
+
+    /// Sends one batch. The receiver's words are not logged: it was sent headers that are secret.
+    async fn send(&self, batch: Vec<SpanData>) -> Result<(), SpanDropped> {
+        let begun = Instant::now();
+        match tokio::time::timeout(self.bounds.timeout, self.exporter.export(batch)).await {
+            Ok(Ok(())) => Ok(()),
+            Err(_) | Ok(Err(OTelSdkError::Timeout(_))) => Err(SpanDropped::Timeout),
+            // A request that was cut off is an internal failure to the crate, as one that was refused is.
+            Ok(Err(_)) if begun.elapsed() >= self.request_within => Err(SpanDropped::Timeout),
+            Ok(Err(OTelSdkError::AlreadyShutdown | OTelSdkError::InternalFailure(_))) => {
+                Err(SpanDropped::ExportFailed)
+            }
         }
     }
 
@@ -164,17 +186,6 @@ impl Exporter {
                 }
                 self.failed += 1;
             }
-        }
-    }
-}
-
-/// Sends one batch. The receiver's words are not logged: it was sent headers that are secret.
-async fn send(exporter: &SpanExporter, batch: Vec<SpanData>, within: Duration) -> Result<(), SpanDropped> {
-    match tokio::time::timeout(within, exporter.export(batch)).await {
-        Ok(Ok(())) => Ok(()),
-        Err(_) | Ok(Err(OTelSdkError::Timeout(_))) => Err(SpanDropped::Timeout),
-        Ok(Err(OTelSdkError::AlreadyShutdown | OTelSdkError::InternalFailure(_))) => {
-            Err(SpanDropped::ExportFailed)
         }
     }
 }

@@ -27,7 +27,7 @@ pub(crate) use context::TraceParent;
 pub(crate) use origin::Origin;
 pub(crate) use report::Report;
 pub(crate) use tally::{Lost, Tally};
-pub(crate) use tracer::{About, Published, Tracer};
+pub(crate) use tracer::{About, Published, Publishing, Tracer};
 
 use crate::bus::Stored;
 use crate::catalog::{Catalog, SubId};
@@ -149,7 +149,7 @@ impl Traces {
     /// What this node knows of a `correlation_id`.
     pub(crate) fn find(&self, id: &CorrelationId) -> NodeTrace {
         let now = self.clock.timestamp();
-        let mut found = NodeTrace::empty(self.refused.lock().reaches_back_to());
+        let mut found = NodeTrace::empty(self.refused.lock().reaches_back_to(now));
         for (sub, name) in self.names.iter() {
             let mut rings = self.rings[sub.index()].lock();
             let accepted = rings.accepted.entries(now).filter(|(other, _)| other == id);
@@ -157,7 +157,8 @@ impl Traces {
             found.add_accepted(accepted);
             let received = rings.received.entries(now).filter(|tally| tally.correlation_id == *id);
             found.add_received(received.map(|tally| Received::new(name, tally)));
-            found.reaches(name, rings.accepted.reaches_back_to(), rings.received.reaches_back_to());
+            let accepted = rings.accepted.reaches_back_to(now);
+            found.reaches(name, accepted, rings.received.reaches_back_to(now));
         }
         let mut refused = self.refused.lock();
         let entries = refused.entries(now).filter(|(other, _)| other == id);

@@ -49,7 +49,9 @@ impl<T> Ring<T> {
         self.entries.iter().map(|(_, entry)| entry)
     }
 
-    pub(crate) fn reaches_back_to(&self) -> Timestamp {
+    /// Since when everything is here.
+    pub(crate) fn reaches_back_to(&mut self, now: Timestamp) -> Timestamp {
+        self.expire(now);
         self.reaches_back_to
     }
 }
@@ -68,11 +70,11 @@ mod tests {
         for ms in 1..=3 {
             ring.push(at(ms), ms, 3);
         }
-        assert_eq!((ring.reaches_back_to(), ring.entries(at(3)).count()), (at(0), 3));
+        assert_eq!((ring.reaches_back_to(at(3)), ring.entries(at(3)).count()), (at(0), 3));
         ring.push(at(4), 4, 3);
         assert_eq!(ring.entries(at(4)).copied().collect::<Vec<_>>(), [2, 3, 4]);
         assert_eq!(
-            ring.reaches_back_to(),
+            ring.reaches_back_to(at(4)),
             at(2),
             "the first one is gone, and it was of the first millisecond"
         );
@@ -84,8 +86,12 @@ mod tests {
         ring.push(at(1), 1, 3);
         ring.push(at(2), 2, 3);
         assert_eq!(ring.entries(at(1 + KEPT_MS)).count(), 2);
+        assert_eq!(
+            ring.reaches_back_to(at(2 + KEPT_MS)),
+            at(2),
+            "also when nobody has looked at the entries"
+        );
         assert_eq!(ring.entries(at(2 + KEPT_MS)).count(), 1);
-        assert_eq!(ring.reaches_back_to(), at(2));
         ring.push(at(3 + KEPT_MS), 3, 3);
         assert_eq!(ring.entries(at(3 + KEPT_MS)).count(), 1);
     }

@@ -179,8 +179,9 @@ impl Tally {
     }
 
     pub(crate) fn counts(&self) -> Counts {
-        let get = |count: &AtomicU32| count.load(Ordering::Relaxed);
-        // What is settled is read first: it never exceeds the recipients that are read after it.
+        let get = |count: &AtomicU32| count.load(Ordering::Acquire);
+        // What is settled is read first: it never exceeds the recipients that are read after it, since whoever
+        // sees that a session was settled sees that it was counted before.
         let (delivered, replayed, coalesced) =
             (get(&self.delivered), get(&self.replayed), get(&self.coalesced));
         let lost = Lost::ALL.map(|why| get(&self.lost[why.index()]));
@@ -193,7 +194,8 @@ impl Tally {
     }
 }
 
-/// Every count is its own: nothing is read of one because of another.
+/// Whoever reads it afterwards ([`Tally::counts`]) also reads what its shard has added before: a shard counts its
+/// recipients first. On x86 that costs nothing, elsewhere next to nothing.
 fn add(count: &AtomicU32, more: u32) {
-    count.fetch_add(more, Ordering::Relaxed);
+    count.fetch_add(more, Ordering::Release);
 }

@@ -128,3 +128,26 @@ fn an_answer_is_bounded_and_counts_what_it_leaves_out() {
     let found = bench.find("c");
     assert_eq!((found.received.len(), found.left_out, found.is_bounded()), (ENTRIES_MAX, 3, true));
 }
+
+#[test]
+fn what_was_refused_reaches_back_to_what_is_still_there() {
+    let bench = Bench::new();
+    let (id, began) = (CorrelationId::new("c").unwrap(), Timestamp::from_millis(0));
+    let refusal = Refusal {
+        correlation_id: &id,
+        subscription: "nope",
+        message_type: "x",
+        reason: "unknown_subscription",
+        origin: &ORIGIN,
+        at: began,
+    };
+    let mut ring = Ring::new(began);
+    ring.push(began, (id.clone(), Refused::new(&refusal)), REFUSED_MAX);
+    *bench.traces.refused.lock() = ring;
+    let found = bench.find("c");
+    assert_eq!(
+        (found.refused.len(), found.oldest.refused),
+        (0, began.plus_millis(1)),
+        "it left an hour later"
+    );
+}

@@ -60,8 +60,9 @@ pub(crate) struct Traced {
     begun: SystemTime,
     /// Shards that have not come to the end of it.
     shards_left: AtomicU32,
+    /// None once the span has ended: what comes then would stay with the publication, and nobody would see it.
     /// Held for one push; who finds it held has nothing to tell.
-    events: Mutex<Vec<Event>>,
+    events: Mutex<Option<Vec<Event>>>,
     /// Deliveries that were not told of.
     untold: AtomicU32,
 }
@@ -98,6 +99,17 @@ impl Tracer {
         let shards = u32::try_from(shards).unwrap_or(u32::MAX);
         let scope = InstrumentationScope::builder("hiveops").with_version(env!("CARGO_PKG_VERSION")).build();
         Self { sampler, queue, dropped, clock, shards, ids: RandomIdGenerator::default(), scope }
+    }
+
+    /// One that keeps every trace, and where its spans come out.
+    #[cfg(test)]
+    pub(crate) fn of_all(
+        dropped: IntCounterVec,
+        clock: Clock,
+        shards: usize,
+    ) -> (Arc<Self>, mpsc::Receiver<SpanData>) {
+        let (queue, spans) = mpsc::channel(DELIVERY_EVENTS_MAX);
+        (Arc::new(Self::new(Sampler::ALL, queue, dropped, clock, shards)), spans)
     }
 
     /// A node begins to publish.
@@ -155,7 +167,7 @@ impl Tracer {
             fan_out: self.ids.new_span_id(),
             begun: self.clock.wall(),
             shards_left: AtomicU32::new(self.shards),
-            events: Mutex::default(),
+            events: Mutex::new(Some(Vec::new())),
             untold: AtomicU32::new(0),
         })
     }
@@ -229,18 +241,20 @@ impl Traced {
 
     /// Sockets have taken it.
     pub(super) fn delivery(&self, took: Duration, sessions: u32) {
-        let told = self.events.try_lock().is_some_and(|mut events| {
-            let is_room = events.len() < DELIVERY_EVENTS_MAX;
-            if is_room {
+        let told = match self.events.try_lock().as_deref_mut() {
+            Some(Some(events)) if events.len() < DELIVERY_EVENTS_MAX => {
                 let micros = i64::try_from(took.as_micros()).unwrap_or(i64::MAX);
                 let attributes = vec![
                     KeyValue::new("sessions", i64::from(sessions)),
                     KeyValue::new("delivery_us", micros),
                 ];
                 events.push(Event::new("delivery", self.begun + took, attributes, 0));
+                true
             }
-            is_room
-        });
+            Some(Some(_)) | None => false,
+            // The span has ended.
+            Some(None) => return,
+        };
         if !told {
             self.untold.fetch_add(1, Ordering::Relaxed);
         }
@@ -273,7 +287,7 @@ impl Traced {
         for (why, count) in Lost::ALL.iter().zip(counts.lost).filter(|(_, count)| *count > 0) {
             span.attributes.push(KeyValue::new(format!("dropped.{}", why.as_str()), i64::from(count)));
         }
-        span.events.events = std::mem::take(&mut *self.events.lock());
+        span.events.events = self.events.lock().take().unwrap_or_default();
         span.events.dropped_count = self.untold.load(Ordering::Relaxed);
         self.tracer.offer(span);
     }
@@ -294,4 +308,47 @@ impl Traced {
 /// Attributes have signed numbers only; those of ours are far below the end of them.
 fn number(value: u64) -> Value {
     Value::I64(i64::try_from(value).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use hiveops_proto::{Envelope, Epoch, Payload};
+
+    use super::*;
+    use crate::board::testing::catalog;
+    use crate::telemetry::metrics::Metrics;
+    use crate::trace::Tally;
+
+    #[test]
+    fn what_leaves_an_outbox_after_the_span_has_ended_is_not_kept_for_it() {
+        let catalog = catalog();
+        let metrics = Metrics::new(catalog.names()).unwrap();
+        let clock = Clock::start();
+        let (tracer, mut spans) = Tracer::of_all(metrics.spans_dropped.clone(), clock, 2);
+        let sub = catalog.id("tasks").unwrap();
+        let envelope = Envelope {
+            subscription: catalog.name(sub).clone(),
+            message_type: "task_event".parse().unwrap(),
+            correlation_id: CorrelationId::new("c").unwrap(),
+            source_correlation_id: None,
+            timestamp: clock.timestamp(),
+            idempotency_key: None,
+            traceparent: None,
+            data: Payload::parse("{}").unwrap(),
+        };
+        let stored = Stored { sub, epoch: Epoch::from_bits(1), seq: 1, key: None, removes: false, envelope };
+        let traced = tracer.received(&stored).unwrap();
+        let about = (&stored.envelope.correlation_id, &stored.envelope.message_type);
+        let tally = Tally::new(&stored, Instant::now(), clock.timestamp(), None);
+        traced.walked(about, Duration::ZERO, || tally.counts());
+        for _ in 0..=DELIVERY_EVENTS_MAX {
+            traced.delivery(Duration::from_micros(7), 1);
+        }
+        assert!(spans.try_recv().is_err(), "one shard is on its way");
+        traced.walked(about, Duration::ZERO, || tally.counts());
+        let span = spans.try_recv().unwrap();
+        assert_eq!((span.events.len(), span.events.dropped_count), (DELIVERY_EVENTS_MAX, 1));
+        traced.delivery(Duration::from_micros(7), 1);
+        assert!(traced.events.lock().is_none() && traced.untold.load(Ordering::Relaxed) == 1);
+    }
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use axum::Router;
 use axum::extract::State;
 use axum::routing::post;
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode, header};
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
     TraceService, TraceServiceServer,
 };
@@ -40,6 +40,8 @@ struct Spans {
     secret: Arc<Mutex<Option<String>>>,
     /// Connections that were taken.
     connections: Arc<AtomicUsize>,
+    /// Requests that were refused; none are, as a rule.
+    refused: Arc<AtomicUsize>,
 }
 
 /// A running receiver; ends when it is dropped.
@@ -112,6 +114,20 @@ impl TraceService for Spans {
     }
 }
 
+/// Takes nothing for now.
+struct Overloaded(Spans);
+
+#[tonic::async_trait]
+impl TraceService for Overloaded {
+    async fn export(
+        &self,
+        _: tonic::Request<ExportTraceServiceRequest>,
+    ) -> Result<tonic::Response<ExportTraceServiceResponse>, tonic::Status> {
+        self.0.refused.fetch_add(1, Ordering::Relaxed);
+        Err(tonic::Status::unavailable("overloaded"))
+    }
+}
+
 async fn over_http(State(spans): State<Spans>, headers: HeaderMap, body: axum::body::Bytes) -> Vec<u8> {
     assert_eq!(headers["content-type"], "application/x-protobuf");
     let request = ExportTraceServiceRequest::decode(body).unwrap();
@@ -156,6 +172,37 @@ impl Receiver {
             }
         });
         Self { url, spans, running }
+    }
+
+    /// Over HTTP: refuses everything for now, and says when to come again.
+    pub(crate) async fn overloaded_http() -> Self {
+        let (listener, url) = listen().await;
+        let spans = Spans::default();
+        let refuse = async |State(spans): State<Spans>| {
+            spans.refused.fetch_add(1, Ordering::Relaxed);
+            (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "0")])
+        };
+        let router = Router::new().route("/v1/traces", post(refuse)).with_state(spans.clone());
+        let running = tokio::spawn(async move {
+            axum::serve(listener, router).await.unwrap();
+        });
+        Self { url, spans, running }
+    }
+
+    /// The same over gRPC.
+    pub(crate) async fn overloaded_grpc() -> Self {
+        let (listener, url) = listen().await;
+        let spans = Spans::default();
+        let incoming = tonic::transport::server::TcpIncoming::from(listener);
+        let service = TraceServiceServer::new(Overloaded(spans.clone()));
+        let server = tonic::transport::Server::builder().add_service(service);
+        let running = tokio::spawn(async move { server.serve_with_incoming(incoming).await.unwrap() });
+        Self { url, spans, running }
+    }
+
+    /// Requests that were refused so far.
+    pub(crate) fn refused(&self) -> usize {
+        self.spans.refused.load(Ordering::Relaxed)
     }
 
     /// Connections that were taken so far.

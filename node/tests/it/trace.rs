@@ -1,11 +1,16 @@
 //! Where an update went: one question to any node of the cluster, answered from what all of them remember.
 
+use std::time::Duration;
+
 use hiveops_testkit::broker::NatsServer;
 use serde_json::{Value, json};
 
 use crate::harness::{Node, Socket, until};
 
 const TOKEN: &str = "a-token-of-the-tests";
+
+/// How long a publisher waits that goes away too early; a node waits up to seconds for its bus.
+const IMPATIENCE: Duration = Duration::from_millis(50);
 
 fn path(id: &str) -> String {
     format!("/api/dashboard/trace/{id}")
@@ -107,6 +112,24 @@ async fn what_was_refused_is_found_with_the_reason() {
 }
 
 #[tokio::test]
+async fn a_publisher_that_goes_away_before_the_log_answers_is_found() {
+    let mut server = NatsServer::start().unwrap();
+    let node = Node::start(&[("HIVEOPS_BUS", &server.url())]).await;
+    server.freeze().unwrap();
+    until("an entry", async || {
+        let call = node.broadcast("tasks", "task_update").header("X-Correlation-ID", "gone");
+        // Dropped with its connection, wherever it is by then.
+        let sent = tokio::time::timeout(IMPATIENCE, call.json(&json!({"id": "a"})).send()).await;
+        assert!(sent.is_err() || sent.is_ok_and(|answer| answer.status >= 500));
+        let seen = trace(&node, "gone").await;
+        let refused = seen["refused"].as_array().unwrap();
+        refused.iter().any(|entry| entry["reason"] == "given_up" && entry["source"] == "http")
+    })
+    .await;
+    server.thaw().unwrap();
+}
+
+#[tokio::test]
 async fn what_is_not_there_is_said_with_how_far_back_that_is_known() {
     let node = Node::start(&[]).await;
     let seen = trace(&node, "never").await;
@@ -173,7 +196,7 @@ async fn any_node_tells_of_all_nodes_and_names_one_that_does_not_answer() {
     }
     n2.kill().await;
     let seen = trace(&n1, "order-8").await;
-    // Until its lease has run out.
+    // Until its lease has run out, which may be now. (cluster/tests.rs has a node that is silent for sure.)
     if seen["cluster"]["missing"] != json!([]) {
         assert_eq!(seen["cluster"], json!({"status": "partial", "missing": ["n2"]}));
     }

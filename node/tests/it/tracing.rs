@@ -76,7 +76,8 @@ async fn check_tree(bus: &str, receiver: &Receiver, protocol: &str) {
     }
     assert_eq!(receiver.secret().as_deref(), Some("s3,cret"));
     for node in [&n1, &n2] {
-        assert!(node.metric("hiveops_trace_spans_exported_total").await >= 2.0);
+        // The receiver has a span before the node knows that it has.
+        node.metric_reaches("hiveops_trace_spans_exported_total", |count| count >= 2.0).await;
         for reason in ["queue_full", "export_failed", "timeout"] {
             assert_eq!(
                 node.metric(&format!("hiveops_trace_spans_dropped_total{{reason=\"{reason}\"}}")).await,
@@ -145,6 +146,29 @@ async fn a_publisher_that_has_decided_against_it_is_not_traced_and_one_that_says
     );
 }
 
+#[tokio::test]
+async fn a_node_that_drains_tells_of_every_fan_out_after_a_shard_has_ended() {
+    const COUNT: usize = 5;
+    let receiver = Receiver::http().await;
+    let node = start("n1", "embedded", &receiver.url, &[("OTEL_TRACES_SAMPLER", "always_on")]).await;
+    // One on each shard.
+    let path = "dashboard?subscriptions=tasks";
+    let (mut first, mut second) = (Socket::joined(&node, path).await, Socket::joined(&node, path).await);
+    let drain = node.call("POST", "/api/dashboard/websocket/drain?seconds=3600").send().await;
+    assert_eq!(drain.status, 202);
+    first.rest().await;
+    node.metric_reaches("hiveops_ws_connections_active", |count| count == 1.0).await;
+    for n in 0..COUNT {
+        let call = node.broadcast("tasks", "task_update").header("X-Correlation-ID", "late");
+        call.json(&json!({"id": "a", "n": n})).send().await.ok();
+        assert_eq!(second.wait_for("task_update").await["data"]["n"], n);
+    }
+    let spans = receiver.spans_of("late", 3 * COUNT).await;
+    let fan_outs: Vec<&Seen> = spans.iter().filter(|seen| seen.span.name == "fan_out").collect();
+    assert_eq!(fan_outs.len(), COUNT, "{spans:#?}");
+    assert!(fan_outs.iter().all(|seen| seen.number("delivered") == Some(1)), "{fan_outs:#?}");
+}
+
 /// Publications are delivered whatever the receiver does, the count says so, and the node ends in time.
 async fn check_away(url: &str, more: &[(&str, &str)], reason: &str) {
     let all = [("OTEL_TRACES_SAMPLER", "always_on"), ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "1")];
@@ -181,10 +205,38 @@ async fn a_receiver_that_is_away_costs_spans_and_nothing_else() {
 #[tokio::test]
 async fn a_receiver_that_hangs_costs_spans_and_nothing_else() {
     for protocol in ["grpc", "http/protobuf"] {
-        let receiver = Receiver::hanging().await;
-        let more = [("OTEL_EXPORTER_OTLP_PROTOCOL", protocol), ("OTEL_BSP_EXPORT_TIMEOUT", "50")];
-        check_away(&receiver.url, &more, "timeout").await;
-        assert!(receiver.connections() > 0);
+        // The time of a whole batch, and of one request.
+        for setting in ["OTEL_BSP_EXPORT_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT"] {
+            let receiver = Receiver::hanging().await;
+            let more = [("OTEL_EXPORTER_OTLP_PROTOCOL", protocol), (setting, "50")];
+            check_away(&receiver.url, &more, "timeout").await;
+            assert!(receiver.connections() > 0);
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_receiver_refuses_is_not_sent_again() {
+    for (protocol, receiver) in
+        [("grpc", Receiver::overloaded_grpc().await), ("http/protobuf", Receiver::overloaded_http().await)]
+    {
+        let more = [
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol),
+            ("OTEL_TRACES_SAMPLER", "always_on"),
+            ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "1"),
+        ];
+        let node = start("n1", "embedded", &receiver.url, &more).await;
+        node.publish("project_index", "project_index_event", json!({"n": 1})).await;
+        let dropped = "hiveops_trace_spans_dropped_total{reason=\"export_failed\"}";
+        // One span in each batch.
+        let failed = node.metric_reaches(dropped, |count| count >= 3.0).await;
+        // The one that is under way has not failed yet.
+        let sent = receiver.refused() as f64;
+        let failed_later = node.metric(dropped).await;
+        assert!(
+            failed <= sent && sent <= failed_later + 1.0,
+            "{protocol}: {sent} requests, {failed_later} failed"
+        );
     }
 }
 

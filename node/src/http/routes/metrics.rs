@@ -9,6 +9,7 @@ use http::header::{self, HeaderValue};
 
 use crate::app::App;
 use crate::http::problem::ApiError;
+use crate::telemetry::metrics::Metrics;
 use crate::telemetry::openmetrics;
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
@@ -16,13 +17,11 @@ const OPENMETRICS: HeaderValue = HeaderValue::from_static(openmetrics::CONTENT_T
 const BY_ACCEPT: HeaderValue = HeaderValue::from_static("accept");
 
 pub(crate) async fn show(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response, ApiError> {
-    app.refresh_books().await;
-    app.refresh_gauges();
     let mut accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let (content_type, text) = if accepted.any(openmetrics::is_wanted) {
-        (OPENMETRICS, app.metrics.render_openmetrics())
+        (OPENMETRICS, app.scrape(Metrics::render_openmetrics).await)
     } else {
-        (TEXT, app.metrics.render().map_err(|error| ApiError::internal(&error))?)
+        (TEXT, app.scrape(Metrics::render).await.map_err(|error| ApiError::internal(&error))?)
     };
     Ok(([(header::CONTENT_TYPE, content_type), (header::VARY, BY_ACCEPT)], text).into_response())
 }

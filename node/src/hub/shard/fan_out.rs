@@ -361,6 +361,8 @@ fn keep_rest(
         if skip >= len {
             skip -= len;
             local.sent.inc();
+            let seconds = at.duration_since(publication.received()).as_secs_f64();
+            local.delivery.observe(seconds, 1, at, frame.is_sampled(), || frame.subject());
             local.reached(frame, 1, batch.time.age(frame, at), at);
             local.bytes_out.observe(len as f64);
             frame.left(at);

@@ -340,6 +340,7 @@ impl Shard {
             self.show_gauges();
             if self.is_finished() {
                 self.close_books();
+                self.close_mailbox();
                 return Ok(());
             }
         }
@@ -451,6 +452,16 @@ impl Shard {
     fn show_gauges(&mut self) {
         self.gauges.set_outbox_frames(self.outbox_frames);
         self.local.flush(|| self.shared.clock.timestamp());
+    }
+
+    /// Nothing comes after this. Publications that are still in the mailbox have no session to go to.
+    fn close_mailbox(&mut self) {
+        self.inbox.close();
+        while let Ok(command) = self.inbox.try_recv() {
+            if let Command::Publish(publication) = command {
+                publication.tally().inspect(|tally| tally.walked());
+            }
+        }
     }
 
     fn is_finished(&self) -> bool {

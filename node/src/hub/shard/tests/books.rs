@@ -53,6 +53,25 @@ async fn what_sockets_take_is_delivered_to_everybody_who_was_due(io_uring: bool)
     bench.stop().await;
 }
 
+async fn a_frame_that_went_before_the_cut_did_not_wait(io_uring: bool) {
+    let (bench, tasks) = (Bench::start(io_uring, Limits::default()), Source::new("tasks"));
+    bench.reset(&tasks, 0, &[]).await;
+    let mut peer = bench.joined("a", &["tasks"]).await;
+    // Both in one batch, and the second is more than a kernel takes for a peer that does not read.
+    by_standing_still(&bench, &mut peer, async {
+        bench.publish(tasks.event(1, 0)).await;
+        bench.publish(tasks.event(2, 1 << 20)).await;
+    })
+    .await;
+    bench.account(&tasks, "the second waits", |account| (account.delivered, account.pending) == (1, 1)).await;
+    peer.read().text("data_response");
+    (1..=2).for_each(|_| drop(peer.read().text("task_event")));
+    bench.account(&tasks, "both are delivered", |account| account.delivered == 2).await;
+    let delivered_at_once = bench.shared.metrics.delivery_buckets().last().map(|(_, count)| *count);
+    assert_eq!(delivered_at_once, Some(1));
+    bench.stop().await;
+}
+
 async fn the_books_are_even_whatever_becomes_of_publications(io_uring: bool) {
     let limits = Limits { outbox_frames_max: 8, ..Limits::default() };
     let (bench, tasks) = (Bench::start(io_uring, limits), Source::new("tasks"));
@@ -168,6 +187,7 @@ async fn a_frame_that_is_lost_shows_and_stays(io_uring: bool) {
 }
 
 on_both! {
+    a_frame_that_went_before_the_cut_did_not_wait
     what_sockets_take_is_delivered_to_everybody_who_was_due
     the_books_are_even_whatever_becomes_of_publications
     what_the_log_feeds_in_is_due_when_it_is_fed
