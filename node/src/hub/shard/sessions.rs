@@ -315,10 +315,9 @@ impl Shard {
         }
         // The kernel forgets a closed socket by itself; an error here changes nothing.
         let _ = self.poll.registry().deregister(connection.socket.source());
-        let counted = usize::from(connection.registration.is_some());
         // Its name and its place are free before it is seen to have gone.
-        drop(connection);
-        self.gauges.take_sessions(counted);
+        let counted = connection.registration.take().is_some();
+        self.gauges.take_sessions(usize::from(counted));
         if self.connections.is_empty() {
             // After a storm the slab gives its memory back.
             self.connections.shrink_to_fit();
