@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::Router;
 use axum::extract::State;
-use axum::routing::post;
+use axum::routing::{MethodRouter, post};
 use http::{HeaderMap, StatusCode, header};
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
     TraceService, TraceServiceServer,
@@ -141,18 +141,26 @@ async fn over_http(State(spans): State<Spans>, headers: HeaderMap, body: axum::b
 )]
 impl Receiver {
     pub(crate) async fn grpc() -> Self {
+        Self::by_grpc(TraceServiceServer::new).await
+    }
+
+    pub(crate) async fn http() -> Self {
+        Self::by_http(post(over_http)).await
+    }
+
+    async fn by_grpc<S: TraceService>(service: impl FnOnce(Spans) -> TraceServiceServer<S>) -> Self {
         let (listener, url) = listen().await;
         let spans = Spans::default();
         let incoming = tonic::transport::server::TcpIncoming::from(listener);
-        let server = tonic::transport::Server::builder().add_service(TraceServiceServer::new(spans.clone()));
+        let server = tonic::transport::Server::builder().add_service(service(spans.clone()));
         let running = tokio::spawn(async move { server.serve_with_incoming(incoming).await.unwrap() });
         Self { url, spans, running }
     }
 
-    pub(crate) async fn http() -> Self {
+    async fn by_http(traces: MethodRouter<Spans>) -> Self {
         let (listener, url) = listen().await;
         let spans = Spans::default();
-        let router = Router::new().route("/v1/traces", post(over_http)).with_state(spans.clone());
+        let router = Router::new().route("/v1/traces", traces).with_state(spans.clone());
         let running = tokio::spawn(async move {
             axum::serve(listener, router).await.unwrap();
         });
@@ -176,28 +184,16 @@ impl Receiver {
 
     /// Over HTTP: refuses everything for now, and says when to come again.
     pub(crate) async fn overloaded_http() -> Self {
-        let (listener, url) = listen().await;
-        let spans = Spans::default();
         let refuse = async |State(spans): State<Spans>| {
             spans.refused.fetch_add(1, Ordering::Relaxed);
             (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "0")])
         };
-        let router = Router::new().route("/v1/traces", post(refuse)).with_state(spans.clone());
-        let running = tokio::spawn(async move {
-            axum::serve(listener, router).await.unwrap();
-        });
-        Self { url, spans, running }
+        Self::by_http(post(refuse)).await
     }
 
     /// The same over gRPC.
     pub(crate) async fn overloaded_grpc() -> Self {
-        let (listener, url) = listen().await;
-        let spans = Spans::default();
-        let incoming = tonic::transport::server::TcpIncoming::from(listener);
-        let service = TraceServiceServer::new(Overloaded(spans.clone()));
-        let server = tonic::transport::Server::builder().add_service(service);
-        let running = tokio::spawn(async move { server.serve_with_incoming(incoming).await.unwrap() });
-        Self { url, spans, running }
+        Self::by_grpc(|spans| TraceServiceServer::new(Overloaded(spans))).await
     }
 
     /// Requests that were refused so far.
