@@ -207,6 +207,13 @@ impl Publication {
     pub(crate) fn tally(&self) -> Option<&Arc<Tally>> {
         self.tally.as_ref()
     }
+
+    /// A shard has been through all sessions that it is due to, or has none any more.
+    pub(super) fn walked(&self) {
+        if let Some(tally) = self.tally() {
+            tally.walked();
+        }
+    }
 }
 
 fn seal(stored: &Stored, replayed: bool, tally: Option<Arc<Tally>>) -> SealedFrame {

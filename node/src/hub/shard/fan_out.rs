@@ -112,7 +112,7 @@ impl Shard {
             self.on_attempts(key, attempts);
         }
         self.catch_up_over(skipped);
-        publications.iter().filter_map(|publication| publication.tally()).for_each(|tally| tally.walked());
+        publications.iter().for_each(|publication| publication.walked());
         let sending = self.local.sending;
         self.local.send.observe(sending.as_secs_f64());
         self.local.own.observe(begun.elapsed().saturating_sub(sending).as_secs_f64());

@@ -459,7 +459,7 @@ impl Shard {
         self.inbox.close();
         while let Ok(command) = self.inbox.try_recv() {
             if let Command::Publish(publication) = command {
-                publication.tally().inspect(|tally| tally.walked());
+                publication.walked();
             }
         }
     }
